@@ -1,0 +1,83 @@
+import type { Namespace } from '../oci/namespace.ts'
+import type { Secret } from './secret.ts'
+
+/** Everything that the daemon is told. Made only by `schema.ts`, from text whose origin is remembered; times in ms, sizes in bytes. */
+export interface Config {
+  /** Where clients connect; `0.0.0.0:8080` by default. */
+  readonly listen: ListenAddress
+  /** Where metrics and administration are; `127.0.0.1:8081` by default, `undefined` when switched off. */
+  readonly adminListen: ListenAddress | undefined
+  /** The namespace of requests that name none; `docker.io` by default. */
+  readonly defaultNamespace: Namespace
+  /** Which namespaces are mirrored that are not configured; `public` by default. */
+  readonly namespaces: NamespacePolicy
+  /** Whether every read of a stored object is verified, not just the first after the start. */
+  readonly checkCacheDigest: boolean
+  /** The file that {@link upstreams} came from, read again on SIGHUP. */
+  readonly upstreamConfigFile: string | undefined
+  readonly upstreams: readonly UpstreamConfig[]
+  readonly store: StoreConfig
+  /** How long running transfers may go on after SIGTERM; 300 s by default. */
+  readonly drainMs: number
+  readonly logLevel: LogLevel
+}
+
+/** `public`: over https, without credentials, to globally routable addresses; `configured`: none; `any`: no address check. */
+export type NamespacePolicy = 'public' | 'configured' | 'any'
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent'
+
+/** A TCP address or the path of a unix socket. */
+export type ListenAddress =
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'unix'; readonly path: string }
+
+export type StoreConfig =
+  | { readonly kind: 'filesystem'; readonly root: string }
+  | {
+      readonly kind: 's3'
+      readonly bucket: string
+      readonly region: string
+      readonly endpoint: string | undefined
+      readonly accessKey: Secret | undefined
+      readonly secretKey: Secret | undefined
+      readonly prefix: string
+      readonly isPathStyle: boolean
+    }
+
+/** One entry of the upstream file. */
+export interface UpstreamConfig {
+  readonly namespace: Namespace
+  /** `host` or `host:port`, as it is dialled. */
+  readonly host: string
+  readonly tls: boolean
+  readonly acceptInvalidCerts: boolean
+  readonly caFile: string | undefined
+  readonly clientCertFile: string | undefined
+  readonly clientKeyFile: string | undefined
+  readonly userAgent: string | undefined
+  readonly credentials: UpstreamCredentials | undefined
+  /** How long a tag is served without asking; 60 s by default. */
+  readonly manifestInvalidationMs: number
+  /** After how long without a request a blob may be evicted; never by default. */
+  readonly blobInvalidationMs: number | undefined
+  /** How long a tag may outlive its freshness while the upstream is in trouble; 7 d by default. */
+  readonly staleIfErrorMs: number
+  /** CIDR blocks that this upstream may live in though policy would refuse them. */
+  readonly allowAddresses: readonly string[]
+  /** Hosts beside the upstream's own that may be sent its credentials as token realms. */
+  readonly realms: readonly string[]
+}
+
+export type UpstreamCredentials =
+  | { readonly kind: 'password'; readonly username: string; readonly password: Secret }
+  | { readonly kind: 'password-file'; readonly username: string; readonly passwordFile: string }
+  | { readonly kind: 'docker-config'; readonly file: string }
+
+/** What an upstream that is not configured gets. */
+export const UPSTREAM_DEFAULTS = {
+  tls: true,
+  acceptInvalidCerts: false,
+  manifestInvalidationMs: 60_000,
+  staleIfErrorMs: 7 * 24 * 3_600_000,
+} as const

@@ -1,0 +1,61 @@
+import { pino } from 'pino'
+
+/** Levels as the configuration names them. */
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent'
+
+/** Where log lines go: structured fields first, then the sentence. */
+export interface Log {
+  debug(fields: object, message: string): void
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
+}
+
+/** What never reaches a line, wherever in the fields it stands. */
+const REDACTED = ['authorization', 'cookie', 'password', 'token', 'secretKey', 'accessKey'].flatMap(name => [
+  name,
+  `*.${name}`,
+  `*.*.${name}`,
+])
+
+/** Opens the log: one JSON object a line, with ISO times, onto standard output unless a destination is given. */
+export function openLog(level: LogLevel, destination?: { write(line: string): void }): Log {
+  const options = {
+    level,
+    base: null,
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label: string): object => ({ level: label }) },
+    serializers: { err: causeChain },
+    redact: { paths: REDACTED, censor: '[redacted]' },
+  }
+  return destination === undefined ? pino(options) : pino(options, destination)
+}
+
+const TEXT_LENGTH_MAX = 256
+
+/** Cuts text that somebody else chose to 256 characters, so that a line stays a line. */
+export function clip(text: string): string {
+  return text.length <= TEXT_LENGTH_MAX ? text : `${text.slice(0, TEXT_LENGTH_MAX)}…`
+}
+
+const CAUSES_MAX = 8
+
+/** An error with the whole chain of its causes, outermost first; the stack of the innermost. */
+function causeChain(error: unknown): object {
+  const messages: string[] = []
+  let stack: string | undefined
+  let current: unknown = error
+  for (let depth = 0; depth < CAUSES_MAX && current instanceof Error; depth += 1) {
+    const code = (current as NodeJS.ErrnoException).code
+    messages.push(
+      clip(
+        code === undefined
+          ? `${current.name}: ${current.message}`
+          : `${current.name} [${code}]: ${current.message}`,
+      ),
+    )
+    stack = current.stack
+    current = current.cause
+  }
+  return messages.length === 0 ? { messages: [clip(String(error))] } : { messages, stack }
+}

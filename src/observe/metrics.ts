@@ -1,0 +1,133 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+
+/** All metrics, by the name that this program gives them; `docs/operations.md` explains them to operators. */
+export interface Metrics {
+  /** The exposition text of all metrics, and its content type. */
+  render(): Promise<{ readonly contentType: string; readonly text: string }>
+  readonly requests: Counter<'method' | 'resource' | 'status' | 'outcome' | 'namespace'>
+  readonly requestSeconds: Histogram<'resource' | 'outcome'>
+  readonly responseBytes: Counter<'resource' | 'outcome' | 'namespace'>
+  readonly requestsInFlight: Gauge
+  readonly upstreamRequests: Counter<'namespace' | 'verb' | 'result'>
+  readonly upstreamBytes: Counter<'namespace'>
+  readonly upstreamBreakerOpen: Gauge<'namespace'>
+  readonly rateLimitRemaining: Gauge<'namespace'>
+  readonly fills: Counter<'namespace' | 'result'>
+  readonly fillsInFlight: Gauge
+  readonly fillResumes: Counter<'namespace'>
+  readonly staleAnswers: Counter<'namespace'>
+  readonly storageErrors: Counter<'operation'>
+  readonly quarantined: Counter
+  readonly bypassing: Gauge
+  readonly reloads: Counter<'result'>
+}
+
+/** Creates the metrics of one daemon, in a registry of their own. */
+export function createMetrics(): Metrics {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  return {
+    render: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+    ...clientMetrics(registry),
+    ...upstreamMetrics(registry),
+    ...storageMetrics(registry),
+  }
+}
+
+/** Declares counters and gauges in one registry, under this program's prefix. */
+function declareIn(registry: Registry): {
+  counter: <L extends string>(name: string, help: string, labelNames?: readonly L[]) => Counter<L>
+  gauge: <L extends string>(name: string, help: string, labelNames?: readonly L[]) => Gauge<L>
+} {
+  return {
+    counter: (name, help, labelNames = []) =>
+      new Counter({ name: `entrepot_${name}`, help, labelNames, registers: [registry] }),
+    gauge: (name, help, labelNames = []) =>
+      new Gauge({ name: `entrepot_${name}`, help, labelNames, registers: [registry] }),
+  }
+}
+
+type ClientMetrics = Pick<
+  Metrics,
+  'requests' | 'requestSeconds' | 'responseBytes' | 'requestsInFlight' | 'staleAnswers'
+>
+
+function clientMetrics(registry: Registry): ClientMetrics {
+  const { counter, gauge } = declareIn(registry)
+  return {
+    requests: counter('requests_total', 'Requests of clients.', [
+      'method',
+      'resource',
+      'status',
+      'outcome',
+      'namespace',
+    ]),
+    requestSeconds: new Histogram({
+      name: 'entrepot_request_duration_seconds',
+      help: 'Time from a request to the end of its response.',
+      labelNames: ['resource', 'outcome'],
+      buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 600],
+      registers: [registry],
+    }),
+    responseBytes: counter('response_bytes_total', 'Body bytes sent to clients.', [
+      'resource',
+      'outcome',
+      'namespace',
+    ]),
+    requestsInFlight: gauge('requests_in_flight', 'Requests being answered.'),
+    staleAnswers: counter('stale_answers_total', 'Answers served stale, the upstream being in trouble.', [
+      'namespace',
+    ]),
+  }
+}
+
+type UpstreamMetrics = Pick<
+  Metrics,
+  | 'upstreamRequests'
+  | 'upstreamBytes'
+  | 'upstreamBreakerOpen'
+  | 'rateLimitRemaining'
+  | 'fills'
+  | 'fillsInFlight'
+  | 'fillResumes'
+>
+
+function upstreamMetrics(registry: Registry): UpstreamMetrics {
+  const { counter, gauge } = declareIn(registry)
+  return {
+    upstreamRequests: counter('upstream_requests_total', 'Requests to upstreams.', [
+      'namespace',
+      'verb',
+      'result',
+    ]),
+    upstreamBytes: counter('upstream_received_bytes_total', 'Blob bytes received from upstreams.', [
+      'namespace',
+    ]),
+    upstreamBreakerOpen: gauge('upstream_breaker_open', '1 while an upstream is left alone after failures.', [
+      'namespace',
+    ]),
+    rateLimitRemaining: gauge('upstream_ratelimit_remaining', "What is left of an upstream's pull budget.", [
+      'namespace',
+    ]),
+    fills: counter('fills_total', 'Downloads of blobs from upstreams, by how they ended.', [
+      'namespace',
+      'result',
+    ]),
+    fillsInFlight: gauge('fills_in_flight', 'Downloads of blobs that are running.'),
+    fillResumes: counter('fill_resumes_total', 'Downloads continued by Range after a cut or stall.', [
+      'namespace',
+    ]),
+  }
+}
+
+type StorageMetrics = Pick<Metrics, 'storageErrors' | 'quarantined' | 'bypassing' | 'reloads'>
+
+function storageMetrics(registry: Registry): StorageMetrics {
+  const { counter, gauge } = declareIn(registry)
+  return {
+    storageErrors: counter('storage_errors_total', 'Operations of the store that failed.', ['operation']),
+    quarantined: counter('quarantined_objects_total', 'Stored objects found damaged.'),
+    bypassing: gauge('storage_bypass', '1 while the store cannot be written and pulls pass through.'),
+    reloads: counter('config_reloads_total', 'Reloads of the upstream file.', ['result']),
+  }
+}

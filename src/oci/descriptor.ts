@@ -1,0 +1,8 @@
+import type { Digest } from './digest.ts'
+
+/** The part of an OCI content descriptor that this program acts on. */
+export interface Descriptor {
+  readonly mediaType: string
+  readonly digest: Digest
+  readonly sizeBytes: number
+}

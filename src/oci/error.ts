@@ -1,0 +1,72 @@
+/** Error codes of the OCI distribution specification, and the customary ones beside them. */
+export type OciErrorCode =
+  | 'BLOB_UNKNOWN'
+  | 'DENIED'
+  | 'DIGEST_INVALID'
+  | 'LOOP_DETECTED'
+  | 'MANIFEST_UNKNOWN'
+  | 'NAME_INVALID'
+  | 'NAME_UNKNOWN'
+  | 'RANGE_INVALID'
+  | 'REQUEST_INVALID'
+  | 'TAG_INVALID'
+  | 'TOOMANYREQUESTS'
+  | 'UNAVAILABLE'
+  | 'UNSUPPORTED'
+
+/** A refusal: the request was understood, and this is the answer. Its message is for the client to read. */
+export class OciError extends Error {
+  readonly code: OciErrorCode
+  /** How long the client should stay away, in milliseconds. */
+  readonly retryAfterMs: number | undefined
+
+  constructor(code: OciErrorCode, message: string, options: ErrorOptions & { retryAfterMs?: number } = {}) {
+    super(message, options)
+    this.name = 'OciError'
+    this.code = code
+    this.retryAfterMs = options.retryAfterMs
+  }
+}
+
+/**
+ * How an upstream failed. `refused` is a 401 or 403 of the upstream after the best credentials that we have;
+ * `invalid` an answer that breaks the specification; `breaker` one that was not asked because it failed a moment ago.
+ */
+export type UpstreamErrorKind =
+  | 'breaker'
+  | 'connect'
+  | 'cut'
+  | 'dns'
+  | 'invalid'
+  | 'rate-limited'
+  | 'refused'
+  | 'stalled'
+  | 'status'
+  | 'timeout'
+  | 'tls'
+  | 'token'
+
+/**
+ * The upstream is in trouble: neither "absent" (`undefined`) nor a refusal of ours ({@link OciError}). It stands here and not
+ * in upstream/ because the mirror decides by it and http gives it a status, and neither may know the upstream's code.
+ * Its message names the upstream's host and what went wrong, and is fit for a client to read.
+ */
+export class UpstreamError extends Error {
+  readonly kind: UpstreamErrorKind
+  /** The upstream's HTTP status, where there was one. */
+  readonly status: number | undefined
+  /** How long the upstream wants to be left alone, in milliseconds. */
+  readonly retryAfterMs: number | undefined
+
+  constructor(
+    kind: UpstreamErrorKind,
+    message: string,
+    options: ErrorOptions & { status?: number | undefined; retryAfterMs?: number | undefined } = {},
+  ) {
+    super(message, options)
+    this.name = 'UpstreamError'
+    this.kind = kind
+    this.status = options.status
+    this.retryAfterMs = options.retryAfterMs
+  }
+}

@@ -1,0 +1,160 @@
+import type { Descriptor } from './descriptor.ts'
+import { parseDigest } from './digest.ts'
+import { DOCKER_LIST, DOCKER_MANIFEST, essenceOf, OCI_INDEX, OCI_MANIFEST } from './media-type.ts'
+
+/** The largest manifest that is accepted, in bytes: 4 MiB, as the OCI distribution specification advises. */
+export const MANIFEST_SIZE_MAX = 4 * 1024 * 1024
+
+const DEPTH_MAX = 32
+const DESCRIPTORS_MAX = 10_000
+
+/** What a manifest says about other content. */
+export interface Manifest {
+  /** The one type that these bytes are served as: a function of the bytes alone, so that it never changes. */
+  readonly mediaType: string
+  /** An image manifest names blobs, an index names manifests. */
+  readonly kind: 'image' | 'index'
+  /** Configuration and layers of an image that a registry stores; layers with foreign `urls` are left out. */
+  readonly blobs: readonly Descriptor[]
+  /** The manifests of an index. */
+  readonly manifests: readonly Descriptor[]
+}
+
+/** A document that cannot be served as a manifest, and why. */
+export class ManifestError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'ManifestError'
+  }
+}
+
+/**
+ * Reads a manifest. Throws a {@link ManifestError} if it is too large, not JSON, nested deeper than 32, names more than 10,000
+ * descriptors, is of no type that is known, is an index and an image at once (CVE-2021-41190), or is another type than
+ * its `Content-Type` said.
+ */
+export function parseManifest(bytes: Uint8Array, contentType?: string): Manifest {
+  if (bytes.byteLength > MANIFEST_SIZE_MAX)
+    throw new ManifestError(`manifest is larger than ${MANIFEST_SIZE_MAX} bytes`)
+  requireShallow(bytes)
+  const document = parseObject(bytes)
+  const manifest = readDocument(document)
+  requireSameType(manifest, contentType)
+  return manifest
+}
+
+function parseObject(bytes: Uint8Array): Record<string, unknown> {
+  let value: unknown
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes))
+  } catch (cause) {
+    throw new ManifestError('manifest is not JSON in UTF-8', { cause })
+  }
+  if (!isObject(value)) throw new ManifestError('manifest is not a JSON object')
+  return value
+}
+
+function readDocument(document: Record<string, unknown>): Manifest {
+  const hasManifests = document['manifests'] !== undefined
+  const hasLayers = document['layers'] !== undefined || document['config'] !== undefined
+  if (hasManifests && hasLayers) throw new ManifestError('manifest is an index and an image at once')
+  if (document['fsLayers'] !== undefined || document['schemaVersion'] === 1) {
+    throw new ManifestError('manifest is of the retired schema 1')
+  }
+  if (!hasManifests && !hasLayers) throw new ManifestError('manifest has neither "manifests" nor "layers"')
+  const kind = hasManifests ? 'index' : 'image'
+  return {
+    mediaType: declaredType(document, kind),
+    kind,
+    blobs: hasManifests ? [] : imageBlobs(document),
+    manifests: hasManifests ? descriptors(document['manifests'], 'manifests') : [],
+  }
+}
+
+function imageBlobs(document: Record<string, unknown>): readonly Descriptor[] {
+  const config = document['config'] === undefined ? [] : descriptors([document['config']], 'config')
+  const layers = document['layers'] === undefined ? [] : descriptors(document['layers'], 'layers')
+  return [...config, ...layers]
+}
+
+/** What `mediaType` may be for a document of either shape; the first stands in where the document says nothing. */
+const TYPES = {
+  index: [OCI_INDEX, DOCKER_LIST],
+  image: [OCI_MANIFEST, DOCKER_MANIFEST],
+} as const satisfies Record<Manifest['kind'], readonly string[]>
+
+function declaredType(document: Record<string, unknown>, kind: Manifest['kind']): string {
+  const declared = document['mediaType']
+  if (declared === undefined || declared === '') return TYPES[kind][0]
+  const known: readonly string[] = TYPES[kind]
+  if (typeof declared !== 'string' || !known.includes(declared)) {
+    throw new ManifestError(`manifest has the shape of an ${kind} but another "mediaType"`)
+  }
+  return declared
+}
+
+/** A generic Content-Type says nothing; a type of a manifest that is not the document's own is an attack or a bug. */
+function requireSameType(manifest: Manifest, contentType: string | undefined): void {
+  const essence = essenceOf(contentType)
+  const known: readonly string[] = [...TYPES.index, ...TYPES.image]
+  if (!known.includes(essence) || essence === manifest.mediaType) return
+  throw new ManifestError(`manifest was sent as ${essence} but is ${manifest.mediaType}`)
+}
+
+function descriptors(value: unknown, where: string): readonly Descriptor[] {
+  if (!Array.isArray(value)) throw new ManifestError(`"${where}" of the manifest is not a list`)
+  if (value.length > DESCRIPTORS_MAX)
+    throw new ManifestError(`"${where}" of the manifest has over ${DESCRIPTORS_MAX} entries`)
+  return value.flatMap(entry => {
+    const descriptor = readDescriptor(entry, where)
+    return descriptor === undefined ? [] : [descriptor]
+  })
+}
+
+/** `undefined` for what no registry stores: foreign layers, and digests of algorithms that we cannot prove. */
+function readDescriptor(entry: unknown, where: string): Descriptor | undefined {
+  if (!isObject(entry))
+    throw new ManifestError(`"${where}" of the manifest has an entry that is not an object`)
+  const {
+    digest: text,
+    mediaType,
+    size,
+    urls,
+  } = entry as { digest?: unknown; mediaType?: unknown; size?: unknown; urls?: unknown }
+  if (typeof text !== 'string')
+    throw new ManifestError(`"${where}" of the manifest has an entry without a digest`)
+  if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
+    throw new ManifestError(`"${where}" of the manifest has an entry without a size`)
+  }
+  const digest = parseDigest(text)
+  if (digest === undefined || (Array.isArray(urls) && urls.length > 0)) return undefined
+  return { digest, sizeBytes: size, mediaType: typeof mediaType === 'string' ? mediaType : '' }
+}
+
+/** Scans before parsing: a document of a million brackets costs the parser most of a second. */
+function requireShallow(bytes: Uint8Array): void {
+  let depth = 0
+  let inString = false
+  for (let index = 0; index < bytes.length; index += 1) {
+    const byte = bytes[index]
+    if (inString) {
+      if (byte === BACKSLASH) index += 1
+      else if (byte === QUOTE) inString = false
+    } else if (byte === QUOTE) inString = true
+    else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
+      depth += 1
+      if (depth > DEPTH_MAX) throw new ManifestError(`manifest is nested deeper than ${DEPTH_MAX}`)
+    } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) depth -= 1
+  }
+}
+
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+const OPEN_BRACKET = 0x5b
+const CLOSE_BRACKET = 0x5d
+const OPEN_BRACE = 0x7b
+const CLOSE_BRACE = 0x7d
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

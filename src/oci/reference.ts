@@ -1,0 +1,20 @@
+import { type Digest, parseDigest } from './digest.ts'
+import { parseTag, type Tag } from './name.ts'
+
+/** What `/manifests/<reference>` may name. */
+export type Reference =
+  | { readonly kind: 'tag'; readonly tag: Tag }
+  | { readonly kind: 'digest'; readonly digest: Digest }
+
+/** Parses a reference; `undefined` means that the text is neither a tag nor a digest of a known algorithm. */
+export function parseReference(text: string): Reference | undefined {
+  const digest = parseDigest(text)
+  if (digest !== undefined) return { kind: 'digest', digest }
+  const tag = parseTag(text)
+  return tag === undefined ? undefined : { kind: 'tag', tag }
+}
+
+/** The reference as it stands in a URL. */
+export function referenceText(reference: Reference): string {
+  return reference.kind === 'tag' ? reference.tag : reference.digest
+}

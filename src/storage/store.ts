@@ -1,0 +1,94 @@
+import type { Digest } from '../oci/digest.ts'
+import type { RepositoryName, Tag } from '../oci/name.ts'
+import type { Namespace } from '../oci/namespace.ts'
+
+/**
+ * Bytes at rest. One suite (`test/storage/contract.ts`) proves this contract for every implementation.
+ *
+ * Content is addressed by its digest and immutable, so concurrent writers of one digest are harmless: whoever is last
+ * replaces the same bytes by the same bytes. A store never shows content under its digest before it is whole and durable, in
+ * any crash order. Records are small mutable values under {@link RecordName}s; a reader sees a whole old or a whole new value.
+ *
+ * Absent is `undefined`. A store that cannot tell (I/O error, no permission, network) throws, and must not say "absent".
+ * What lies under a content's key but is no regular object (a directory, a FIFO, a link) is broken: `open` throws.
+ * All methods may run concurrently with each other.
+ */
+export interface Store extends AsyncDisposable {
+  /** Opens content for reading: existence and the handle in one step. The caller disposes of it. Does not verify the bytes. */
+  open(digest: Digest): Promise<StoredObject | undefined>
+
+  /** Starts an empty spool file in the store's own scratch space, from which {@link adopt} can take it without a copy. */
+  createSpool(): Promise<SpoolFile>
+
+  /**
+   * The one way in: takes the spool's first `sizeBytes` bytes as the content of `digest`, which the caller has proved. When it
+   * resolves, the content is durable and visible. The spool stays readable until the caller disposes of it. If it throws,
+   * nothing has become visible, and the spool is still the caller's.
+   */
+  adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void>
+
+  /** Forgets content; open handles stay readable. `false` if there was none. */
+  delete(digest: Digest): Promise<boolean>
+
+  /**
+   * Takes content that is broken out of sight, so that the next {@link open} finds nothing and the next fill replaces it; keeps the
+   * damaged bytes aside for an operator where that is cheap. Absent content is not an error.
+   */
+  quarantine(digest: Digest): Promise<void>
+
+  /** Reads a record. Records larger than 64 KiB are broken. */
+  readRecord(name: RecordName): Promise<Uint8Array | undefined>
+
+  /** Replaces a record. A durable one survives a power cut once this resolves; for the other a crash may lose the write. */
+  writeRecord(name: RecordName, bytes: Uint8Array, durability: Durability): Promise<void>
+
+  /** Forgets a record; `false` if there was none. */
+  deleteRecord(name: RecordName): Promise<boolean>
+
+  /** Resolves if the store can be read and written now; throws what is wrong if it cannot. Cheap enough for a probe. */
+  probe(): Promise<void>
+}
+
+/**
+ * The name of a record, in the words of the domain; `storage/layout.ts` makes the key. A `tag` says which digest a tag meant when
+ * it was last asked for; a `link` says that this repository may see this digest.
+ */
+export type RecordName =
+  | {
+      readonly kind: 'tag'
+      readonly namespace: Namespace
+      readonly repository: RepositoryName
+      readonly tag: Tag
+    }
+  | {
+      readonly kind: 'link'
+      readonly namespace: Namespace
+      readonly repository: RepositoryName
+      readonly digest: Digest
+    }
+
+/** Whether a record's write must survive a power cut. */
+export type Durability = 'durable' | 'relaxed'
+
+/** Content that is open for reading. Its bytes are what is at rest, proved or not: the caller knows which. */
+export interface StoredObject extends AsyncDisposable {
+  readonly sizeBytes: number
+  /** Another value whenever the bytes may have changed: what was verified under one version need not be verified again. */
+  readonly version: string
+  /**
+   * Yields `[start, end)` in order, in pieces of at most 1 MiB, each valid until the next is asked for. Throws if the object turns
+   * out shorter, or cannot be read. Several reads of one object may run at once.
+   */
+  read(start: number, end: number): AsyncIterable<Uint8Array>
+}
+
+/** A file of the store's scratch space: one writer appends, any number of readers read what is written. */
+export interface SpoolFile extends AsyncDisposable {
+  /** Appends all of the bytes or throws (disk full, I/O error); only one append may run at a time. */
+  append(bytes: Uint8Array): Promise<void>
+  /**
+   * Fills as much of `buffer` as the file holds from `position` on, and returns the count of bytes read. The caller asks only for
+   * what was appended before. Any number may run at once, beside an append.
+   */
+  read(buffer: Uint8Array, position: number): Promise<number>
+}

@@ -1,0 +1,131 @@
+import type { Digest } from '../oci/digest.ts'
+import type { UpstreamError } from '../oci/error.ts'
+import type { RepositoryName } from '../oci/name.ts'
+import type { Namespace } from '../oci/namespace.ts'
+import type { Reference } from '../oci/reference.ts'
+
+/**
+ * One upstream registry, as the mirror sees it. Every method resolves to `undefined` where the upstream answered a clean 404, throws
+ * an `OciError` where policy forbids the connection (code DENIED) and an `UpstreamError` where the upstream is in trouble: unreachable,
+ * 401/403 after our best credentials (kind `refused`), 429, 5xx, a broken answer, or left alone by the breaker. Retries that make
+ * sense are behind it; an aborted signal ends everything with the signal's reason. Any number may run at once.
+ */
+export interface Registry {
+  readonly namespace: Namespace
+  /** Whether credentials are configured: what a refusal by this upstream then means is "not for you". */
+  readonly hasCredentials: boolean
+
+  /** Asks by HEAD; falls back to nothing: a registry that does not answer HEAD properly gives a head with undefined fields. */
+  headManifest(
+    repository: RepositoryName,
+    reference: Reference,
+    signal: AbortSignal,
+  ): Promise<ManifestHead | undefined>
+
+  /** Fetches a manifest, at most 4 MiB. Checks nothing about the bytes but their length. */
+  getManifest(
+    repository: RepositoryName,
+    reference: Reference,
+    signal: AbortSignal,
+  ): Promise<FetchedManifest | undefined>
+
+  /** Asks whether the repository has the blob, following redirects. */
+  headBlob(repository: RepositoryName, digest: Digest, signal: AbortSignal): Promise<BlobHead | undefined>
+
+  /** Opens the blob's body from an offset on, following redirects. The caller reads the body to its end or destroys it. */
+  getBlob(
+    repository: RepositoryName,
+    digest: Digest,
+    from: BlobFrom,
+    signal: AbortSignal,
+  ): Promise<BlobBody | undefined>
+
+  /** One page of tags. */
+  listTags(
+    repository: RepositoryName,
+    page: TagsPageRequest,
+    signal: AbortSignal,
+  ): Promise<TagsPage | undefined>
+
+  /** The referrers index as the upstream gives it; `undefined` also where the upstream does not have the API. */
+  getReferrers(
+    repository: RepositoryName,
+    digest: Digest,
+    artifactType: string | undefined,
+    signal: AbortSignal,
+  ): Promise<FetchedReferrers | undefined>
+
+  /** The trouble that this upstream is known to be in right now (its breaker is open), without asking it. */
+  trouble(): UpstreamError | undefined
+}
+
+/** What a HEAD told of a manifest; a field is `undefined` where the upstream left it out or it was malformed. */
+export interface ManifestHead {
+  readonly digest: Digest | undefined
+  readonly mediaType: string | undefined
+  readonly sizeBytes: number | undefined
+}
+
+/** A manifest as it came. */
+export interface FetchedManifest {
+  readonly bytes: Uint8Array
+  readonly contentType: string | undefined
+  /** The upstream's `Docker-Content-Digest`, to be held against the bytes. */
+  readonly claimedDigest: Digest | undefined
+}
+
+/** What a HEAD told of a blob. */
+export interface BlobHead {
+  readonly sizeBytes: number | undefined
+}
+
+/** Where to start reading a blob; `offset` 0 is the whole blob, and anything else asks by `Range` (and `If-Range` with a validator). */
+export interface BlobFrom {
+  readonly offset: number
+  /** A strong ETag of an earlier response of the same fill. */
+  readonly validator?: string | undefined
+}
+
+/** A blob's body on its way. */
+export interface BlobBody extends AsyncDisposable {
+  /** Where the body really starts: what was asked for on a proper 206, else 0 (the upstream ignored the Range). */
+  readonly offset: number
+  /** The blob's whole size, where the upstream stated it. */
+  readonly sizeBytes: number | undefined
+  /** A strong ETag for resuming. */
+  readonly validator: string | undefined
+  /**
+   * The bytes. Throws an `UpstreamError` of kind `cut` if they end before the stated length, and `stalled` after 30 s without a byte
+   * or a minute under 10 KiB/s. Iterated at most once; leaving the loop early, or disposing, destroys the connection.
+   */
+  readonly chunks: AsyncIterable<Uint8Array>
+}
+
+/** A page of the tags list; both as the distribution specification has them. */
+export interface TagsPageRequest {
+  readonly n: number | undefined
+  readonly last: string | undefined
+}
+
+/** One page of tags, in the upstream's order. */
+export interface TagsPage {
+  readonly tags: readonly string[]
+  /** The `n` and `last` of the upstream's `Link: …; rel="next"`, where there is another page. */
+  readonly next: TagsPageRequest | undefined
+}
+
+/** A referrers index as it came: a JSON image index of at most 4 MiB. */
+export interface FetchedReferrers {
+  readonly bytes: Uint8Array
+  /** Whether the upstream already filtered by artifact type (`OCI-Filters-Applied`). */
+  readonly isFiltered: boolean
+}
+
+/** Finds the registry behind a namespace. */
+export interface Registries {
+  /**
+   * The upstream of a namespace, configured or public; throws an `OciError` DENIED that names the configuration line that would allow it
+   * where policy does not.
+   */
+  get(namespace: Namespace): Registry
+}
