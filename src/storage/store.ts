@@ -17,8 +17,12 @@ export interface Store extends AsyncDisposable {
   /** Opens content for reading: existence and the handle in one step. The caller disposes of it. Does not verify the bytes. */
   open(digest: Digest): Promise<StoredObject | undefined>
 
-  /** Starts an empty spool file in the store's own scratch space, from which {@link adopt} can take it without a copy. */
-  createSpool(): Promise<SpoolFile>
+  /**
+   * Opens a spool file for what is to become `digest`, in the store's own scratch space, from which {@link adopt} can take it without
+   * a copy. It is empty, or a leftover of an earlier fill of this digest that did not end, which nobody else holds: then its bytes
+   * are unproved, and the caller hashes them again before it appends.
+   */
+  createSpool(digest: Digest): Promise<SpoolFile>
 
   /**
    * The one way in: takes the spool's first `sizeBytes` bytes as the content of `digest`, which the caller has proved. When it
@@ -84,6 +88,8 @@ export interface StoredObject extends AsyncDisposable {
 
 /** A file of the store's scratch space: one writer appends, any number of readers read what is written. */
 export interface SpoolFile extends AsyncDisposable {
+  /** How many bytes the file holds now. */
+  readonly sizeBytes: number
   /** Appends all of the bytes or throws (disk full, I/O error); only one append may run at a time. */
   append(bytes: Uint8Array): Promise<void>
   /**
@@ -91,4 +97,8 @@ export interface SpoolFile extends AsyncDisposable {
    * what was appended before. Any number may run at once, beside an append.
    */
   read(buffer: Uint8Array, position: number): Promise<number>
+  /** Throws away all bytes, so that the file is empty again; no append may be running. */
+  clear(): Promise<void>
+  /** Leaves the file for the next fill of its digest when it is disposed of, where else an unadopted file is deleted. */
+  keep(): void
 }
