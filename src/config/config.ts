@@ -15,6 +15,8 @@ export interface Config {
   readonly checkCacheDigest: boolean
   /** The file that {@link upstreams} came from, read again on SIGHUP. */
   readonly upstreamConfigFile: string | undefined
+  /** What `UPSTREAM_CREDENTIALS` gives; a reload of the file hands it to `loadUpstreams` again. */
+  readonly upstreamCredentials?: ReadonlyMap<Namespace, UpstreamCredentials>
   readonly upstreams: readonly UpstreamConfig[]
   readonly store: StoreConfig
   /** How long running transfers may go on after SIGTERM; 300 s by default. */
@@ -38,9 +40,11 @@ export type StoreConfig =
       readonly kind: 's3'
       readonly bucket: string
       readonly region: string
+      /** A URL of scheme, host and port; `undefined` is Amazon's own. */
       readonly endpoint: string | undefined
       readonly accessKey: Secret | undefined
       readonly secretKey: Secret | undefined
+      /** What every key begins with: empty, or ending with a slash. */
       readonly prefix: string
       readonly isPathStyle: boolean
     }

@@ -1,0 +1,89 @@
+import type { UpstreamConfig, UpstreamCredentials } from '../config/config.ts'
+import type { LoadedConfig } from '../config/load.ts'
+import { formatOrigin, type Origin } from '../config/problem.ts'
+import type { EntryKey } from '../config/schema.ts'
+import type { LoadedUpstream } from '../config/upstreams.ts'
+import { formatDuration } from '../lib/duration.ts'
+import { type Environment, EXIT, type ExitCode } from './environment.ts'
+
+/** Prints the effective configuration with the origin of every value; secrets are redacted. */
+export function check(environment: Environment, loaded: LoadedConfig): ExitCode {
+  const lines = [
+    ...loaded.settings.map(({ name, value, origin }) => ({ key: name, value, origin })),
+    { key: 'upstreams', value: loaded.upstreams.length === 0 ? '[]' : '', origin: undefined },
+    ...loaded.upstreams.flatMap(upstreamLines),
+  ]
+  environment.stdout.write(aligned(lines))
+  for (const notice of loaded.notices) environment.stderr.write(`entrepot: note: ${notice}\n`)
+  return EXIT.ok
+}
+
+interface Line {
+  readonly key: string
+  readonly value: string
+  readonly origin: Origin | undefined
+}
+
+function upstreamLines({ config, origins }: LoadedUpstream): Line[] {
+  const values = Object.entries(upstreamValues(config)) as [EntryKey, string | undefined][]
+  const given = values.filter(([, value]) => value !== undefined)
+  return given.map(([key, value = ''], index) => ({
+    key: `${index === 0 ? '  - ' : '    '}${key}`,
+    value,
+    origin: origins.get(key) ?? { kind: 'default' },
+  }))
+}
+
+function upstreamValues(config: UpstreamConfig): Partial<Record<EntryKey, string | undefined>> {
+  const { allowAddresses, realms } = config
+  return {
+    namespace: config.namespace,
+    host: config.host,
+    tls: String(config.tls),
+    accept_invalid_certs: String(config.acceptInvalidCerts),
+    ca_file: config.caFile,
+    client_cert_file: config.clientCertFile,
+    client_key_file: config.clientKeyFile,
+    user_agent: config.userAgent,
+    ...credentialValues(config.credentials),
+    manifest_invalidation_time: formatDuration(config.manifestInvalidationMs),
+    blob_invalidation_time:
+      config.blobInvalidationMs === undefined ? 'never' : formatDuration(config.blobInvalidationMs),
+    stale_if_error: formatDuration(config.staleIfErrorMs),
+    allow_addresses: allowAddresses.length === 0 ? undefined : `[${allowAddresses.join(', ')}]`,
+    realms: realms.length === 0 ? undefined : `[${realms.join(', ')}]`,
+  }
+}
+
+function credentialValues(
+  credentials: UpstreamCredentials | undefined,
+): Partial<Record<EntryKey, string | undefined>> {
+  switch (credentials?.kind) {
+    case undefined:
+      return {}
+    case 'password':
+      return { username: credentials.username, password: String(credentials.password) }
+    case 'password-file':
+      return { username: credentials.username, password_file: credentials.passwordFile }
+    case 'docker-config':
+      return { docker_config: credentials.file }
+    default:
+      return credentials satisfies never
+  }
+}
+
+const VALUE_WIDTH_MAX = 40
+
+/** Two columns of keys and values, and the origins behind them as comments. */
+function aligned(lines: readonly Line[]): string {
+  const keyWidth = Math.max(...lines.map(line => line.key.length)) + 2
+  const valueWidth = Math.min(VALUE_WIDTH_MAX, Math.max(...lines.map(line => line.value.length)))
+  return lines
+    .map(({ key, value, origin }) => {
+      const start = `${key}:`.padEnd(keyWidth)
+      const end = origin === undefined ? value : `${value.padEnd(valueWidth)}  # ${formatOrigin(origin)}`
+      return `${start}${end}`.trimEnd()
+    })
+    .map(line => `${line}\n`)
+    .join('')
+}

@@ -1,0 +1,39 @@
+import type { Config } from '../config/config.ts'
+
+/** What the program has around it; `main.ts` makes it of the process, tests of what they like. */
+export interface Environment {
+  /** The command line without the program's own name. */
+  readonly argv: readonly string[]
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** The directory that relative paths are taken from. */
+  readonly cwd: string
+  readonly stdout: Output
+  readonly stderr: Output
+  readonly signals: Signals
+  /** Starts the daemon; rejects with what keeps it from starting. */
+  readonly startDaemon: (config: Config) => Promise<RunningDaemon>
+}
+
+export interface Output {
+  write(text: string): unknown
+}
+
+/** Where signals come from, as a Node process has it. */
+export interface Signals {
+  on(signal: NodeJS.Signals, listener: () => void): unknown
+  off(signal: NodeJS.Signals, listener: () => void): unknown
+}
+
+/** A daemon, as the command line needs it. */
+export interface RunningDaemon {
+  /** Reads the upstream file again; logs what came of it. */
+  reload(): Promise<void>
+  /** Drains, and resolves when everything has ended. May be called once. */
+  stop(): Promise<void>
+  /** Cuts what is still running, so that {@link stop} resolves at once. */
+  stopNow(): void
+}
+
+/** How the process ends: all well, something failed, or the configuration is wrong and nothing was started. */
+export const EXIT = { ok: 0, failure: 1, configuration: 2 } as const
+export type ExitCode = (typeof EXIT)[keyof typeof EXIT]

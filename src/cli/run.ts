@@ -1,0 +1,127 @@
+import yargs, { type Argv } from 'yargs'
+import { type LoadedConfig, loadConfig } from '../config/load.ts'
+import { ConfigError, formatProblem, type Problem } from '../config/problem.ts'
+import type { StoreKind } from '../config/store.ts'
+import { nearest } from '../lib/nearest.ts'
+import { check } from './check.ts'
+import { type Environment, EXIT, type ExitCode } from './environment.ts'
+import { givenFlags, yargsOptions } from './flags.ts'
+import { serve } from './serve.ts'
+import { version } from './version.ts'
+
+type Command = (environment: Environment, loaded: LoadedConfig) => Promise<ExitCode> | ExitCode
+
+const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
+  ['serve', serve],
+  ['check', check],
+])
+const STORES: ReadonlyMap<string, StoreKind> = new Map([
+  ['filesystem', 'filesystem'],
+  ['s3', 's3'],
+])
+
+/** Runs the command line to its end. Never throws for what a user wrote; everything else that is thrown is a defect or a fault. */
+export async function run(environment: Environment): Promise<ExitCode> {
+  const { parsed, output } = await parse(environment.argv)
+  if (output !== '') {
+    environment.stdout.write(`${output}\n`)
+    return EXIT.ok
+  }
+  const flags = givenFlags(parsed, environment.argv)
+  const words = readWords(parsed['_'])
+  const problems = [...flags.problems, ...words.problems]
+  try {
+    const { env, cwd } = environment
+    const loaded = await loadConfig({ flags: flags.flags, env, cwd, store: words.store, problems })
+    return await words.command(environment, loaded)
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    environment.stderr.write(refusal(error))
+    return EXIT.configuration
+  }
+}
+
+interface Parsed {
+  readonly parsed: Readonly<Record<string, unknown>>
+  /** The help or the version, where they were asked for. */
+  readonly output: string
+}
+
+async function parse(argv: readonly string[]): Promise<Parsed> {
+  const output: string[] = []
+  const parsed = await parser().parseAsync([...argv], {}, (_error, _parsed, text) => {
+    if (text !== '') output.push(text)
+  })
+  return { parsed, output: output.join('\n') }
+}
+
+/**
+ * yargs splits the words and writes the help. It validates nothing: that is done in one place for flags, environment and file,
+ * which finds all problems at once.
+ */
+function parser(): Argv {
+  return yargs([])
+    .scriptName('entrepot')
+    .locale('en')
+    .usage(USAGE)
+    .options(yargsOptions())
+    .group(['help', 'version'], 'Options:')
+    .alias('help', 'h')
+    .version(version())
+    .wrap(110)
+    .exitProcess(false)
+    .strict(false)
+    .epilogue(EPILOGUE)
+    .parserConfiguration({
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+    })
+}
+
+const USAGE = `A pull-through caching mirror for OCI registries.
+
+  entrepot [serve] [filesystem | s3] [options]   run the mirror, with its cache in a directory or in a bucket
+  entrepot check [filesystem | s3] [options]     print the effective configuration, or everything wrong with it`
+
+const EPILOGUE = `In brackets: the environment variable that sets the same (a flag wins over it), and the default.
+Exit codes: 0 all well, 1 failure, 2 the configuration is wrong and nothing was started.`
+
+interface Words {
+  readonly command: Command
+  readonly store: StoreKind | undefined
+  readonly problems: readonly Problem[]
+}
+
+/** Reads `[serve | check] [filesystem | s3]`. */
+function readWords(positional: unknown): Words {
+  const words = Array.isArray(positional) ? positional.map(String) : []
+  const command = COMMANDS.get(words[0] ?? '')
+  const rest = command === undefined ? words : words.slice(1)
+  const store = STORES.get(rest[0] ?? '')
+  const problems = (store === undefined ? rest : rest.slice(1)).map(unknownWord)
+  return { command: command ?? serve, store, problems }
+}
+
+function unknownWord(word: string): Problem {
+  const known = [...COMMANDS.keys(), ...STORES.keys()]
+  const meant = nearest(word, known)
+  const isShowable = meant !== undefined || /^[a-z]{1,20}$/.test(word)
+  return {
+    origin: { kind: 'command-line' },
+    path: isShowable ? word : '',
+    message: isShowable ? 'is not a command here' : 'has a word that is no command',
+    hint:
+      meant === undefined || known.includes(word)
+        ? 'entrepot --help lists the commands'
+        : `did you mean ${meant}?`,
+  }
+}
+
+function refusal(error: ConfigError): string {
+  const [first] = error.problems
+  if (error.problems.length === 1 && first !== undefined) return `entrepot: ${formatProblem(first)}\n`
+  const lines = error.problems.map(problem => `  ${formatProblem(problem)}\n`)
+  return `entrepot: ${lines.length} problems in the configuration, nothing was started:\n${lines.join('')}`
+}

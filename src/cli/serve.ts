@@ -1,0 +1,109 @@
+import type { Config, ListenAddress } from '../config/config.ts'
+import { formatListen } from '../config/listen.ts'
+import type { LoadedConfig } from '../config/load.ts'
+import { ConfigError } from '../config/problem.ts'
+import { type Environment, EXIT, type ExitCode, type RunningDaemon } from './environment.ts'
+
+const STOPPING = ['SIGTERM', 'SIGINT'] as const
+
+/**
+ * Runs the daemon until a signal ends it: the first SIGTERM or SIGINT drains, the second cuts, SIGHUP reloads. Signals that come
+ * while the daemon starts are kept for it, but for SIGHUP, as it is reading its configuration just then.
+ */
+export async function serve(environment: Environment, loaded: LoadedConfig): Promise<ExitCode> {
+  for (const notice of loaded.notices) environment.stderr.write(`entrepot: note: ${notice}\n`)
+  const wishes = new Wishes(environment)
+  try {
+    const daemon = await environment.startDaemon(loaded.config)
+    await wishes.obey(daemon)
+    return EXIT.ok
+  } catch (error) {
+    if (error instanceof ConfigError || isDefect(error)) throw error
+    environment.stderr.write(`entrepot: ${describe(error as Error, loaded.config)}\n`)
+    return EXIT.failure
+  } finally {
+    wishes.forget()
+  }
+}
+
+/** What signals ask of the daemon. */
+class Wishes {
+  readonly #environment: Environment
+  #daemon: RunningDaemon | undefined
+  #stops = 0
+  readonly #stopWanted = Promise.withResolvers<void>()
+
+  constructor(environment: Environment) {
+    this.#environment = environment
+    for (const signal of STOPPING) environment.signals.on(signal, this.#stop)
+    environment.signals.on('SIGHUP', this.#reload)
+  }
+
+  /** Resolves when the daemon has ended, which somebody must ask for. */
+  async obey(daemon: RunningDaemon): Promise<void> {
+    this.#daemon = daemon
+    await this.#stopWanted.promise
+    const stopped = daemon.stop()
+    if (this.#stops > 1) daemon.stopNow()
+    await stopped
+  }
+
+  /** Gives the signals back their usual meaning. */
+  forget(): void {
+    for (const signal of STOPPING) this.#environment.signals.off(signal, this.#stop)
+    this.#environment.signals.off('SIGHUP', this.#reload)
+  }
+
+  readonly #stop = (): void => {
+    this.#stops += 1
+    this.#stopWanted.resolve()
+    if (this.#stops === 2) this.#daemon?.stopNow()
+  }
+
+  readonly #reload = (): void => {
+    this.#daemon?.reload().catch((error: unknown) => {
+      this.#environment.stderr.write(`entrepot: reload failed: ${String(error)}\n`)
+    })
+  }
+}
+
+const LISTEN_FAILURES: ReadonlyMap<string, string> = new Map([
+  ['EADDRINUSE', 'the address is in use'],
+  ['EADDRNOTAVAIL', 'this machine has no such address'],
+  ['EACCES', 'this is not permitted'],
+  ['ENOTFOUND', 'the host name is not known'],
+])
+
+/** One line for a daemon that could not be started. */
+function describe(error: ListenError, config: Config): string {
+  const failure = LISTEN_FAILURES.get(error.code ?? '')
+  if (failure === undefined || (error.syscall !== 'listen' && error.syscall !== 'getaddrinfo')) {
+    return causes(error).join(': ')
+  }
+  const isAdmin = config.adminListen !== undefined && isAddressOf(error, config.adminListen)
+  const address = isAdmin ? config.adminListen : config.listen
+  const flag = isAdmin ? '--admin-listen' : '--listen'
+  return `cannot listen on ${formatListen(address)}: ${failure} (choose another with ${flag})`
+}
+
+/** What Node's `listen` and `getaddrinfo` say of their failure. */
+interface ListenError extends NodeJS.ErrnoException {
+  readonly address?: string
+  readonly port?: number
+  readonly hostname?: string
+}
+
+function isAddressOf(error: ListenError, address: ListenAddress): boolean {
+  if (address.kind === 'unix') return error.address === address.path
+  if (error.port === undefined) return error.hostname === address.host
+  return error.port === address.port
+}
+
+function causes(error: unknown): string[] {
+  return error instanceof Error ? [error.message, ...causes(error.cause)] : []
+}
+
+/** Errors of the language are defects, for which a stack says more than a line. */
+function isDefect(error: unknown): boolean {
+  return error instanceof TypeError || error instanceof ReferenceError || !(error instanceof Error)
+}

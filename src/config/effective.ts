@@ -1,0 +1,53 @@
+import { formatDuration } from '../lib/duration.ts'
+import type { Config } from './config.ts'
+import { formatListen } from './listen.ts'
+import type { Origin } from './problem.ts'
+import type { SettingsReader } from './reader.ts'
+import type { Secret } from './secret.ts'
+import type { Flag } from './settings.ts'
+import type { StoreKind } from './store.ts'
+
+/** A setting as it holds, for a reader. */
+export interface Setting {
+  readonly name: string
+  readonly value: string
+  readonly origin: Origin
+}
+
+type Shown = string | boolean | Secret | undefined
+
+/** Each setting as it holds, in the order of the documentation. Secrets print themselves as redacted. */
+export function effectiveSettings(
+  config: Config,
+  reader: SettingsReader,
+  kind: StoreKind | undefined,
+): readonly Setting[] {
+  const { adminListen, store } = config
+  const setting = (name: string, value: Shown, ...flags: readonly Flag[]): Setting => {
+    const origin = reader.find(...flags)?.origin ?? { kind: 'default' }
+    return { name, value: value === undefined ? 'none' : String(value), origin }
+  }
+  const kindOrigin: Origin = kind === undefined ? { kind: 'default' } : { kind: 'command-line' }
+  const settings = [
+    setting('listen', formatListen(config.listen), 'listen', 'port'),
+    setting('admin_listen', adminListen === undefined ? 'off' : formatListen(adminListen), 'admin-listen'),
+    setting('default_namespace', config.defaultNamespace, 'default-namespace', 'default-upstream-namespace'),
+    setting('namespaces', config.namespaces, 'namespaces'),
+    setting('check_cache_digest', config.checkCacheDigest, 'check-cache-digest'),
+    setting('drain_timeout', formatDuration(config.drainMs), 'drain-timeout'),
+    setting('log_level', config.logLevel, 'log-level'),
+    setting('upstream_config_file', config.upstreamConfigFile, 'upstream-config-file'),
+    { name: 'store', value: store.kind, origin: kindOrigin },
+  ]
+  if (store.kind === 'filesystem') return [...settings, setting('root', store.root, 'root')]
+  return [
+    ...settings,
+    setting('host', store.endpoint, 'host'),
+    setting('bucket', store.bucket, 'bucket'),
+    setting('region', store.region, 'region'),
+    setting('access_key', store.accessKey, 'access-key'),
+    setting('secret_key', store.secretKey, 'secret-key'),
+    setting('prefix', store.prefix, 'prefix'),
+    setting('path_style', store.isPathStyle, 'path-style'),
+  ]
+}

@@ -1,0 +1,32 @@
+import { isAbsolute, resolve } from 'node:path'
+import type { ListenAddress } from './config.ts'
+import { splitHostAndPort } from './host.ts'
+
+/** What `sun_path` holds on Linux, less the closing NUL. */
+const UNIX_PATH_BYTES_MAX = 107
+
+/** Parses `host:port`, `[v6]:port` or `unix:/path`; a relative path is taken from `cwd`. `undefined`: none of these. */
+export function parseListen(text: string, cwd: string): ListenAddress | undefined {
+  if (text.startsWith('unix:')) return parseUnix(text.slice('unix:'.length), cwd)
+  const split = splitHostAndPort(text)
+  if (split?.port === undefined) return undefined
+  const host = split.host.startsWith('[') ? split.host.slice(1, -1) : split.host
+  return { kind: 'tcp', host, port: split.port }
+}
+
+/** The text that {@link parseListen} reads as this address. */
+export function formatListen(address: ListenAddress): string {
+  if (address.kind === 'unix') return `unix:${address.path}`
+  return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`
+}
+
+/** Whether only programs of this machine can connect. */
+export function isLocal(address: ListenAddress): boolean {
+  return address.kind === 'unix' || /^(?:127\.|localhost$|::1$)/.test(address.host)
+}
+
+function parseUnix(path: string, cwd: string): ListenAddress | undefined {
+  if (path === '' || path.includes('\0')) return undefined
+  const absolute = isAbsolute(path) ? path : resolve(cwd, path)
+  return Buffer.byteLength(absolute) > UNIX_PATH_BYTES_MAX ? undefined : { kind: 'unix', path: absolute }
+}

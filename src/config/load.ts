@@ -1,0 +1,136 @@
+import { resolve } from 'node:path'
+import { parseDuration } from '../lib/duration.ts'
+import { DOCKER_HUB, parseConfiguredNamespace } from '../oci/namespace.ts'
+import type { Config, ListenAddress, LogLevel, NamespacePolicy } from './config.ts'
+import { type GivenCredentials, parseCredentials } from './credentials.ts'
+import { effectiveSettings, type Setting } from './effective.ts'
+import { formatListen, parseListen } from './listen.ts'
+import { compatibilityNotices, riskNotices } from './notices.ts'
+import { ConfigError, type Problem } from './problem.ts'
+import { parseBoolean, SettingsReader, type SettingTexts } from './reader.ts'
+import { readStore, type StoreKind } from './store.ts'
+import { type LoadedUpstream, readUpstreams } from './upstreams.ts'
+
+/** Everything that the configuration is made of, besides the files that it names. */
+export interface ConfigSources extends SettingTexts {
+  /** The store that the sub-command names; none means the file system. */
+  readonly store: StoreKind | undefined
+  /** The directory that relative paths are taken from. */
+  readonly cwd: string
+  /** What was already wrong with the command line. */
+  readonly problems: readonly Problem[]
+}
+
+/** The configuration, and what an operator wants to know of it. */
+export interface LoadedConfig {
+  readonly config: Config
+  readonly settings: readonly Setting[]
+  readonly upstreams: readonly LoadedUpstream[]
+  /** What is allowed but should be known: options without effect, and risks. */
+  readonly notices: readonly string[]
+}
+
+/** Loads the configuration from flags, environment, upstream file and defaults. Throws a {@link ConfigError} with every problem. */
+export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> {
+  const reader = new SettingsReader(sources, sources.problems)
+  const { cwd } = sources
+  const listens = readListens(reader, cwd)
+  const fileGiven = reader.find('upstream-config-file')
+  const fileName = reader.parse(fileGiven, text => (text.includes('\0') ? undefined : text))
+  const file = fileName === undefined ? undefined : { name: fileName, path: resolve(cwd, fileName) }
+  const { credentials, problems } = readCredentials(reader)
+  const loaded = await readUpstreams(file, credentials)
+  const scalars = readScalars(reader)
+  const store = readStore(reader, sources.store, cwd)
+  const notices = compatibilityNotices(reader)
+  reader.problems.push(...problems, ...loaded.problems)
+  if (reader.problems.length > 0) throw new ConfigError(reader.problems)
+  const config: Config = {
+    ...listens,
+    ...scalars,
+    upstreamConfigFile: file?.path,
+    upstreamCredentials: credentials,
+    upstreams: loaded.upstreams.map(upstream => upstream.config),
+    store,
+  }
+  return {
+    config,
+    settings: effectiveSettings(config, reader, sources.store),
+    upstreams: loaded.upstreams,
+    notices: [...notices, ...riskNotices(config)],
+  }
+}
+
+type Listens = Pick<Config, 'listen' | 'adminListen'>
+
+const ANY_HOST = '0.0.0.0'
+const DEFAULT_LISTEN: ListenAddress = { kind: 'tcp', host: ANY_HOST, port: 8080 }
+const ADMIN_HOST = '127.0.0.1'
+const ADMIN_PORT = 8081
+
+function readListens(reader: SettingsReader, cwd: string): Listens {
+  const given = reader.find('listen', 'port')
+  const port = reader.find('port')
+  if (given?.flag === 'listen' && given.origin.kind === 'flag' && port?.origin.kind === 'flag') {
+    reader.refuse(port, 'contradicts --listen', 'keep one of them')
+  }
+  const listen =
+    reader.parse(given, text => (given?.flag === 'port' ? parsePort(text) : parseListen(text, cwd))) ??
+    DEFAULT_LISTEN
+  const adminGiven = reader.find('admin-listen')
+  const admin = reader.parse(adminGiven, text => (text === 'off' ? text : parseListen(text, cwd)))
+  const adminListen = admin === 'off' ? undefined : (admin ?? defaultAdmin(listen))
+  if (adminGiven !== undefined && adminListen !== undefined && isSame(listen, adminListen)) {
+    reader.refuse(adminGiven, 'is the address that clients connect to (--listen)', 'choose another, or off')
+  }
+  return { listen, adminListen }
+}
+
+/** A port of its own, also for a mirror that serves clients on our default one. */
+function defaultAdmin(listen: ListenAddress): ListenAddress {
+  const isTaken = listen.kind === 'tcp' && listen.port === ADMIN_PORT
+  return { kind: 'tcp', host: ADMIN_HOST, port: isTaken ? ADMIN_PORT + 1 : ADMIN_PORT }
+}
+
+/** Port 0 is another one each time. */
+function isSame(one: ListenAddress, other: ListenAddress): boolean {
+  return formatListen(one) === formatListen(other) && !(one.kind === 'tcp' && one.port === 0)
+}
+
+function parsePort(text: string): ListenAddress | undefined {
+  return /^[0-9]{1,5}$/.test(text) ? parseListen(`${ANY_HOST}:${text}`, '/') : undefined
+}
+
+function readCredentials(reader: SettingsReader): GivenCredentials {
+  const given = reader.find('upstream-credentials')
+  return given === undefined
+    ? { credentials: new Map(), problems: [] }
+    : parseCredentials(given.text, given.origin)
+}
+
+type Scalars = Pick<Config, 'defaultNamespace' | 'namespaces' | 'checkCacheDigest' | 'drainMs' | 'logLevel'>
+
+const POLICIES: ReadonlyMap<string, NamespacePolicy> = new Map(
+  (['public', 'configured', 'any'] as const).map(policy => [policy, policy]),
+)
+const LOG_LEVELS: ReadonlyMap<string, LogLevel> = new Map(
+  (['debug', 'info', 'warn', 'error', 'silent'] as const).map(level => [level, level]),
+)
+const DRAIN_DEFAULT_MS = 300_000
+const DRAIN_MAX_MS = 24 * 3_600_000
+
+function readScalars(reader: SettingsReader): Scalars {
+  const namespace = reader.find('default-namespace', 'default-upstream-namespace')
+  return {
+    defaultNamespace: reader.parse(namespace, parseConfiguredNamespace) ?? DOCKER_HUB,
+    namespaces: reader.parse(reader.find('namespaces'), text => POLICIES.get(text)) ?? 'public',
+    checkCacheDigest: reader.parse(reader.find('check-cache-digest'), parseBoolean) ?? false,
+    drainMs: reader.parse(reader.find('drain-timeout'), parseDrain) ?? DRAIN_DEFAULT_MS,
+    logLevel: reader.parse(reader.find('log-level'), text => LOG_LEVELS.get(text.toLowerCase())) ?? 'info',
+  }
+}
+
+function parseDrain(text: string): number | undefined {
+  const drainMs = parseDuration(text)
+  return drainMs === undefined || drainMs > DRAIN_MAX_MS ? undefined : drainMs
+}

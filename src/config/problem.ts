@@ -1,0 +1,54 @@
+/** Where a value, or what is wrong with it, comes from. */
+export type Origin =
+  | { readonly kind: 'flag'; readonly name: string }
+  | { readonly kind: 'environment'; readonly name: string }
+  | { readonly kind: 'file'; readonly file: string; readonly line: number | undefined }
+  | { readonly kind: 'command-line' }
+  | { readonly kind: 'default' }
+
+/** One thing that is wrong with the configuration. Its texts never repeat a value that could be a secret. */
+export interface Problem {
+  readonly origin: Origin
+  /** The setting, or the place within the file or JSON text such as `[0].tls`; empty for the whole. */
+  readonly path: string
+  /** What is wrong, as the end of a sentence that begins with the path. */
+  readonly message: string
+  /** What would be right. */
+  readonly hint: string | undefined
+}
+
+/** The configuration is refused, with everything that is wrong with it at once. */
+export class ConfigError extends Error {
+  readonly problems: readonly Problem[]
+
+  constructor(problems: readonly Problem[]) {
+    super(problems.map(formatProblem).join('\n'))
+    this.name = 'ConfigError'
+    this.problems = problems
+  }
+}
+
+/** An origin in words: `upstreams.yaml:3`, `--listen`, `default`. */
+export function formatOrigin(origin: Origin): string {
+  switch (origin.kind) {
+    case 'flag':
+    case 'environment':
+      return origin.name
+    case 'file':
+      return origin.line === undefined ? origin.file : `${origin.file}:${origin.line}`
+    case 'command-line':
+      return 'command line'
+    case 'default':
+      return 'default'
+    default:
+      return origin satisfies never
+  }
+}
+
+/** One line: origin, path where it says more than the origin does, message and hint. */
+export function formatProblem(problem: Problem): string {
+  const isNamed = problem.origin.kind === 'flag' || problem.origin.kind === 'environment'
+  const path = problem.path === '' || (isNamed && !problem.path.startsWith('[')) ? '' : ` ${problem.path}`
+  const hint = problem.hint === undefined ? '' : ` (${problem.hint})`
+  return `${formatOrigin(problem.origin)}:${path} ${problem.message}${hint}`
+}

@@ -1,0 +1,78 @@
+import { type Origin, type Problem } from './problem.ts'
+import { FLAGS, type Flag, SETTINGS, type SettingSource } from './settings.ts'
+
+/** Where settings are read from. */
+export interface SettingTexts {
+  /** What the command line gives, by flag. */
+  readonly flags: ReadonlyMap<Flag, string>
+  readonly env: Readonly<Record<string, string | undefined>>
+}
+
+/** The text that somebody gave for a setting. */
+export interface Given {
+  readonly flag: Flag
+  readonly text: string
+  readonly origin: Origin
+}
+
+/** Reads settings from texts: flags before environment before default. It gathers every problem instead of stopping at one. */
+export class SettingsReader {
+  readonly problems: Problem[]
+  readonly #texts: SettingTexts
+
+  constructor(texts: SettingTexts, problems: readonly Problem[]) {
+    this.#texts = texts
+    this.problems = [...problems]
+  }
+
+  /** The first of these settings that is given, all flags before all environment variables; an empty variable is not given. */
+  find(...flags: readonly Flag[]): Given | undefined {
+    for (const flag of flags) {
+      const text = this.#texts.flags.get(flag)
+      if (text !== undefined) return { flag, text, origin: { kind: 'flag', name: `--${flag}` } }
+    }
+    for (const flag of flags) {
+      const name = SETTINGS[flag].environment
+      const text = this.#texts.env[name]
+      if (text !== undefined && text !== '') return { flag, text, origin: { kind: 'environment', name } }
+    }
+    return undefined
+  }
+
+  /** Parses what is given; `undefined` where nothing is, or where it is refused, which is then noted. */
+  parse<T>(given: Given | undefined, parse: (text: string) => T | undefined): T | undefined {
+    if (given === undefined) return undefined
+    const value = given.text === '' ? undefined : parse(given.text)
+    if (value !== undefined) return value
+    const { noun, hint }: SettingSource = SETTINGS[given.flag]
+    this.refuse(given, given.text === '' ? 'needs a value' : `is not ${noun}`, hint)
+    return undefined
+  }
+
+  refuse(given: Given, message: string, hint: string | undefined): void {
+    this.problems.push({ origin: given.origin, path: given.flag, message, hint })
+  }
+
+  /** Flags of the command line that belong to a group. */
+  flagsOf(group: SettingSource['group']): readonly Given[] {
+    return FLAGS.filter(flag => SETTINGS[flag].group === group && this.#texts.flags.has(flag)).map(flag => ({
+      flag,
+      text: this.#texts.flags.get(flag) ?? '',
+      origin: { kind: 'flag', name: `--${flag}` },
+    }))
+  }
+}
+
+const BOOLEANS: ReadonlyMap<string, boolean> = new Map(
+  (
+    [
+      [true, 'true t yes y on 1'],
+      [false, 'false f no n off 0'],
+    ] as const
+  ).flatMap(([value, words]) => words.split(' ').map(word => [word, value] as const)),
+)
+
+/** Parses a boolean of the environment, whichever of its customary words it is; these are also the words of oci-registry. */
+export function parseBoolean(text: string): boolean | undefined {
+  return BOOLEANS.get(text.toLowerCase())
+}

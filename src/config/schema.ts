@@ -1,0 +1,147 @@
+import { z } from 'zod'
+import { parseDuration } from '../lib/duration.ts'
+import { parseConfiguredNamespace } from '../oci/namespace.ts'
+import { hostHint, parseCidr, parseHost } from './host.ts'
+import { Secret } from './secret.ts'
+
+/** What a refused value is told: the rest of the sentence that begins with its path, and what would be right. */
+export interface Refusal {
+  readonly message: string
+  readonly hint: string | undefined
+}
+
+/** One entry of the upstream file as it is written, each value parsed on its own; what the values mean together is not its matter. */
+export const ENTRY = z.strictObject({
+  namespace: parsed(parseConfiguredNamespace, 'is not a namespace', namespaceHint),
+  host: parsed(parseHost, 'is not a host', hostHint),
+  tls: z.boolean().optional(),
+  accept_invalid_certs: z.boolean().optional(),
+  ca_file: path(),
+  client_cert_file: path(),
+  client_key_file: path(),
+  user_agent: parsed(parseHeaderText, 'is not fit for a header', 'use printable ASCII').optional(),
+  username: parsed(parseUsername, 'is not a user name', 'without colons and control characters').optional(),
+  password: parsed(parseSecret, 'is not a password', 'not empty, without control characters').optional(),
+  password_file: path(),
+  docker_config: path(),
+  manifest_invalidation_time: duration(),
+  blob_invalidation_time: duration(),
+  stale_if_error: duration(),
+  allow_addresses: listOf(
+    parsed(parseCidr, 'is not a block of addresses', 'such as 127.0.0.0/8 or fd00::/8'),
+  ),
+  realms: listOf(parsed(parseHost, 'is not a host', hostHint)),
+})
+
+/** The values of one entry, those that are not written left out. */
+export type Entry = z.output<typeof ENTRY>
+
+/** The keys that an entry may have. */
+export type EntryKey = keyof typeof ENTRY.shape
+
+/** All keys of an entry, in the order in which they are documented. */
+export const ENTRY_KEYS = Object.keys(ENTRY.shape) as readonly EntryKey[]
+
+/** `UPSTREAM_CREDENTIALS`: one namespace's value, as oci-registry has it. */
+export const CREDENTIALS = z.strictObject({
+  username: parsed(parseUsername, 'is not a user name', 'without colons and control characters'),
+  password: parsed(parseSecret, 'is not a password', 'not empty, without control characters'),
+})
+
+/** What each key wants, for a value of the wrong type. */
+const WANTED = {
+  boolean: { phrase: 'true or false', hint: 'write true or false' },
+  text: { phrase: 'text', hint: 'put it in quotes' },
+  duration: { phrase: 'a duration', hint: 'write it with its unit, such as 0s, 90s, 14d or 1h 30m' },
+  list: { phrase: 'a list', hint: 'write it in brackets, such as [127.0.0.0/8]' },
+} as const
+
+const WANTED_OF: ReadonlyMap<string, keyof typeof WANTED> = new Map([
+  ['tls', 'boolean'],
+  ['accept_invalid_certs', 'boolean'],
+  ['manifest_invalidation_time', 'duration'],
+  ['blob_invalidation_time', 'duration'],
+  ['stale_if_error', 'duration'],
+  ['allow_addresses', 'list'],
+  ['realms', 'list'],
+] as const)
+
+const YAML_1_1_BOOLEANS: ReadonlySet<string> = new Set(['yes', 'no', 'on', 'off', 'y', 'n'])
+
+/** Says in our own words why the schema refused the value at a path below an entry. Never repeats the value. */
+export function explain(issue: z.core.$ZodIssue, value: unknown): Refusal {
+  if (issue.code === 'custom') return { message: issue.message, hint: hintOf(issue) }
+  const key = String(issue.path[0] ?? '')
+  const wanted = WANTED[issue.path.length > 1 ? 'text' : (WANTED_OF.get(key) ?? 'text')]
+  const found = describe(value)
+  if (wanted === WANTED.boolean && typeof value === 'string') {
+    const word = value.toLowerCase()
+    const text = YAML_1_1_BOOLEANS.has(word) ? `the text "${word}"` : 'text'
+    return { message: `must be true or false, not ${text}`, hint: 'write true or false, without quotes' }
+  }
+  const isCollection = Array.isArray(value) || (typeof value === 'object' && value !== null)
+  const hint = wanted === WANTED.text && isCollection ? undefined : wanted.hint
+  return { message: `must be ${wanted.phrase}, not ${found}`, hint }
+}
+
+function describe(value: unknown): string {
+  if (typeof value === 'string') return 'text'
+  if (typeof value === 'number' || typeof value === 'bigint') return 'a number'
+  if (typeof value === 'boolean') return 'true or false'
+  if (Array.isArray(value)) return 'a list'
+  return typeof value === 'object' && value !== null ? 'a map' : 'nothing'
+}
+
+function hintOf(issue: z.core.$ZodIssueCustom): string | undefined {
+  const hint: unknown = issue.params?.['hint']
+  return typeof hint === 'string' ? hint : undefined
+}
+
+type Hint = string | ((text: string) => string)
+
+function parsed<T>(
+  parse: (text: string) => T | undefined,
+  message: string,
+  hint: Hint,
+): z.ZodPipe<z.ZodString, z.ZodTransform<Awaited<T>, string>> {
+  return z.string().transform((text, context) => {
+    const value = parse(text)
+    if (value !== undefined) return value as Awaited<T>
+    const params = { hint: typeof hint === 'string' ? hint : hint(text) }
+    context.addIssue({ code: 'custom', message, params })
+    return z.NEVER
+  })
+}
+
+function duration(): z.ZodOptional<z.ZodPipe<z.ZodString, z.ZodTransform<number, string>>> {
+  return parsed(parseDuration, 'is not a duration', 'such as 0s, 90s, 14d or 1h 30m').optional()
+}
+
+function path(): z.ZodOptional<z.ZodPipe<z.ZodString, z.ZodTransform<string, string>>> {
+  return parsed(parsePath, 'is not a path', 'the path of a file').optional()
+}
+
+function listOf<T extends z.ZodType>(item: T): z.ZodOptional<z.ZodArray<T>> {
+  return z.array(item).optional()
+}
+
+function parseHeaderText(text: string): string | undefined {
+  return /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(text) ? text : undefined
+}
+
+/** RFC 7617, section 2: a user name holds no colon, and neither holds control characters. */
+function parseUsername(text: string): string | undefined {
+  return text !== '' && !text.includes(':') && !/\p{Cc}/u.test(text) ? text : undefined
+}
+
+function parseSecret(text: string): Secret | undefined {
+  return text !== '' && !/\p{Cc}/u.test(text) ? new Secret(text) : undefined
+}
+
+function parsePath(text: string): string | undefined {
+  return text !== '' && !text.includes('\0') ? text : undefined
+}
+
+function namespaceHint(text: string): string {
+  return text.includes('/') ? hostHint(text) : 'the registry as clients name it, such as quay.io'
+}

@@ -1,0 +1,237 @@
+/** How one setting is given on the command line and in the environment, and what the help says of it. */
+export interface SettingSource {
+  /** The environment variable; a flag on the command line wins over it. */
+  readonly environment: string
+  readonly type: 'text' | 'boolean' | 'secret'
+  /** The sub-command that the flag belongs to; `compatibility` flags are accepted for oci-registry's sake. */
+  readonly group: 'general' | 'filesystem' | 's3' | 'compatibility'
+  /** The default as the help shows it, where there is one. */
+  readonly default: string | undefined
+  readonly description: string
+  /** What a value is, for the sentence "is not …". */
+  readonly noun: string
+  /** What would be right. */
+  readonly hint: string
+}
+
+/** Every setting by the name of its flag. */
+export const SETTINGS = {
+  listen: {
+    environment: 'LISTEN',
+    type: 'text',
+    group: 'general',
+    default: '0.0.0.0:8080',
+    description: 'Where clients connect: host:port or unix:/path',
+    noun: 'an address to listen on',
+    hint: 'such as 0.0.0.0:8080, [::]:8080 or unix:/run/entrepot.sock',
+  },
+  'admin-listen': {
+    environment: 'ADMIN_LISTEN',
+    type: 'text',
+    group: 'general',
+    default: '127.0.0.1:8081',
+    description: 'Where metrics and administration are: host:port, unix:/path or off',
+    noun: 'an address to listen on',
+    hint: 'such as 127.0.0.1:8081, unix:/run/entrepot-admin.sock or off',
+  },
+  'default-namespace': {
+    environment: 'DEFAULT_NAMESPACE',
+    type: 'text',
+    group: 'general',
+    default: 'docker.io',
+    description: 'The registry of requests that name none',
+    noun: 'a namespace',
+    hint: 'a registry as clients name it, such as docker.io',
+  },
+  namespaces: {
+    environment: 'NAMESPACES',
+    type: 'text',
+    group: 'general',
+    default: 'public',
+    description: 'Which registries are mirrored beside the configured ones: public, configured (none) or any',
+    noun: 'a policy',
+    hint: 'public, configured or any',
+  },
+  'upstream-config-file': {
+    environment: 'UPSTREAM_CONFIG_FILE',
+    type: 'text',
+    group: 'general',
+    default: undefined,
+    description: 'A YAML list of upstream registries',
+    noun: 'a path',
+    hint: 'the path of a file',
+  },
+  'check-cache-digest': {
+    environment: 'CHECK_CACHE_DIGEST',
+    type: 'boolean',
+    group: 'general',
+    default: 'false',
+    description: 'Verify stored objects on every read, not only on the first after the start',
+    noun: 'true or false',
+    hint: 'write true or false',
+  },
+  'drain-timeout': {
+    environment: 'DRAIN_TIMEOUT',
+    type: 'text',
+    group: 'general',
+    default: '5m',
+    description: 'How long running transfers may go on after SIGTERM',
+    noun: 'a duration of at most 24h',
+    hint: 'such as 0s, 90s or 5m',
+  },
+  'log-level': {
+    environment: 'LOG_LEVEL',
+    type: 'text',
+    group: 'general',
+    default: 'info',
+    description: 'How much is logged: debug, info, warn, error or silent',
+    noun: 'a log level',
+    hint: 'debug, info, warn, error or silent',
+  },
+  root: {
+    environment: 'FILESYSTEM_ROOT',
+    type: 'text',
+    group: 'filesystem',
+    default: './data',
+    description: 'The directory that the cache lives in',
+    noun: 'a path',
+    hint: 'the path of a directory',
+  },
+  host: {
+    environment: 'S3_HOST',
+    type: 'text',
+    group: 's3',
+    default: undefined,
+    description: 'The endpoint, such as http://minio:9000; Amazon S3 if it is not given',
+    noun: 'an endpoint',
+    hint: 'such as https://s3.example.com or http://minio:9000',
+  },
+  bucket: {
+    environment: 'S3_BUCKET',
+    type: 'text',
+    group: 's3',
+    default: undefined,
+    description: 'The bucket that the cache lives in (required)',
+    noun: 'the name of a bucket',
+    hint: 'letters, digits, dots, hyphens and underscores',
+  },
+  region: {
+    environment: 'S3_REGION',
+    type: 'text',
+    group: 's3',
+    default: 'us-east-1',
+    description: 'The region',
+    noun: 'a region',
+    hint: 'such as us-east-1',
+  },
+  'access-key': {
+    environment: 'S3_ACCESS_KEY',
+    type: 'secret',
+    group: 's3',
+    default: undefined,
+    description: "The access key; without it the SDK's credential chain is asked",
+    noun: 'an access key',
+    hint: 'without spaces and control characters',
+  },
+  'secret-key': {
+    environment: 'S3_SECRET_KEY',
+    type: 'secret',
+    group: 's3',
+    default: undefined,
+    description: 'The secret key; better in the environment, where other users cannot read it',
+    noun: 'a secret key',
+    hint: 'without spaces and control characters',
+  },
+  prefix: {
+    environment: 'S3_PREFIX',
+    type: 'text',
+    group: 's3',
+    default: undefined,
+    description: 'What the key of every object begins with, such as mirror/',
+    noun: 'a prefix',
+    hint: 'such as mirror/, at most 512 characters, without control characters',
+  },
+  'path-style': {
+    environment: 'S3_PATH_STYLE',
+    type: 'boolean',
+    group: 's3',
+    default: undefined,
+    description: 'Name the bucket in the path, not in the host name; true by default if --host is given',
+    noun: 'true or false',
+    hint: 'write true or false',
+  },
+  port: {
+    environment: 'PORT',
+    type: 'text',
+    group: 'compatibility',
+    default: undefined,
+    description: 'The same as --listen 0.0.0.0:<port>',
+    noun: 'a port',
+    hint: 'a number from 0 to 65535',
+  },
+  'default-upstream-namespace': {
+    environment: 'DEFAULT_UPSTREAM_NAMESPACE',
+    type: 'text',
+    group: 'compatibility',
+    default: undefined,
+    description: 'The same as --default-namespace, which wins',
+    noun: 'a namespace',
+    hint: 'a registry as clients name it, such as docker.io',
+  },
+  'upstream-credentials': {
+    environment: 'UPSTREAM_CREDENTIALS',
+    type: 'secret',
+    group: 'compatibility',
+    default: undefined,
+    description: 'Credentials of upstreams as a JSON map; better in the environment or the upstream file',
+    noun: 'a JSON map of namespaces to credentials',
+    hint: 'such as {"docker.io": {"username": "…", "password": "…"}}',
+  },
+  'blob-chunk-read-timeout': {
+    environment: 'BLOB_CHUNK_READ_TIMEOUT',
+    type: 'text',
+    group: 'compatibility',
+    default: undefined,
+    description: 'Has no effect: stalls of an upstream have a limit of their own',
+    noun: 'a duration',
+    hint: 'such as 30s',
+  },
+  'blob-chunk-write-timeout': {
+    environment: 'BLOB_CHUNK_WRITE_TIMEOUT',
+    type: 'text',
+    group: 'compatibility',
+    default: undefined,
+    description: 'Has no effect: slow clients have a limit of their own',
+    noun: 'a duration',
+    hint: 'such as 30s',
+  },
+  'manifest-invalidation-time': {
+    environment: 'MANIFEST_INVALIDATION_TIME',
+    type: 'text',
+    group: 'compatibility',
+    default: undefined,
+    description: 'Has no effect: set manifest_invalidation_time in the upstream file',
+    noun: 'a duration',
+    hint: 'such as 14d',
+  },
+  'blob-invalidation-time': {
+    environment: 'BLOB_INVALIDATION_TIME',
+    type: 'text',
+    group: 'compatibility',
+    default: undefined,
+    description: 'Has no effect: set blob_invalidation_time in the upstream file',
+    noun: 'a duration',
+    hint: 'such as 14d',
+  },
+} as const satisfies Record<string, SettingSource>
+
+/** The name of a flag, without its dashes. */
+export type Flag = keyof typeof SETTINGS
+
+/** All flags, in the order in which the help has them. */
+export const FLAGS = Object.keys(SETTINGS) as readonly Flag[]
+
+/** Whether a text names a flag. */
+export function isFlag(name: string): name is Flag {
+  return Object.hasOwn(SETTINGS, name)
+}

@@ -1,0 +1,81 @@
+import { resolve } from 'node:path'
+import type { StoreConfig } from './config.ts'
+import { parseHost } from './host.ts'
+import { parseBoolean, type SettingsReader } from './reader.ts'
+import { Secret } from './secret.ts'
+
+/** The stores that a sub-command names. */
+export type StoreKind = StoreConfig['kind']
+
+/** Reads what the store needs. A flag that belongs to another store than the chosen one is a problem. */
+export function readStore(reader: SettingsReader, kind: StoreKind | undefined, cwd: string): StoreConfig {
+  for (const group of ['filesystem', 's3'] as const) {
+    if (group === kind) continue
+    for (const given of reader.flagsOf(group)) {
+      const message = `belongs to the sub-command ${group}`
+      reader.refuse(given, message, `entrepot ${group} --${given.flag} …`)
+    }
+  }
+  return kind === 's3' ? readS3(reader) : { kind: 'filesystem', root: readRoot(reader, cwd) }
+}
+
+const DEFAULT_ROOT = './data'
+
+function readRoot(reader: SettingsReader, cwd: string): string {
+  const root = reader.parse(reader.find('root'), text => (text.includes('\0') ? undefined : text))
+  return resolve(cwd, root ?? DEFAULT_ROOT)
+}
+
+function readS3(reader: SettingsReader): StoreConfig {
+  const bucketGiven = reader.find('bucket')
+  const endpoint = reader.parse(reader.find('host'), parseEndpoint)
+  const accessKeyGiven = reader.find('access-key')
+  const secretKeyGiven = reader.find('secret-key')
+  const accessKey = reader.parse(accessKeyGiven, parseKey)
+  const secretKey = reader.parse(secretKeyGiven, parseKey)
+  if (bucketGiven === undefined) {
+    const origin = { kind: 'command-line' } as const
+    const hint = 'give --bucket or S3_BUCKET'
+    reader.problems.push({ origin, path: 'bucket', message: 'is required by the sub-command s3', hint })
+  }
+  const alone = accessKeyGiven ?? secretKeyGiven
+  if (alone !== undefined && (accessKeyGiven === undefined || secretKeyGiven === undefined)) {
+    const other = accessKeyGiven === undefined ? 'access-key' : 'secret-key'
+    reader.refuse(
+      alone,
+      `is given without --${other}`,
+      "give both, or neither for the SDK's credential chain",
+    )
+  }
+  return {
+    kind: 's3',
+    bucket: reader.parse(bucketGiven, matching(/^[A-Za-z0-9._-]{1,255}$/)) ?? '',
+    region: reader.parse(reader.find('region'), matching(/^[A-Za-z0-9-]{1,64}$/)) ?? 'us-east-1',
+    endpoint,
+    accessKey,
+    secretKey,
+    prefix: reader.parse(reader.find('prefix'), parsePrefix) ?? '',
+    isPathStyle: reader.parse(reader.find('path-style'), parseBoolean) ?? endpoint !== undefined,
+  }
+}
+
+/** oci-registry takes `host:port` too, and means https by it. */
+function parseEndpoint(text: string): string | undefined {
+  const [, scheme = 'https', authority = ''] = /^(?:(https?):\/\/)?([^/]*)\/?$/i.exec(text) ?? []
+  const host = parseHost(authority)
+  return host === undefined ? undefined : `${scheme.toLowerCase()}://${host}`
+}
+
+function parseKey(text: string): Secret | undefined {
+  return /^[\x21-\x7e]+$/.test(text) ? new Secret(text) : undefined
+}
+
+function parsePrefix(text: string): string | undefined {
+  if (text.length > 512 || /\p{Cc}/u.test(text)) return undefined
+  const trimmed = text.replace(/^\/+|\/+$/g, '')
+  return trimmed === '' ? '' : `${trimmed}/`
+}
+
+function matching(pattern: RegExp): (text: string) => string | undefined {
+  return text => (pattern.test(text) ? text : undefined)
+}

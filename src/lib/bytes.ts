@@ -1,0 +1,25 @@
+const BYTES: ReadonlyMap<string, number> = new Map([
+  ['b', 1],
+  ['kb', 1e3],
+  ['mb', 1e6],
+  ['gb', 1e9],
+  ['tb', 1e12],
+  ['kib', 1024],
+  ['mib', 1024 ** 2],
+  ['gib', 1024 ** 3],
+  ['tib', 1024 ** 4],
+])
+
+const SIZE = /^([0-9]{1,15}(?:\.[0-9]{1,3})?) ?([kmgt]?i?b)$/i
+
+/**
+ * Reads a size such as `512MiB`, `1.5GiB` or `20 GB` into whole bytes; the case of the unit does not matter. `undefined` means that
+ * the text is none, a number without a unit included.
+ */
+export function parseBytes(text: string): number | undefined {
+  const [, count, unit] = SIZE.exec(text) ?? []
+  const factor = BYTES.get((unit ?? '').toLowerCase())
+  if (count === undefined || factor === undefined) return undefined
+  const bytes = Math.round(Number(count) * factor)
+  return Number.isSafeInteger(bytes) ? bytes : undefined
+}

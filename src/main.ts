@@ -1,0 +1,42 @@
+#!/usr/bin/env node
+import type { Environment } from './cli/environment.ts'
+
+const NODE_MAJOR_MIN = 24
+
+/** The process edge. Everything else is loaded only once the running Node is known to understand it. */
+async function main(): Promise<void> {
+  if (Number.parseInt(process.versions.node, 10) < NODE_MAJOR_MIN) {
+    process.stderr.write(
+      `entrepot: Node.js ${NODE_MAJOR_MIN} or newer is needed, this is ${process.versions.node}\n`,
+    )
+    process.exitCode = 1
+    return
+  }
+  const { openLog } = await import('./observe/log.ts')
+  // A defect: nothing is known of the state any more, so the process ends at once.
+  const fail = (error: unknown): never => {
+    openLog('error').error({ err: error }, 'unexpected failure, the process ends')
+    process.exit(1)
+  }
+  process.on('uncaughtException', fail)
+  process.on('unhandledRejection', fail)
+  const { run } = await import('./cli/run.ts')
+  process.exitCode = await run(environment())
+}
+
+function environment(): Environment {
+  return {
+    argv: process.argv.slice(2),
+    env: process.env,
+    cwd: process.cwd(),
+    stdout: process.stdout,
+    stderr: process.stderr,
+    signals: process,
+    startDaemon: async config => {
+      const { startDaemon } = await import('./daemon.ts')
+      return await startDaemon(config)
+    },
+  }
+}
+
+await main()
