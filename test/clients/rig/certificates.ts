@@ -9,23 +9,21 @@ export interface Certificates {
   readonly keyFile: string
 }
 
+const NEW_KEY = '-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
+
 /** Makes a certificate authority and one certificate for all `names`, valid for a day. */
 export async function makeCertificates(directory: string, names: readonly string[]): Promise<Certificates> {
   const file = (name: string): string => join(directory, name)
-  const openssl = (...args: readonly string[]): Promise<string> => runOk(['/usr/bin/openssl', ...args])
-  const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
-  await openssl(
-    ...['req', '-x509', ...newKey, '-days', '1', '-subj', '/CN=Test CA', '-keyout', file('ca.key')],
-    ...['-out', file('ca.pem'), '-addext', 'keyUsage=critical,keyCertSign,cRLSign'],
-  )
-  await openssl(
-    ...['req', ...newKey, '-subj', '/CN=registries', '-keyout', file('server.key'), '-out', file('server.csr')],
-  )
+  const openssl = async (words: string, subject: string): Promise<void> => {
+    const argv = words.split(' ').map(word => (/\.(?:pem|key|csr|ext)$/.test(word) ? file(word) : word))
+    await runOk(['/usr/bin/openssl', ...argv, ...(subject === '' ? [] : ['-subj', subject])])
+  }
+  const usage = '-addext keyUsage=critical,keyCertSign,cRLSign'
+  await openssl(`req -x509 ${NEW_KEY} -days 1 -keyout ca.key -out ca.pem ${usage}`, '/CN=Test CA')
+  await openssl(`req ${NEW_KEY} -keyout server.key -out server.csr`, '/CN=registries')
   const extensions = `subjectAltName=${names.map(name => `DNS:${name}`).join(',')}\nextendedKeyUsage=serverAuth\n`
   await writeFile(file('server.ext'), extensions)
-  await openssl(
-    ...['x509', '-req', '-in', file('server.csr'), '-CA', file('ca.pem'), '-CAkey', file('ca.key'), '-days', '1'],
-    ...['-CAcreateserial', '-extfile', file('server.ext'), '-out', file('server.pem')],
-  )
+  const signer = '-CA ca.pem -CAkey ca.key -CAcreateserial -days 1'
+  await openssl(`x509 -req -in server.csr ${signer} -extfile server.ext -out server.pem`, '')
   return { caFile: file('ca.pem'), certificateFile: file('server.pem'), keyFile: file('server.key') }
 }

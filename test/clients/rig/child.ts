@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 
 /** How one finished command went; `code` is undefined when a signal ended it. */
@@ -26,7 +26,7 @@ export class Child implements AsyncDisposable {
 
   constructor(name: string, argv: readonly string[], options: ChildOptions = {}) {
     this.name = name
-    this.#process = start(argv, options, 'ignore')
+    this.#process = start(argv, options)
     this.#exited = new Promise(resolve => this.#process.once('close', () => resolve()))
     this.#process.once('error', error => this.#keep(String(error)))
     for (const stream of [this.#process.stdout, this.#process.stderr]) {
@@ -82,7 +82,7 @@ export class Child implements AsyncDisposable {
 
 /** Runs a command to its end; `limitMs` (two minutes unless told) ends it by SIGKILL. */
 export async function run(argv: readonly string[], options: ChildOptions = {}): Promise<Finished> {
-  const child = start(argv, options, 'ignore')
+  const child = start(argv, options)
   const out: Buffer[] = []
   const err: Buffer[] = []
   child.stdout?.on('data', (chunk: Buffer) => out.push(chunk))
@@ -103,9 +103,9 @@ export async function runOk(argv: readonly string[], options: ChildOptions = {})
 }
 
 // The kernel ends a child whose parent has died (setpriv), so that a killed test run leaves no daemon behind.
-function start(argv: readonly string[], options: ChildOptions, stdin: 'ignore'): ChildProcess {
+function start(argv: readonly string[], options: ChildOptions): ChildProcess {
   return spawn('/usr/bin/setpriv', ['--pdeathsig', 'KILL', '--', ...argv], {
     env: { PATH, LANG: 'C.UTF-8', ...options.env },
-    stdio: [stdin, 'pipe', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   })
 }

@@ -54,7 +54,8 @@ export class DockerRegistry implements AsyncDisposable {
   async push(repository: string, tag: string, image: Image, bearer: string | undefined): Promise<void> {
     const headers = bearer ? { authorization: `Bearer ${bearer}` } : {}
     for (const blob of image.blobs) await this.#pushBlob(repository, blob, headers)
-    for (const manifest of image.manifests) await this.#putManifest(repository, manifest.digest, manifest, headers)
+    for (const manifest of image.manifests)
+      await this.#putManifest(repository, manifest.digest, manifest, headers)
     await this.#putManifest(repository, tag, image.root, headers)
   }
 
@@ -73,7 +74,12 @@ export class DockerRegistry implements AsyncDisposable {
     headers: Record<string, string>,
   ): Promise<void> {
     const type = { 'content-type': manifest.mediaType }
-    await this.#send('PUT', `/v2/${repository}/manifests/${reference}`, { ...headers, ...type }, manifest.bytes)
+    await this.#send(
+      'PUT',
+      `/v2/${repository}/manifests/${reference}`,
+      { ...headers, ...type },
+      manifest.bytes,
+    )
   }
 
   async #send(

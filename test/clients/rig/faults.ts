@@ -62,10 +62,16 @@ const SLICES_PER_SECOND = 20
 export async function sendBody(
   body: Readable,
   response: ServerResponse,
-  options: { fault: Fault | undefined; length: number; raw: Socket | undefined; wrote: (bytes: number) => void },
+  options: {
+    fault: Fault | undefined
+    length: number
+    raw: Socket | undefined
+    wrote: (bytes: number) => void
+  },
 ): Promise<void> {
   const { fault, raw, wrote } = options
-  const stopAt = fault?.kind === 'cut' || fault?.kind === 'hold' ? Math.floor(options.length * fault.at) : undefined
+  const stopAt =
+    fault?.kind === 'cut' || fault?.kind === 'hold' ? Math.floor(options.length * fault.at) : undefined
   const started = performance.now()
   let sent = 0
   for await (const chunk of body as AsyncIterable<Buffer>) {

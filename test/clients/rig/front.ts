@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import { request, type IncomingMessage, type ServerResponse } from 'node:http'
+import { type IncomingMessage, request, type ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
 import type { Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Certificates } from './certificates.ts'
-import { Faults, sendBody, type Asked, type Fault } from './faults.ts'
+import { type Asked, type Fault, Faults, sendBody } from './faults.ts'
 import { type Mint, parseScopes } from './tokens.ts'
 
 /** A registry as the world sees it: names that lead to one docker-registry. */
@@ -114,7 +114,9 @@ export class Front implements AsyncDisposable {
       host,
       method: incoming.method ?? '',
       path: url.pathname,
-      blob: ticket?.digest ?? (redirected ? undefined : /\/blobs\/(sha256:[0-9a-f]{64})$/.exec(url.pathname)?.[1]),
+      blob:
+        ticket?.digest ??
+        (redirected ? undefined : /\/blobs\/(sha256:[0-9a-f]{64})$/.exec(url.pathname)?.[1]),
       range: incoming.headers.range,
       userAgent: incoming.headers['user-agent'] ?? '',
     }
@@ -190,9 +192,16 @@ export class Front implements AsyncDisposable {
     const basic = login && `Basic ${Buffer.from(`${login.username}:${login.password}`).toString('base64')}`
     const known = basic === undefined || incoming.headers.authorization === basic
     const asked = parseScopes(url.searchParams.getAll('scope'))
-    const access = known ? asked.map(scope => ({ ...scope, actions: scope.actions.filter(a => a === 'pull') })) : []
+    const access = known
+      ? asked.map(scope => ({ ...scope, actions: scope.actions.filter(a => a === 'pull') }))
+      : []
     const token = this.#mint(url.searchParams.get('service') ?? '', access)
-    const body = JSON.stringify({ token, access_token: token, expires_in: 300, issued_at: new Date().toISOString() })
+    const body = JSON.stringify({
+      token,
+      access_token: token,
+      expires_in: 300,
+      issued_at: new Date().toISOString(),
+    })
     const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }
     response.writeHead(200, headers).end(body)
   }

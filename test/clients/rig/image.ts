@@ -46,7 +46,10 @@ const TYPES = {
 
 /** Builds an image whose amd64 child prints its greeting by a static busybox. */
 export function buildImage(plan: ImagePlan): Image {
-  const children = plan.architectures.map(architecture => ({ architecture, ...buildChild(plan, architecture) }))
+  const children = plan.architectures.map(architecture => ({
+    architecture,
+    ...buildChild(plan, architecture),
+  }))
   const platforms = new Map(children.map(child => [child.architecture, child.blobs]))
   const blobs = children.flatMap(child => child.blobs)
   const manifests = children.map(child => child.manifest)
@@ -91,7 +94,9 @@ function buildChild(plan: ImagePlan, architecture: string): { manifest: Piece; b
   const types = TYPES[plan.types]
   const tars = [
     runnableTar(`${plan.greeting}\n`, architecture),
-    ...plan.layerBytes.map((size, at) => tar([{ path: `data-${at}`, mode: 0o644, bytes: randomBytes(size) }])),
+    ...plan.layerBytes.map((size, at) =>
+      tar([{ path: `data-${at}`, mode: 0o644, bytes: randomBytes(size) }]),
+    ),
   ]
   const layers = tars.map(bytes => piece(gzipSync(bytes, { level: 1 }), types.layer))
   const config = jsonPiece(
@@ -99,7 +104,11 @@ function buildChild(plan: ImagePlan, architecture: string): { manifest: Piece; b
       created: '2024-01-01T00:00:00Z',
       architecture,
       os: 'linux',
-      config: { Cmd: ['/bin/busybox', 'cat', '/greeting'], Env: ['PATH=/bin'], Labels: { greeting: plan.greeting } },
+      config: {
+        Cmd: ['/bin/busybox', 'cat', '/greeting'],
+        Env: ['PATH=/bin'],
+        Labels: { greeting: plan.greeting },
+      },
       rootfs: { type: 'layers', diff_ids: tars.map(digestOf) },
       history: tars.map(() => ({ created: '2024-01-01T00:00:00Z', created_by: 'test' })),
     },

@@ -1,9 +1,9 @@
-import { makeCertificates, type Certificates } from './certificates.ts'
+import { type Certificates, makeCertificates } from './certificates.ts'
 import { DockerRegistry } from './docker-registry.ts'
 import { Front, type Logged, type Site } from './front.ts'
 import type { Image } from './image.ts'
 import { Room } from './room.ts'
-import { openMint, type Mint } from './tokens.ts'
+import { type Mint, openMint } from './tokens.ts'
 
 /** User and password of the private registry, quay.io. */
 export const QUAY_LOGIN = { username: 'robot', password: 'correct horse' } as const
@@ -62,7 +62,13 @@ export class World implements AsyncDisposable {
         tokenPath: '/token',
         blobHost: 'production.cloudflare.docker.com',
       },
-      { hosts: ['quay.io'], backendPort: quay.port, service: 'quay.io', tokenPath: '/v2/auth', login: QUAY_LOGIN },
+      {
+        hosts: ['quay.io'],
+        backendPort: quay.port,
+        service: 'quay.io',
+        tokenPath: '/v2/auth',
+        login: QUAY_LOGIN,
+      },
       { hosts: ['ghcr.io'], backendPort: ghcr.port },
     ]
     const front = stack.use(new Front({ sites, addresses, certificates, mint }))
@@ -94,7 +100,8 @@ export class World implements AsyncDisposable {
   blobFetches(mark = 0): ReadonlyMap<string, number> {
     const counts = new Map<string, number>()
     for (const { blob, method, status } of this.logged(mark)) {
-      if (blob && method === 'GET' && (status === 200 || status === 206)) counts.set(blob, (counts.get(blob) ?? 0) + 1)
+      if (blob && method === 'GET' && (status === 200 || status === 206))
+        counts.set(blob, (counts.get(blob) ?? 0) + 1)
     }
     return counts
   }

@@ -1,0 +1,156 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Child, run, runOk } from '../child.ts'
+import type { World } from '../world.ts'
+import { connectCri } from './cri.ts'
+import type { Puller, PullerKind } from './puller.ts'
+
+/** `ctr`: containerd's own client, with hosts.toml; it sends `?ns=` and has no limit of parallel blobs. */
+export const ctr: PullerKind = {
+  name: 'ctr',
+  executables: ['containerd', 'ctr', 'runc'],
+  agent: 'containerd/',
+  start: async (world, mirror) => {
+    const daemon = await Containerd.start(world, mirror, 'ctr')
+    const ctr = (...args: readonly string[]): string[] => {
+      return world.room.inside(['ctr', '--address', daemon.socket, '--namespace', 'test', ...args])
+    }
+    let runs = 0
+    const pull = async (image: string, ...platforms: readonly string[]): Promise<void> => {
+      const flags = ['--snapshotter', 'native', '--hosts-dir', daemon.hostsDirectory, ...platforms]
+      await daemon.attempt(ctr('images', 'pull', ...flags, image))
+    }
+    return {
+      pull: async image => await pull(image, '--platform', 'linux/amd64'),
+      pullEveryPlatform: async image => await pull(image, '--all-platforms'),
+      // --sync: containerd collects the garbage, that is the blobs, before it answers.
+      forget: async image => {
+        await runOk(ctr('images', 'rm', '--sync', image))
+        const left = await runOk(ctr('content', 'ls', '--quiet'))
+        if (left.trim() !== '') throw new Error(`containerd still has content:\n${left}`)
+      },
+      run: async image => {
+        runs += 1
+        const name = `greeting-${runs}`
+        const args = ['run', '--rm', '--snapshotter', 'native', '--runc-binary', 'runc', image, name]
+        return await daemon.attempt(ctr(...args))
+      },
+      [Symbol.asyncDispose]: async () => await daemon.stop(),
+    } satisfies Puller
+  },
+}
+
+/** The CRI plugin of containerd, as a kubelet calls it: gRPC over a unix socket. */
+export const cri: PullerKind = {
+  name: 'CRI',
+  executables: ['containerd', 'runc'],
+  agent: 'containerd/',
+  start: async (world, mirror) => {
+    const daemon = await Containerd.start(world, mirror, 'cri')
+    const images = await connectCri(daemon.socket)
+    return {
+      pull: async image => {
+        await images.pullImage(image).catch((error: unknown) => {
+          throw new Error(`PullImage of ${image} failed:\n${daemon.output()}`, { cause: error })
+        })
+      },
+      forget: async image => {
+        await images.removeImage(image)
+        const left = await runOk(
+          world.room.inside([
+            'ctr',
+            '--address',
+            daemon.socket,
+            '--namespace',
+            'k8s.io',
+            'content',
+            'ls',
+            '--quiet',
+          ]),
+        )
+        if (left.trim() !== '') throw new Error(`containerd still has content:\n${left}`)
+      },
+      [Symbol.asyncDispose]: async () => {
+        images.close()
+        await daemon.stop()
+      },
+    } satisfies Puller
+  },
+}
+
+class Containerd {
+  readonly socket: string
+  readonly hostsDirectory: string
+  readonly #child: Child
+
+  private constructor(socket: string, hostsDirectory: string, child: Child) {
+    this.socket = socket
+    this.hostsDirectory = hostsDirectory
+    this.#child = child
+  }
+
+  static async start(world: World, mirror: string, name: string): Promise<Containerd> {
+    const directory = await world.room.makeDirectory(`containerd-${name}`)
+    const hosts = await writeHosts(directory, mirror, world.certificates.caFile)
+    const socket = join(directory, 'containerd.sock')
+    const file = join(directory, 'config.toml')
+    await writeFile(file, configuration(directory, socket, hosts))
+    const child = new Child(`containerd (${name})`, world.room.inside(['containerd', '--config', file]))
+    const version = world.room.inside(['ctr', '--address', socket, 'version'])
+    await child.ready(async () => (await run(version)).code === 0)
+    return new Containerd(socket, hosts, child)
+  }
+
+  /** Runs a command of its client; a failure also tells what the daemon said. */
+  async attempt(argv: readonly string[]): Promise<string> {
+    const { code, stdout, stderr } = await run(argv)
+    if (code !== 0) throw new Error(`${argv.join(' ')}\nfailed:\n${stdout}${stderr}\n${this.output()}`)
+    return stdout
+  }
+
+  output(): string {
+    return this.#child.output(20)
+  }
+
+  async stop(): Promise<void> {
+    await this.#child.stop()
+  }
+}
+
+async function writeHosts(directory: string, mirror: string, caFile: string): Promise<string> {
+  const hosts = join(directory, 'certs.d')
+  const servers = { 'docker.io': 'registry-1.docker.io', 'quay.io': 'quay.io', 'ghcr.io': 'ghcr.io' }
+  for (const [namespace, server] of Object.entries(servers)) {
+    await mkdir(join(hosts, namespace), { recursive: true })
+    const lines = [
+      `server = "https://${server}"`,
+      `ca = "${caFile}"`,
+      `[host."http://${mirror}"]`,
+      '  capabilities = ["pull", "resolve"]',
+    ]
+    await writeFile(join(hosts, namespace, 'hosts.toml'), `${lines.join('\n')}\n`)
+  }
+  return hosts
+}
+
+function configuration(directory: string, socket: string, hosts: string): string {
+  return `version = 2
+root = "${join(directory, 'root')}"
+state = "${join(directory, 'state')}"
+[grpc]
+  address = "${socket}"
+[ttrpc]
+  address = "${socket}.ttrpc"
+[plugins."io.containerd.grpc.v1.cri"]
+  disable_tcp_service = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "${join(directory, 'cni')}"
+    conf_dir = "${join(directory, 'cni')}"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "${hosts}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "${join(directory, 'opt')}"
+`
+}

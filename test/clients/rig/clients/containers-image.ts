@@ -1,0 +1,72 @@
+import { rm, writeFile } from 'node:fs/promises'
+import { run, runOk } from '../child.ts'
+import type { World } from '../world.ts'
+import type { Puller, PullerKind } from './puller.ts'
+
+/** Podman with `[[registry.mirror]]`: the library that CRI-O and Buildah use too. It has no fallback per blob. */
+export const podman: PullerKind = {
+  name: 'podman',
+  executables: ['podman', 'runc', 'conmon'],
+  agent: 'containers/',
+  start: async (world, mirror) => {
+    const env = await configure(world, mirror)
+    const root = await world.room.makeDirectory('podman')
+    const storage = ['--root', `${root}/root`, '--runroot', `${root}/run`, '--tmpdir', `${root}/tmp`]
+    const engine = ['--storage-driver', 'vfs', '--cgroup-manager', 'cgroupfs', '--events-backend', 'none']
+    const podman = (...args: readonly string[]): string[] => {
+      return world.room.inside(['podman', ...storage, ...engine, '--runtime', 'runc', ...args])
+    }
+    return {
+      pull: async image => {
+        const { code, stdout, stderr } = await run(podman('pull', image), { env })
+        if (code !== 0) throw new Error(`podman pull ${image} failed:\n${stdout}${stderr}`)
+      },
+      forget: async image => void (await runOk(podman('rmi', '--force', image), { env })),
+      run: async image => {
+        const limits = ['--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=512:512']
+        return await runOk(podman('run', '--rm', '--network', 'none', ...limits, image), { env })
+      },
+      [Symbol.asyncDispose]: async () => undefined,
+    } satisfies Puller
+  },
+}
+
+/** Skopeo copying to a directory: the same library again, one blob after the other. */
+export const skopeo: PullerKind = {
+  name: 'skopeo',
+  executables: ['skopeo'],
+  agent: 'skopeo/',
+  start: async (world, mirror) => {
+    const env = await configure(world, mirror)
+    const directory = world.room.path('skopeo')
+    const registries = ['--registries-conf', world.room.path('containers', 'registries.conf')]
+    const copy = async (image: string, flag: string): Promise<void> => {
+      const argv = ['skopeo', '--override-arch', 'amd64', ...registries, 'copy', flag]
+      const whole = world.room.inside([...argv, `docker://${image}`, `dir:${directory}`])
+      const { code, stdout, stderr } = await run(whole, { env })
+      if (code !== 0) throw new Error(`skopeo copy ${image} failed:\n${stdout}${stderr}`)
+    }
+    return {
+      pull: async image => await copy(image, '--multi-arch=system'),
+      pullEveryPlatform: async image => await copy(image, '--multi-arch=all'),
+      forget: async () => await rm(directory, { recursive: true }),
+      [Symbol.asyncDispose]: async () => undefined,
+    } satisfies Puller
+  },
+}
+
+// /etc/containers of the room is this directory.
+async function configure(world: World, mirror: string): Promise<Record<string, string>> {
+  const entries = ['docker.io', 'quay.io', 'ghcr.io'].map(registry =>
+    [
+      '[[registry]]',
+      `prefix = "${registry}"`,
+      `location = "${registry}"`,
+      '[[registry.mirror]]',
+      `location = "${mirror}/${registry}"`,
+      'insecure = true',
+    ].join('\n'),
+  )
+  await writeFile(world.room.path('containers', 'registries.conf'), `${entries.join('\n')}\n`)
+  return { HOME: world.room.path('home'), SSL_CERT_FILE: world.certificates.caFile }
+}

@@ -1,0 +1,56 @@
+import { once } from 'node:events'
+import { connect, type IncomingHttpHeaders } from 'node:http2'
+import { createConnection } from 'node:net'
+
+/** The two calls of the CRI's ImageService that a pull needs. */
+export interface CriImages {
+  pullImage(image: string): Promise<void>
+  removeImage(image: string): Promise<void>
+  close(): void
+}
+
+const SERVICE = '/runtime.v1.ImageService'
+
+/**
+ * Speaks gRPC to the container runtime at a unix socket. Both requests have the same shape on the wire:
+ * field 1, a message ImageSpec, whose field 1 is the image's name.
+ */
+export async function connectCri(socket: string): Promise<CriImages> {
+  const session = connect('http://localhost', { createConnection: () => createConnection(socket) })
+  await once(session, 'connect')
+  const call = async (method: string, image: string): Promise<void> => {
+    const message = lengthDelimited(1, lengthDelimited(1, Buffer.from(image)))
+    const frame = Buffer.alloc(5)
+    frame.writeUInt32BE(message.length, 1)
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': `${SERVICE}/${method}`,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+    })
+    // An error without a body comes as headers alone ("trailers-only"), otherwise the status is in the trailers.
+    let status: string | undefined
+    let text = ''
+    const read = (headers: IncomingHttpHeaders): void => {
+      const { 'grpc-status': code, 'grpc-message': message } = headers
+      if (typeof code === 'string') status = code
+      if (typeof message === 'string') text = decodeURIComponent(message)
+    }
+    stream.on('response', read)
+    stream.on('trailers', read)
+    stream.resume()
+    stream.end(Buffer.concat([frame, message]))
+    await once(stream, 'close')
+    if (status !== '0') throw new Error(`${method} ended with gRPC status ${status}: ${text}`)
+  }
+  return {
+    pullImage: async image => await call('PullImage', image),
+    removeImage: async image => await call('RemoveImage', image),
+    close: () => session.close(),
+  }
+}
+
+function lengthDelimited(field: number, bytes: Buffer): Buffer {
+  if (bytes.length > 127) throw new RangeError('longer than a one-byte length can say')
+  return Buffer.concat([Buffer.from([(field << 3) | 2, bytes.length]), bytes])
+}
