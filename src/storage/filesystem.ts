@@ -1,10 +1,10 @@
-import { mkdir, rename, stat, unlink } from 'node:fs/promises'
+import { rename, stat, unlink } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import { hasCode } from '../lib/system-error.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
-import { DurableDirectories, makeRoot, syncDirectory } from './directories.ts'
+import { DurableDirectories, makeDirectory, makeDurableDirectory, syncDirectory } from './directories.ts'
 import { openFileObject } from './file-object.ts'
 import { contentKey, digestFileName, RECORD_BYTES_MAX, recordKey } from './layout.ts'
 import { Quarantine } from './quarantine.ts'
@@ -38,13 +38,12 @@ export async function openFilesystemStore(options: FilesystemStoreOptions): Prom
 
 async function prepareRoot(root: string): Promise<void> {
   try {
-    await makeRoot(root)
+    await makeDurableDirectory(root)
   } catch (error) {
-    const found = await stat(root).catch(() => undefined)
-    if (found?.isDirectory()) return
-    const reason = found === undefined ? 'cannot be created' : 'is not a directory'
-    throw new Error(`the storage root ${root} ${reason}`, { cause: error })
+    throw new Error(`the storage root ${root} cannot be created`, { cause: error })
   }
+  const found = await stat(root)
+  if (!found.isDirectory()) throw new Error(`the storage root ${root} is not a directory`)
 }
 
 interface FilesystemStoreParts extends Required<FilesystemStoreOptions> {
@@ -160,7 +159,7 @@ export class FilesystemStore implements Store {
   async #makeAgain(directory: string, durability: Durability): Promise<void> {
     this.#directories.forget()
     if (durability === 'durable') await this.#directories.ensure(directory)
-    else await mkdir(directory, { recursive: true, mode: 0o700 })
+    else await makeDirectory(directory)
   }
 
   /** Undoes a rename that could not be made durable, so that nothing is visible after a failure. */

@@ -12,8 +12,8 @@ export function contentKey(digest: Digest): string {
 
 /**
  * The key of a record. Two names never share a key, and no key is a directory of another: a namespace holds no `/`, and no component
- * of a repository name starts with `_`, so the last such component but for the tag is where the repository ends. Keys that differ
- * only in case (tags may) are two: a file system that folds case is not fit for a store.
+ * of a repository name starts with `_`, so the first component that does ends the repository. Keys that differ only in case (tags
+ * may) are two: a file system that folds case is not fit for a store.
  */
 export function recordKey(name: RecordName): string {
   const repository = `repositories/${name.namespace}/${name.repository}`

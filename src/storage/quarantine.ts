@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { lstat, mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { lstat, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasCode } from '../lib/system-error.ts'
 import type { Events } from '../observe/events.ts'
+import { makeDirectory } from './directories.ts'
 
 /** How many damaged objects are kept for an operator to look at; the oldest go first. */
 const KEPT_MAX = 16
@@ -23,7 +24,7 @@ export class Quarantine {
    */
   async take(path: string, label: string): Promise<boolean> {
     try {
-      await mkdir(this.#path, { recursive: true, mode: 0o700 })
+      await makeDirectory(this.#path)
       await rename(path, join(this.#path, `${label}.${randomUUID()}`))
     } catch (error) {
       if (hasCode(error, 'ENOENT')) return false

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto'
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, rmdir, unlink } from 'node:fs/promises'
+import { type FileHandle, open, readdir, readFile, rename, rm, rmdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../lib/clock.ts'
 import { hasCode } from '../lib/system-error.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
+import { makeDirectory } from './directories.ts'
 import { digestFileName } from './layout.ts'
 import { createRegular, openRegular, writeFully } from './regular-file.ts'
 import { DiskSpool } from './spool-file.ts'
@@ -191,7 +192,7 @@ export class SpoolDirectory implements AsyncDisposable {
   }
 
   async #makeOwn(): Promise<void> {
-    await mkdir(this.#own, { recursive: true, mode: 0o700 })
+    await makeDirectory(this.#own)
     await using handle = await open(join(this.#own, OWNER_FILE), 'w', 0o600)
     await handle.write(formatOwner(this.#self), 0, 'latin1')
   }

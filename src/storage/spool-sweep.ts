@@ -1,6 +1,7 @@
-import { mkdir, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises'
+import { readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasCode } from '../lib/system-error.ts'
+import { makeDirectory } from './directories.ts'
 import { livenessOf, type Owner, parseOwner } from './spool-owner.ts'
 
 /** The file of an instance's directory that says whose it is; its mtime says when the owner was last known to live. */
@@ -92,7 +93,7 @@ export async function leaveSpool(
     await rename(path, target)
   } catch (error) {
     if (!hasCode(error, 'ENOENT')) throw error
-    await mkdir(kept, { recursive: true, mode: 0o700 })
+    await makeDirectory(kept)
     await rename(path, target)
   }
 }

@@ -1,0 +1,576 @@
+import assert from 'node:assert/strict'
+import { createHash, randomBytes } from 'node:crypto'
+import { describe, it, type TestContext } from 'node:test'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
+import { parseRepositoryName, parseTag } from '../../src/oci/name.ts'
+import { parseNamespace } from '../../src/oci/namespace.ts'
+import type { RecordName, SpoolFile, Store, StoredObject } from '../../src/storage/store.ts'
+
+/** A store that a test has for itself, and how to be rid of it. */
+export interface OpenedStore {
+  readonly store: Store
+  readonly cleanup: () => Promise<void>
+}
+
+/** Returns the value, and fails the test where there is none. */
+export function defined<T>(value: T | undefined): T {
+  assert.ok(value !== undefined)
+  return value
+}
+
+/** A tag's name as a record, made from text. */
+export function tagRecord(tag: string, repository = 'library/tools', namespace = 'docker.io'): RecordName {
+  return {
+    kind: 'tag',
+    namespace: defined(parseNamespace(namespace)),
+    repository: defined(parseRepositoryName(repository)),
+    tag: defined(parseTag(tag)),
+  }
+}
+
+/** A link's name as a record, made from text. */
+export function linkRecord(
+  digest: Digest,
+  repository = 'library/tools',
+  namespace = 'docker.io',
+): RecordName {
+  return {
+    kind: 'link',
+    namespace: defined(parseNamespace(namespace)),
+    repository: defined(parseRepositoryName(repository)),
+    digest,
+  }
+}
+
+/** Random bytes and their digest. */
+export function sample(sizeBytes: number): { readonly bytes: Buffer; readonly digest: Digest } {
+  const bytes = randomBytes(sizeBytes)
+  return { bytes, digest: digestOf(bytes) }
+}
+
+/** Stores bytes under their digest as a fill would. */
+export async function put(store: Store, digest: Digest, bytes: Uint8Array): Promise<void> {
+  await using spool = await store.createSpool(digest)
+  await spool.append(bytes)
+  await store.adopt(spool, digest, bytes.length)
+}
+
+/** Reads all of an object, each piece before the next is asked for. */
+export async function readAll(object: StoredObject, start = 0, end = object.sizeBytes): Promise<Buffer> {
+  const pieces: Buffer[] = []
+  for await (const piece of object.read(start, end)) {
+    assert.ok(piece.length > 0 && piece.length <= 1024 * 1024, `a piece of ${piece.length} bytes`)
+    pieces.push(Buffer.from(piece))
+  }
+  return Buffer.concat(pieces)
+}
+
+/** Reads all that lies under a digest; `undefined` if nothing does. */
+export async function get(store: Store, digest: Digest): Promise<Buffer | undefined> {
+  await using object = await store.open(digest)
+  return object === undefined ? undefined : await readAll(object)
+}
+
+/** Reads all that a spool holds. */
+export async function readSpool(spool: SpoolFile): Promise<Buffer> {
+  const bytes = Buffer.alloc(spool.sizeBytes)
+  let filled = 0
+  while (filled < bytes.length) {
+    const count = await spool.read(bytes.subarray(filled), filled)
+    assert.ok(count > 0)
+    filled += count
+  }
+  return bytes
+}
+
+/** Leaves a partial fill behind. */
+async function leave(store: Store, digest: Digest, bytes: Uint8Array): Promise<void> {
+  await using spool = await store.createSpool(digest)
+  await spool.clear()
+  await spool.append(bytes)
+  spool.keep()
+}
+
+/** Proves the contract of {@link Store}, sentence by sentence, for one implementation. */
+export function storeContract(name: string, open: () => Promise<OpenedStore>): void {
+  const withStore = (title: string, body: (store: Store) => Promise<void>): void => {
+    it(title, async (t: TestContext) => {
+      const { store, cleanup } = await open()
+      t.after(cleanup)
+      await body(store)
+      await store[Symbol.asyncDispose]()
+    })
+  }
+  describe(`${name}: content`, { concurrency: true }, () => contentContract(withStore))
+  describe(`${name}: reading`, { concurrency: true }, () => readingContract(withStore))
+  describe(`${name}: spools`, { concurrency: true }, () => spoolContract(withStore))
+  describe(`${name}: records`, { concurrency: true }, () => recordContract(withStore))
+}
+
+type WithStore = (title: string, body: (store: Store) => Promise<void>) => void
+
+function contentContract(withStore: WithStore): void {
+  withStore('content that was never stored is absent', async store => {
+    assert.equal(await store.open(sample(1).digest), undefined)
+  })
+
+  withStore('content is absent while it is spooled, and whole once it is adopted', async store => {
+    const { bytes, digest } = sample(300_000)
+    await using spool = await store.createSpool(digest)
+    await spool.append(bytes)
+    assert.equal(await store.open(digest), undefined)
+    await store.adopt(spool, digest, bytes.length)
+    await using object = defined(await store.open(digest))
+    assert.equal(object.sizeBytes, bytes.length)
+    assert.ok((await readAll(object)).equals(bytes))
+  })
+
+  withStore('content of no bytes is content', async store => {
+    const digest = digestOf(Buffer.alloc(0))
+    await put(store, digest, Buffer.alloc(0))
+    await using object = defined(await store.open(digest))
+    assert.equal(object.sizeBytes, 0)
+    assert.equal((await readAll(object)).length, 0)
+  })
+
+  withStore('content under a SHA-512 digest is apart from that under a SHA-256 one', async store => {
+    const { bytes, digest } = sample(1_000)
+    const long = digestOf(bytes, 'sha512')
+    await put(store, long, bytes)
+    assert.equal(await store.open(digest), undefined)
+    assert.ok(defined(await get(store, long)).equals(bytes))
+  })
+
+  for (const wrong of [-1, 1]) {
+    withStore(
+      `adopting ${wrong} byte is refused, shows nothing, and leaves the spool usable`,
+      async store => {
+        const { bytes, digest } = sample(70_000)
+        await using spool = await store.createSpool(digest)
+        await spool.append(bytes)
+        await assert.rejects(store.adopt(spool, digest, bytes.length + wrong), /cannot be adopted/)
+        assert.equal(await store.open(digest), undefined)
+        await store.adopt(spool, digest, bytes.length)
+        assert.ok(defined(await get(store, digest)).equals(bytes))
+      },
+    )
+  }
+
+  withStore('a spool is adopted once, and takes no bytes afterwards', async store => {
+    const { bytes, digest } = sample(10)
+    await using spool = await store.createSpool(digest)
+    await spool.append(bytes)
+    await store.adopt(spool, digest, bytes.length)
+    await assert.rejects(spool.append(Buffer.from('more')))
+    await assert.rejects(spool.clear())
+    await assert.rejects(store.adopt(spool, digest, bytes.length))
+    assert.ok(defined(await get(store, digest)).equals(bytes))
+  })
+
+  withStore(
+    'an adopted spool stays readable until it is disposed of, and its content after that',
+    async store => {
+      const { bytes, digest } = sample(100_000)
+      const spool = await store.createSpool(digest)
+      await spool.append(bytes)
+      await store.adopt(spool, digest, bytes.length)
+      assert.ok((await readSpool(spool)).equals(bytes))
+      await store.delete(digest)
+      assert.ok((await readSpool(spool)).equals(bytes))
+      await spool[Symbol.asyncDispose]()
+      assert.equal(await get(store, digest), undefined)
+      await put(store, digest, bytes)
+      assert.ok(defined(await get(store, digest)).equals(bytes))
+    },
+  )
+
+  withStore(
+    'sixteen spools of one digest are adopted at once, and every reader sees all bytes',
+    async store => {
+      const { bytes, digest } = sample(200_000)
+      const done = new AbortController()
+      const reader = async (): Promise<number> => {
+        let seen = 0
+        while (!done.signal.aborted) {
+          const read = await get(store, digest)
+          if (read === undefined) continue
+          assert.ok(read.equals(bytes))
+          seen += 1
+        }
+        return seen
+      }
+      const readers = [reader(), reader()]
+      await Promise.all(Array.from({ length: 16 }, async () => put(store, digest, bytes)))
+      done.abort()
+      await Promise.all(readers)
+      assert.ok(defined(await get(store, digest)).equals(bytes))
+    },
+  )
+
+  withStore(
+    'adopting replaces what lies under the digest, and an open handle reads the old bytes',
+    async store => {
+      const { bytes, digest } = sample(50_000)
+      const damaged = Buffer.from(bytes)
+      damaged.fill(0, 100, 200)
+      await put(store, digest, damaged)
+      await using old = defined(await store.open(digest))
+      await put(store, digest, bytes)
+      assert.ok((await readAll(old)).equals(damaged))
+      await using healed = defined(await store.open(digest))
+      assert.ok((await readAll(healed)).equals(bytes))
+      assert.notEqual(healed.version, old.version)
+    },
+  )
+
+  withStore('the version of untouched content is the same each time it is opened', async store => {
+    const { bytes, digest } = sample(5_000)
+    await put(store, digest, bytes)
+    await using first = defined(await store.open(digest))
+    await readAll(first)
+    await using second = defined(await store.open(digest))
+    assert.equal(second.version, first.version)
+  })
+
+  withStore(
+    'deleted content is absent, its open handle reads on, and a second delete finds none',
+    async store => {
+      const { bytes, digest } = sample(600_000)
+      await put(store, digest, bytes)
+      await using object = defined(await store.open(digest))
+      assert.equal(await store.delete(digest), true)
+      assert.equal(await store.open(digest), undefined)
+      assert.ok((await readAll(object)).equals(bytes))
+      assert.equal(await store.delete(digest), false)
+    },
+  )
+
+  withStore(
+    'quarantined content is absent until it is filled again, and its open handle reads on',
+    async store => {
+      const { bytes, digest } = sample(600_000)
+      await put(store, digest, bytes)
+      await using object = defined(await store.open(digest))
+      await store.quarantine(digest)
+      assert.equal(await store.open(digest), undefined)
+      assert.ok((await readAll(object)).equals(bytes))
+      await put(store, digest, bytes)
+      assert.ok(defined(await get(store, digest)).equals(bytes))
+    },
+  )
+
+  withStore('quarantining what is absent is no error', async store => {
+    const { digest } = sample(1)
+    await store.quarantine(digest)
+    assert.equal(await store.open(digest), undefined)
+  })
+
+  withStore('a probe of a working store resolves, also many at once', async store => {
+    const results = await Promise.all(Array.from({ length: 20 }, async () => store.probe()))
+    assert.equal(results.length, 20)
+  })
+}
+
+const SIZE = 1_300_000
+
+const RANGES: readonly (readonly [start: number, end: number])[] = [
+  [0, 0],
+  [0, 1],
+  [SIZE - 1, SIZE],
+  [SIZE, SIZE],
+  [262_143, 262_145],
+  [0, 262_144],
+  [1, 524_289],
+  [100_000, 1_200_000],
+  [0, SIZE],
+]
+
+function readingContract(withStore: WithStore): void {
+  withStore('a range gives exactly its bytes, in order, in pieces of at most 1 MiB', async store => {
+    const { bytes, digest } = sample(SIZE)
+    await put(store, digest, bytes)
+    await using object = defined(await store.open(digest))
+    for (const [start, end] of RANGES) {
+      const read = await readAll(object, start, end)
+      assert.ok(read.equals(bytes.subarray(start, end)), `[${start}, ${end})`)
+    }
+  })
+
+  withStore('a piece keeps its bytes until the next is asked for, however long that takes', async store => {
+    const { bytes, digest } = sample(SIZE)
+    await put(store, digest, bytes)
+    await using object = defined(await store.open(digest))
+    let position = 0
+    for await (const piece of object.read(0, SIZE)) {
+      // Other reads come and go meanwhile, and a read-ahead has every chance to end.
+      await readAll(object, 0, 1_000_000)
+      assert.ok(bytes.subarray(position, position + piece.length).equals(piece))
+      position += piece.length
+    }
+    assert.equal(position, SIZE)
+  })
+
+  withStore('several reads of one object run at once', async store => {
+    const { bytes, digest } = sample(SIZE)
+    await put(store, digest, bytes)
+    await using object = defined(await store.open(digest))
+    const read = await Promise.all(
+      RANGES.map(async ([start, end]) => ({ start, end, bytes: await readAll(object, start, end) })),
+    )
+    for (const part of read) assert.ok(part.bytes.equals(bytes.subarray(part.start, part.end)))
+  })
+
+  withStore('a reader may leave early, and another read of the object is none the worse', async store => {
+    const { bytes, digest } = sample(SIZE)
+    await put(store, digest, bytes)
+    await using object = defined(await store.open(digest))
+    for await (const piece of object.read(0, SIZE)) {
+      assert.ok(bytes.subarray(0, piece.length).equals(piece))
+      break
+    }
+    assert.ok((await readAll(object)).equals(bytes))
+  })
+
+  withStore('asking for bytes beyond the end throws', async store => {
+    const { bytes, digest } = sample(1_000)
+    await put(store, digest, bytes)
+    await using object = defined(await store.open(digest))
+    await assert.rejects(readAll(object, 0, 1_001))
+    await assert.rejects(readAll(object, 1_001, 1_001))
+  })
+}
+
+function spoolContract(withStore: WithStore): void {
+  withStore('a new spool is empty, and grows by what is appended', async store => {
+    const { bytes, digest } = sample(1_000)
+    await using spool = await store.createSpool(digest)
+    assert.equal(spool.sizeBytes, 0)
+    const chunk = Buffer.from(bytes.subarray(0, 400))
+    await spool.append(chunk)
+    // The chunk is the caller's again.
+    chunk.fill(0)
+    assert.equal(spool.sizeBytes, 400)
+    await spool.append(bytes.subarray(400))
+    assert.equal(spool.sizeBytes, 1_000)
+    assert.ok((await readSpool(spool)).equals(bytes))
+  })
+
+  withStore('reading ends where the written bytes end', async store => {
+    const { bytes, digest } = sample(1_000)
+    await using spool = await store.createSpool(digest)
+    await spool.append(bytes)
+    const buffer = Buffer.alloc(600)
+    assert.equal(await spool.read(buffer, 900), 100)
+    assert.ok(buffer.subarray(0, 100).equals(bytes.subarray(900)))
+    assert.equal(await spool.read(buffer, 1_000), 0)
+  })
+
+  withStore('many read while one appends, and each sees the bytes as they were appended', async store => {
+    const { bytes, digest } = sample(400_000)
+    await using spool = await store.createSpool(digest)
+    const follow = async (stepBytes: number): Promise<Buffer> => {
+      const seen = Buffer.alloc(bytes.length)
+      let position = 0
+      while (position < bytes.length) {
+        const end = Math.min(position + stepBytes, spool.sizeBytes)
+        if (end === position) await new Promise(resolve => void setImmediate(resolve))
+        else position += await spool.read(seen.subarray(position, end), position)
+      }
+      return seen
+    }
+    const followers = [7_001, 65_536, 400_000].map(follow)
+    for (let start = 0; start < bytes.length; start += 9_973) {
+      await spool.append(bytes.subarray(start, start + 9_973))
+    }
+    for (const seen of await Promise.all(followers)) assert.ok(seen.equals(bytes))
+  })
+
+  withStore('two spools of one digest know nothing of each other', async store => {
+    const { bytes, digest } = sample(1_000)
+    await using one = await store.createSpool(digest)
+    await using another = await store.createSpool(digest)
+    await one.append(Buffer.from('something else'))
+    await another.append(bytes)
+    assert.equal((await readSpool(one)).toString(), 'something else')
+    await store.adopt(another, digest, bytes.length)
+    assert.equal((await readSpool(one)).toString(), 'something else')
+    assert.ok(defined(await get(store, digest)).equals(bytes))
+  })
+
+  withStore('a cleared spool is empty and can be filled anew', async store => {
+    const { bytes, digest } = sample(1_000)
+    await using spool = await store.createSpool(digest)
+    await spool.append(Buffer.alloc(5_000, 'x'))
+    await spool.clear()
+    assert.equal(spool.sizeBytes, 0)
+    await spool.append(bytes)
+    await store.adopt(spool, digest, bytes.length)
+    assert.ok(defined(await get(store, digest)).equals(bytes))
+  })
+
+  withStore('a spool that was not adopted leaves nothing when it is disposed of, even twice', async store => {
+    const { bytes, digest } = sample(1_000)
+    const spool = await store.createSpool(digest)
+    await spool.append(bytes)
+    await spool[Symbol.asyncDispose]()
+    await spool[Symbol.asyncDispose]()
+    assert.equal(await store.open(digest), undefined)
+    await using next = await store.createSpool(digest)
+    assert.equal(next.sizeBytes, 0)
+  })
+
+  withStore(
+    'a spool that is kept is continued by the next fill of its digest and of no other',
+    async store => {
+      const { bytes, digest } = sample(1_000)
+      await leave(store, digest, bytes.subarray(0, 600))
+      await using other = await store.createSpool(sample(1).digest)
+      assert.equal(other.sizeBytes, 0)
+      await using spool = await store.createSpool(digest)
+      assert.ok((await readSpool(spool)).equals(bytes.subarray(0, 600)))
+      await spool.append(bytes.subarray(600))
+      await store.adopt(spool, digest, bytes.length)
+      assert.ok(defined(await get(store, digest)).equals(bytes))
+    },
+  )
+
+  withStore('of twenty fills that start at once, exactly one has the leftover', async store => {
+    const { bytes, digest } = sample(1_000)
+    await leave(store, digest, bytes)
+    const spools = await Promise.all(Array.from({ length: 20 }, async () => store.createSpool(digest)))
+    const sizes = spools.map(spool => spool.sizeBytes).filter(size => size > 0)
+    await Promise.all(spools.map(async spool => spool[Symbol.asyncDispose]()))
+    assert.deepEqual(sizes, [1_000])
+  })
+
+  withStore('a leftover that is continued and not kept again is gone', async store => {
+    const { bytes, digest } = sample(1_000)
+    await leave(store, digest, bytes)
+    await (await store.createSpool(digest))[Symbol.asyncDispose]()
+    await using spool = await store.createSpool(digest)
+    assert.equal(spool.sizeBytes, 0)
+  })
+
+  withStore('a leftover can be cleared, and what is kept then is the new one', async store => {
+    const { bytes, digest } = sample(1_000)
+    await leave(store, digest, Buffer.alloc(2_000))
+    await leave(store, digest, bytes)
+    await using spool = await store.createSpool(digest)
+    assert.ok((await readSpool(spool)).equals(bytes))
+  })
+
+  withStore(
+    'an empty spool that is kept, and an adopted one, leave nothing for the next fill',
+    async store => {
+      const { bytes, digest } = sample(1_000)
+      await leave(store, digest, Buffer.alloc(0))
+      const spool = await store.createSpool(digest)
+      assert.equal(spool.sizeBytes, 0)
+      await spool.append(bytes)
+      spool.keep()
+      await store.adopt(spool, digest, bytes.length)
+      await spool[Symbol.asyncDispose]()
+      await using next = await store.createSpool(digest)
+      assert.equal(next.sizeBytes, 0)
+      assert.ok(defined(await get(store, digest)).equals(bytes))
+    },
+  )
+}
+
+function recordContract(withStore: WithStore): void {
+  withStore('a record that was never written is absent', async store => {
+    assert.equal(await store.readRecord(tagRecord('latest')), undefined)
+    assert.equal(await store.readRecord(linkRecord(sample(1).digest)), undefined)
+  })
+
+  for (const durability of ['durable', 'relaxed'] as const) {
+    withStore(`a ${durability} record is read as it was written last, and can be empty`, async store => {
+      const name = tagRecord('latest')
+      for (const text of ['one', '', 'a longer value than before', 'two']) {
+        await store.writeRecord(name, Buffer.from(text), durability)
+        assert.equal(Buffer.from(defined(await store.readRecord(name))).toString(), text)
+      }
+    })
+  }
+
+  withStore('records of different names are apart', async store => {
+    const { digest } = sample(1)
+    const names = [
+      tagRecord('latest'),
+      tagRecord('Latest'),
+      tagRecord('_tags'),
+      tagRecord('latest', 'library'),
+      tagRecord('latest', 'library/tools/latest'),
+      tagRecord('latest', 'tools', 'example.com:5000'),
+      linkRecord(digest),
+      linkRecord(digest, 'library'),
+      linkRecord(digestOf(Buffer.from('x'), 'sha512')),
+    ]
+    for (const [index, name] of names.entries()) {
+      await store.writeRecord(name, Buffer.from(`${index}`), 'relaxed')
+    }
+    for (const [index, name] of names.entries()) {
+      assert.equal(Buffer.from(defined(await store.readRecord(name))).toString(), `${index}`)
+    }
+  })
+
+  withStore(
+    'a record belongs to the store: neither writer nor reader can change it afterwards',
+    async store => {
+      const name = tagRecord('latest')
+      const bytes = Buffer.from('value')
+      await store.writeRecord(name, bytes, 'relaxed')
+      bytes.fill(0)
+      const read = defined(await store.readRecord(name))
+      assert.equal(Buffer.from(read).toString(), 'value')
+      read.fill(0)
+      assert.equal(Buffer.from(defined(await store.readRecord(name))).toString(), 'value')
+    },
+  )
+
+  withStore(
+    'readers of a record see a whole old or a whole new value while writers replace it',
+    async store => {
+      const name = tagRecord('latest')
+      const valueOf = (round: number): Buffer => {
+        const body = Buffer.alloc(round % 2 === 0 ? 60_000 : 500, `${round} `)
+        return Buffer.concat([createHash('sha256').update(body).digest(), body])
+      }
+      await store.writeRecord(name, valueOf(0), 'relaxed')
+      const done = new AbortController()
+      const reader = async (): Promise<void> => {
+        while (!done.signal.aborted) {
+          const bytes = Buffer.from(defined(await store.readRecord(name)))
+          const sum = createHash('sha256').update(bytes.subarray(32)).digest()
+          assert.ok(sum.equals(bytes.subarray(0, 32)))
+        }
+      }
+      const readers = [reader(), reader(), reader()]
+      for (let round = 1; round <= 30; round += 2) {
+        const [one, another] = [valueOf(round), valueOf(round + 1)]
+        await Promise.all([
+          store.writeRecord(name, one, 'relaxed'),
+          store.writeRecord(name, another, 'durable'),
+        ])
+      }
+      done.abort()
+      await Promise.all(readers)
+    },
+  )
+
+  withStore('a record of 64 KiB is stored, and one byte more is refused and changes nothing', async store => {
+    const name = tagRecord('latest')
+    const largest = randomBytes(64 * 1024)
+    await store.writeRecord(name, largest, 'durable')
+    await assert.rejects(store.writeRecord(name, Buffer.alloc(64 * 1024 + 1), 'durable'), /too large/)
+    assert.ok(largest.equals(defined(await store.readRecord(name))))
+  })
+
+  withStore('a deleted record is absent, and a second delete finds none', async store => {
+    const name = linkRecord(sample(1).digest)
+    await store.writeRecord(name, Buffer.from('x'), 'relaxed')
+    assert.equal(await store.deleteRecord(name), true)
+    assert.equal(await store.readRecord(name), undefined)
+    assert.equal(await store.deleteRecord(name), false)
+  })
+}
