@@ -30,7 +30,7 @@ export interface FinishedFill {
   readonly sizeBytes: number
   readonly durationMs: number
   readonly resumes: number
-  readonly result: 'stored' | 'not-stored' | 'failed' | 'mismatch' | 'abandoned'
+  readonly result: 'stored' | 'not-stored' | 'absent' | 'failed' | 'mismatch' | 'abandoned'
   readonly error: unknown
 }
 

@@ -3,6 +3,7 @@ export type OciErrorCode =
   | 'BLOB_UNKNOWN'
   | 'DENIED'
   | 'DIGEST_INVALID'
+  | 'HEADERS_TOO_LARGE'
   | 'LOOP_DETECTED'
   | 'MANIFEST_UNKNOWN'
   | 'NAME_INVALID'
@@ -13,6 +14,7 @@ export type OciErrorCode =
   | 'TOOMANYREQUESTS'
   | 'UNAVAILABLE'
   | 'UNSUPPORTED'
+  | 'URI_TOO_LONG'
 
 /** A refusal: the request was understood, and this is the answer. Its message is for the client to read. */
 export class OciError extends Error {
@@ -30,7 +32,7 @@ export class OciError extends Error {
 
 /**
  * How an upstream failed. `refused` is a 401 or 403 of the upstream after the best credentials that we have;
- * `invalid` an answer that breaks the specification; `breaker` one that was not asked because it failed a moment ago.
+ * `invalid` an answer that breaks the specification; `mismatch` bytes that do not hash to the digest asked for; `breaker` one that was not asked because it failed a moment ago.
  */
 export type UpstreamErrorKind =
   | 'breaker'
@@ -38,6 +40,7 @@ export type UpstreamErrorKind =
   | 'cut'
   | 'dns'
   | 'invalid'
+  | 'mismatch'
   | 'rate-limited'
   | 'refused'
   | 'stalled'

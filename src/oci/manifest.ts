@@ -132,7 +132,7 @@ function readDescriptor(entry: unknown, where: string): Descriptor | undefined {
 }
 
 /** Scans before parsing: a document of a million brackets costs the parser most of a second. */
-function requireShallow(bytes: Uint8Array): void {
+export function requireShallow(bytes: Uint8Array): void {
   let depth = 0
   let inString = false
   for (let index = 0; index < bytes.length; index += 1) {

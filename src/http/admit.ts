@@ -1,0 +1,51 @@
+import type { IncomingMessage } from 'node:http'
+import { OciError } from '../oci/error.ts'
+
+const HEADERS_MAX = 100
+const HEADER_BYTES_MAX = 16 * 1024
+const SINGULAR: ReadonlySet<string> = new Set([
+  'host',
+  'authorization',
+  'content-length',
+  'transfer-encoding',
+  'range',
+])
+
+/**
+ * Refuses requests that are too large, ambiguous, or our own: whatever two parsers could read in two ways (RFC 9112, section 11).
+ * `instance` is what this process calls itself in `CDN-Loop` (RFC 8586); a request that carries it has been here before. Another
+ * mirror of this kind in front of us is welcome.
+ */
+export function requireAdmissible(request: IncomingMessage, instance: string): void {
+  const { rawHeaders } = request
+  if (rawHeaders.length > HEADERS_MAX * 2)
+    throw new OciError('HEADERS_TOO_LARGE', `more than ${HEADERS_MAX} header fields`)
+  if (rawHeaders.reduce((sum, text) => sum + text.length, 0) > HEADER_BYTES_MAX) {
+    throw new OciError('HEADERS_TOO_LARGE', `more than ${HEADER_BYTES_MAX} bytes of header fields`)
+  }
+  requireSingular(rawHeaders)
+  const coding = request.headers['transfer-encoding']
+  if (coding !== undefined && coding.toLowerCase() !== 'chunked') {
+    throw new OciError('REQUEST_INVALID', 'the only transfer coding understood is chunked')
+  }
+  const hasBody = coding !== undefined || (request.headers['content-length'] ?? '0') !== '0'
+  if (hasBody && (request.method === 'GET' || request.method === 'HEAD')) {
+    throw new OciError('REQUEST_INVALID', 'GET and HEAD have no body')
+  }
+  if (String(request.headers['cdn-loop'] ?? '').includes(instance)) {
+    throw new OciError(
+      'LOOP_DETECTED',
+      'this request has passed this mirror before: an upstream leads back here',
+    )
+  }
+}
+
+function requireSingular(rawHeaders: readonly string[]): void {
+  const seen = new Set<string>()
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = (rawHeaders[index] ?? '').toLowerCase()
+    if (!SINGULAR.has(name)) continue
+    if (seen.has(name)) throw new OciError('REQUEST_INVALID', `the header field ${name} is given twice`)
+    seen.add(name)
+  }
+}

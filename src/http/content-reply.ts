@@ -1,0 +1,105 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import type { Answer, Head } from '../mirror/mirror.ts'
+import type { Content } from '../oci/content.ts'
+import type { Digest } from '../oci/digest.ts'
+import { OciError } from '../oci/error.ts'
+import { failureBody } from './failure.ts'
+import { answerRange } from './range.ts'
+import { jsonReply, outcomeHeaders, type Reply } from './reply.ts'
+
+/** The reply to a HEAD of a manifest or blob. */
+export function headReply(head: Head): Reply {
+  return {
+    status: 200,
+    headers: {
+      ...contentHeaders(head),
+      ...(head.sizeBytes === undefined ? {} : { 'Content-Length': String(head.sizeBytes) }),
+      ...outcomeHeaders(head.outcome),
+    },
+    body: { kind: 'none' },
+    outcome: head.outcome,
+  }
+}
+
+/** The reply to a GET of a manifest or blob: whole, one range of it, or "not modified". */
+export async function contentReply(
+  { content, outcome }: Answer,
+  request: IncomingHttpHeaders,
+): Promise<Reply> {
+  const headers = { ...contentHeaders(content), ...outcomeHeaders(outcome) }
+  const { sizeBytes } = content
+  if (isNotModified(request, content.digest)) {
+    await content[Symbol.asyncDispose]()
+    return { status: 304, headers, body: { kind: 'none' }, outcome }
+  }
+  if (sizeBytes === undefined) {
+    return {
+      status: 200,
+      headers,
+      body: { kind: 'content', content, range: { start: 0, end: Infinity } },
+      outcome,
+    }
+  }
+  return await sizedReply(
+    content,
+    { headers, outcome, range: applicableRange(request, content.digest) },
+    sizeBytes,
+  )
+}
+
+async function sizedReply(
+  content: Content,
+  { headers, outcome, range }: Pick<Reply, 'headers' | 'outcome'> & { readonly range: string | undefined },
+  sizeBytes: number,
+): Promise<Reply> {
+  const answer = answerRange(range, sizeBytes)
+  if (answer.kind === 'unsatisfiable') {
+    await content[Symbol.asyncDispose]()
+    const error = new OciError('RANGE_INVALID', `the content has ${sizeBytes} bytes`)
+    return { ...jsonReply(416, failureBody(error), { 'Content-Range': `bytes */${sizeBytes}` }), outcome }
+  }
+  if (answer.kind === 'whole') {
+    const body = { kind: 'content', content, range: { start: 0, end: sizeBytes } } as const
+    return { status: 200, headers: { ...headers, 'Content-Length': String(sizeBytes) }, body, outcome }
+  }
+  const { start, end } = answer.range
+  const part = {
+    'Content-Length': String(end - start),
+    'Content-Range': `bytes ${start}-${end - 1}/${sizeBytes}`,
+  }
+  return {
+    status: 206,
+    headers: { ...headers, ...part },
+    body: { kind: 'content', content, range: answer.range },
+    outcome,
+  }
+}
+
+function contentHeaders({
+  digest,
+  mediaType,
+}: {
+  readonly digest: Digest
+  readonly mediaType: string
+}): Record<string, string> {
+  return {
+    'Content-Type': mediaType,
+    'Docker-Content-Digest': digest,
+    ETag: `"${digest}"`,
+    'Accept-Ranges': 'bytes',
+    // What a digest names never changes; what a tag names does, so shared caches must not keep a manifest.
+    'Cache-Control': mediaType === 'application/octet-stream' ? 'max-age=31536000, immutable' : 'no-cache',
+    'X-Content-Type-Options': 'nosniff',
+  }
+}
+
+function isNotModified(request: IncomingHttpHeaders, digest: Digest): boolean {
+  const tags = request['if-none-match']
+  return tags !== undefined && tags.split(',').some(tag => tag.trim().replace(/^W\//, '') === `"${digest}"`)
+}
+
+/** A Range counts only if what it continues is what we have (RFC 9110, section 13.1.5). */
+function applicableRange(request: IncomingHttpHeaders, digest: Digest): string | undefined {
+  const condition = request['if-range']
+  return typeof condition === 'string' && condition !== `"${digest}"` ? undefined : request.range
+}

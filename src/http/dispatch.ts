@@ -1,0 +1,225 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { untilAborted } from '../lib/abort.ts'
+import type { Mirror } from '../mirror/mirror.ts'
+import { type Directory, resolveSource, type Source } from '../mirror/sources.ts'
+import type { Events } from '../observe/events.ts'
+import { OciError, UpstreamError } from '../oci/error.ts'
+import { referenceText } from '../oci/reference.ts'
+import { requireAdmissible } from './admit.ts'
+import { answerBlob } from './blobs.ts'
+import { type Failure, failureBody, failureOf } from './failure.ts'
+import { answerManifest } from './manifests.ts'
+import { answerBase, answerLive, answerReady, type Readiness } from './probes.ts'
+import { answerReferrers } from './referrers.ts'
+import { jsonReply, type Reply } from './reply.ts'
+import { type NamedRoute, parseRoute, type Route } from './route.ts'
+import { breakOff, READING_LIMITS, type ReadingLimits, send } from './send.ts'
+import { answerTags } from './tags.ts'
+
+/** All work before our first header ends by then: containerd gives up at 30 s. In milliseconds. */
+const FIRST_HEADER_MS = 25_000
+
+/** What {@link Dispatch} works with. */
+export interface DispatchParts {
+  readonly mirror: Mirror
+  readonly events: Events
+  readonly readiness: Readiness
+  /** What sources are resolved by now. */
+  readonly directory: () => Directory
+  /** What this process calls itself in `CDN-Loop`. */
+  readonly instance: string
+  readonly firstHeaderMs?: number
+  readonly readingLimits?: ReadingLimits
+}
+
+/** One request on its way through: what the access log will say of it. */
+interface Exchange {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  /** Aborts when the client has left. */
+  readonly left: AbortSignal
+  route?: Route
+  source?: Source
+  reply?: Reply
+  status: number
+  sentBytes: number
+  error: unknown
+}
+
+/** From a request to its response: the one place that catches, and the one line in the access log. */
+export class Dispatch {
+  readonly #parts: DispatchParts
+  #running = 0
+
+  constructor(parts: DispatchParts) {
+    this.#parts = parts
+  }
+
+  /** How many requests are being answered. */
+  get running(): number {
+    return this.#running
+  }
+
+  /** Answers one request; never rejects. */
+  async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { events } = this.#parts
+    const startedAtMs = performance.now()
+    const left = new AbortController()
+    response.once('close', () => {
+      if (!response.writableFinished) left.abort(new Error('the client left'))
+    })
+    const exchange: Exchange = {
+      request,
+      response,
+      left: left.signal,
+      status: 0,
+      sentBytes: 0,
+      error: undefined,
+    }
+    this.#running += 1
+    events.requestStarted()
+    try {
+      await this.#answer(exchange)
+    } catch (error) {
+      this.#fail(exchange, error)
+    } finally {
+      this.#running -= 1
+      events.requestFinished(accessEntry(exchange, performance.now() - startedAtMs))
+    }
+  }
+
+  async #answer(exchange: Exchange): Promise<void> {
+    const { request, response, left } = exchange
+    const { readingLimits = READING_LIMITS, readiness } = this.#parts
+    response.strictContentLength = true
+    requireAdmissible(request, this.#parts.instance)
+    exchange.route = parseRoute(request.method ?? '', request.url ?? '')
+    setCommonHeaders(exchange, exchange.route)
+    if (readiness.isDraining()) response.setHeader('Connection', 'close')
+    const reply = await this.#withDeadline(this.#route(exchange, exchange.route), left)
+    exchange.reply = reply
+    exchange.status = reply.status
+    exchange.sentBytes = await send(response, reply, readingLimits, left)
+  }
+
+  async #route(exchange: Exchange, route: Route): Promise<Reply> {
+    const { mirror, readiness } = this.#parts
+    if (route.kind === 'live') return answerLive()
+    if (route.kind === 'ready') return await answerReady(readiness)
+    if (readiness.isDraining()) throw new OciError('UNAVAILABLE', 'the mirror is shutting down')
+    if (route.kind === 'base') return answerBase()
+    if (route.kind === 'unknown')
+      return jsonReply(404, failureBody({ code: 'UNSUPPORTED', message: 'there is nothing here' }))
+    const source = resolveSource(this.#parts.directory(), route.name)
+    exchange.source = source
+    if (route.name.ns.length > 0) exchange.response.setHeader('OCI-Namespace', source.namespace)
+    switch (route.kind) {
+      case 'manifest':
+        return await answerManifest(mirror, source, route.reference, exchange.request)
+      case 'blob':
+        return await answerBlob(mirror, source, route.digest, exchange.request)
+      case 'tags':
+        return await answerTags(mirror, source, route)
+      case 'referrers':
+        return await answerReferrers(mirror, source, route.digest, route.artifactType)
+    }
+  }
+
+  /** Waits for a reply until the deadline or the client's leaving; a reply that comes too late is disposed of. */
+  async #withDeadline(reply: Promise<Reply>, left: AbortSignal): Promise<Reply> {
+    const deadlineMs = this.#parts.firstHeaderMs ?? FIRST_HEADER_MS
+    const tooLate = new AbortController()
+    const timer = setTimeout(
+      () => tooLate.abort(new UpstreamError('timeout', 'the upstream did not answer in time')),
+      deadlineMs,
+    )
+    const signal = AbortSignal.any([left, tooLate.signal])
+    try {
+      return await untilAborted(reply, signal)
+    } catch (error) {
+      if (signal.aborted) void discard(reply)
+      throw error
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  #fail(exchange: Exchange, error: unknown): void {
+    const { response, left } = exchange
+    exchange.error = left.aborted && error === left.reason ? undefined : error
+    if (left.aborted || response.destroyed) return
+    if (response.headersSent) {
+      breakOff(response)
+      return
+    }
+    const failure = failureOf(error)
+    exchange.status = failure.status
+    sendFailure(response, failure)
+  }
+}
+
+async function discard(reply: Promise<Reply>): Promise<void> {
+  try {
+    const { body } = await reply
+    if (body.kind === 'content') await body.content[Symbol.asyncDispose]()
+  } catch {
+    // Whoever waited for it has been answered.
+  }
+}
+
+function setCommonHeaders({ response }: Exchange, { kind }: Route): void {
+  if (kind !== 'live' && kind !== 'ready')
+    response.setHeader('Docker-Distribution-API-Version', 'registry/2.0')
+}
+
+function sendFailure(response: ServerResponse, failure: Failure): void {
+  const body = Buffer.from(failureBody(failure))
+  if (failure.mustClose) response.setHeader('Connection', 'close')
+  if (failure.retryAfterMs !== undefined) {
+    response.setHeader('Retry-After', String(Math.max(1, Math.ceil(failure.retryAfterMs / 1000))))
+  }
+  if (failure.status === 405) response.setHeader('Allow', 'GET, HEAD')
+  response.setHeader('Docker-Distribution-API-Version', 'registry/2.0')
+  response.writeHead(failure.status, {
+    'Content-Type': 'application/json',
+    'Content-Length': String(body.byteLength),
+  })
+  response.end(response.req.method === 'HEAD' ? undefined : body)
+}
+
+function accessEntry(exchange: Exchange, durationMs: number): Parameters<Events['requestFinished']>[0] {
+  const { request, response, route, source, reply, left } = exchange
+  return {
+    method: knownMethod(request.method),
+    resource: route?.kind ?? 'unknown',
+    status: exchange.status,
+    outcome: reply?.outcome,
+    namespace: source?.namespace,
+    repository: source?.repository,
+    reference: route !== undefined && 'name' in route ? referenceOf(route) : undefined,
+    client: request.socket.remoteAddress,
+    userAgent: request.headers['user-agent'],
+    sentBytes: exchange.sentBytes,
+    durationMs,
+    error: exchange.error,
+    isAborted:
+      left.aborted || (response.headersSent && exchange.error !== undefined && !response.writableEnded),
+  }
+}
+
+/** Methods are metric labels, so they are a closed set. */
+function knownMethod(method: string | undefined): string {
+  return method === 'GET' || method === 'HEAD' ? method : 'other'
+}
+
+function referenceOf(route: NamedRoute): string | undefined {
+  switch (route.kind) {
+    case 'manifest':
+      return referenceText(route.reference)
+    case 'blob':
+    case 'referrers':
+      return route.digest
+    case 'tags':
+      return undefined
+  }
+}

@@ -1,0 +1,88 @@
+import { OciError, type OciErrorCode, UpstreamError, type UpstreamErrorKind } from '../oci/error.ts'
+
+/** What a client is told of a failure. */
+export interface Failure {
+  readonly status: number
+  readonly code: OciErrorCode | 'UNKNOWN'
+  readonly message: string
+  readonly retryAfterMs: number | undefined
+  /** Whether the connection must not be used again. */
+  readonly mustClose: boolean
+}
+
+const STATUS = {
+  BLOB_UNKNOWN: 404,
+  DENIED: 403,
+  DIGEST_INVALID: 400,
+  HEADERS_TOO_LARGE: 431,
+  LOOP_DETECTED: 508,
+  MANIFEST_UNKNOWN: 404,
+  NAME_INVALID: 400,
+  NAME_UNKNOWN: 404,
+  RANGE_INVALID: 416,
+  REQUEST_INVALID: 400,
+  TAG_INVALID: 400,
+  // Not 429: containerd repeats a 429 five times within milliseconds, and dockerd hangs on it; a 503 sends both to the origin.
+  TOOMANYREQUESTS: 503,
+  UNAVAILABLE: 503,
+  UNSUPPORTED: 405,
+  URI_TOO_LONG: 414,
+} as const satisfies Record<OciErrorCode, number>
+
+const UPSTREAM = {
+  breaker: { status: 502, code: 'UNAVAILABLE' },
+  connect: { status: 502, code: 'UNAVAILABLE' },
+  cut: { status: 502, code: 'UNAVAILABLE' },
+  dns: { status: 502, code: 'UNAVAILABLE' },
+  invalid: { status: 502, code: 'UNAVAILABLE' },
+  mismatch: { status: 502, code: 'UNAVAILABLE' },
+  'rate-limited': { status: 503, code: 'TOOMANYREQUESTS' },
+  refused: { status: 403, code: 'DENIED' },
+  stalled: { status: 502, code: 'UNAVAILABLE' },
+  status: { status: 502, code: 'UNAVAILABLE' },
+  timeout: { status: 504, code: 'UNAVAILABLE' },
+  tls: { status: 502, code: 'UNAVAILABLE' },
+  token: { status: 502, code: 'UNAVAILABLE' },
+} as const satisfies Record<UpstreamErrorKind, { readonly status: number; readonly code: OciErrorCode }>
+
+const CLOSING: ReadonlySet<OciErrorCode> = new Set<OciErrorCode>([
+  'HEADERS_TOO_LARGE',
+  'LOOP_DETECTED',
+  'REQUEST_INVALID',
+  'UNSUPPORTED',
+  'URI_TOO_LONG',
+])
+
+const RETRY_AFTER_MS = 5000
+
+/** Anything thrown, as a client is to see it: the one table. What is broken on our side is told without its inner text. */
+export function failureOf(error: unknown): Failure {
+  if (error instanceof OciError) {
+    const { code, message, retryAfterMs } = error
+    const status = STATUS[code]
+    return {
+      status,
+      code,
+      message,
+      retryAfterMs: status === 503 ? (retryAfterMs ?? RETRY_AFTER_MS) : undefined,
+      mustClose: CLOSING.has(code),
+    }
+  }
+  if (error instanceof UpstreamError) {
+    const { status, code } = UPSTREAM[error.kind]
+    const retryAfterMs = status === 403 ? undefined : (error.retryAfterMs ?? RETRY_AFTER_MS)
+    return { status, code, message: error.message, retryAfterMs, mustClose: false }
+  }
+  return {
+    status: 500,
+    code: 'UNKNOWN',
+    message: 'internal error',
+    retryAfterMs: undefined,
+    mustClose: false,
+  }
+}
+
+/** The error body of the distribution specification. */
+export function failureBody({ code, message }: Pick<Failure, 'code' | 'message'>): string {
+  return JSON.stringify({ errors: [{ code, message }] })
+}

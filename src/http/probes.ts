@@ -1,0 +1,29 @@
+import { jsonReply, type Reply } from './reply.ts'
+
+/** What readiness looks at: storage and drain state, never upstreams. */
+export interface Readiness {
+  isDraining(): boolean
+  /** Rejects with what is wrong if the store can be neither read nor written. */
+  probeStore(): Promise<void>
+}
+
+/** `GET /v2/`: touches neither an upstream nor the store. */
+export function answerBase(): Reply {
+  return jsonReply(200, '{}')
+}
+
+/** `GET /` and `GET /livez`: the process answers. */
+export function answerLive(): Reply {
+  return jsonReply(200, '{"status":"ok"}')
+}
+
+/** `GET /readyz`: not ready while draining. A store that cannot be written is told of, but pulls still pass through: ready. */
+export async function answerReady(readiness: Readiness): Promise<Reply> {
+  if (readiness.isDraining()) return jsonReply(503, '{"status":"draining"}', { 'Retry-After': '5' })
+  try {
+    await readiness.probeStore()
+    return jsonReply(200, '{"status":"ok"}')
+  } catch {
+    return jsonReply(200, '{"status":"degraded","store":"cannot be written: pulls pass through uncached"}')
+  }
+}

@@ -1,0 +1,22 @@
+import type { Mirror } from '../mirror/mirror.ts'
+import type { Source } from '../mirror/sources.ts'
+import type { Digest } from '../oci/digest.ts'
+import { OCI_INDEX } from '../oci/media-type.ts'
+import { outcomeHeaders, type Reply } from './reply.ts'
+
+/** `GET /v2/<name>/referrers/<digest>?artifactType=`. */
+export async function answerReferrers(
+  mirror: Mirror,
+  source: Source,
+  digest: Digest,
+  artifactType: string | undefined,
+): Promise<Reply> {
+  const { value, outcome } = await mirror.referrers(source, digest, artifactType)
+  const headers = {
+    'Content-Type': OCI_INDEX,
+    'Content-Length': String(value.byteLength),
+    ...(artifactType === undefined ? {} : { 'OCI-Filters-Applied': 'artifactType' }),
+    ...outcomeHeaders(outcome),
+  }
+  return { status: 200, headers, body: { kind: 'bytes', bytes: value }, outcome }
+}

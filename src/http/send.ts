@@ -1,0 +1,164 @@
+import type { ServerResponse } from 'node:http'
+import { untilAborted } from '../lib/abort.ts'
+import type { ByteRange, Content } from '../oci/content.ts'
+import type { Reply } from './reply.ts'
+
+/** How slowly a client may read before it is taken for gone. */
+export interface ReadingLimits {
+  /** Without any progress for so long, in milliseconds. */
+  readonly idleMs: number
+  /** Fewer than {@link floorBytes} within so long, in milliseconds. */
+  readonly floorMs: number
+  readonly floorBytes: number
+}
+
+/** Behaviour.md, section 7. The floor is half of 1 KiB/s, since progress is seen only in pieces of 64 KiB. */
+export const READING_LIMITS: ReadingLimits = { idleMs: 60_000, floorMs: 120_000, floorBytes: 60 * 1024 }
+
+/** A client that takes longer than this for a piece gets smaller ones, so that its progress can be seen. */
+const SLOW_MS = 1000
+const SLOW_PIECE_BYTES = 64 * 1024
+
+/** The client reads too slowly, or not at all: the connection was closed. */
+export class SlowReaderError extends Error {
+  constructor() {
+    super('the client does not read')
+    this.name = 'SlowReaderError'
+  }
+}
+
+/**
+ * Puts a reply onto the socket and returns the count of body bytes handed over. Disposes of the content. Throws if the content fails;
+ * what has been sent then is incomplete, and {@link breakOff} must follow. Ends quietly when the signal says that the client has left.
+ */
+export async function send(
+  response: ServerResponse,
+  reply: Reply,
+  limits: ReadingLimits,
+  signal: AbortSignal,
+): Promise<number> {
+  const { body, status, headers } = reply
+  // Without a listener on the response, Node itself closes the connection when this timer fires.
+  response.socket?.setTimeout(limits.idleMs)
+  if (body.kind === 'content') {
+    const { content, range } = body
+    await using _ = content
+    response.writeHead(status, headers)
+    // The client learns at once that its download has begun, however long the upstream takes for the first byte.
+    if (reply.outcome !== 'hit') response.flushHeaders()
+    return await sendContent(response, content, { range, limits }, signal)
+  }
+  response.writeHead(status, headers)
+  if (body.kind === 'none' || response.req.method === 'HEAD') {
+    response.end()
+    return 0
+  }
+  response.end(body.bytes)
+  return body.bytes.byteLength
+}
+
+async function sendContent(
+  response: ServerResponse,
+  content: Content,
+  { range, limits }: { readonly range: ByteRange; readonly limits: ReadingLimits },
+  signal: AbortSignal,
+): Promise<number> {
+  const watch = new ReaderWatch(response, limits)
+  let sentBytes = 0
+  try {
+    for await (const piece of content.read(range, signal)) {
+      for (const slice of slices(piece, watch.isSlow)) {
+        await untilAborted(watch.write(slice), signal)
+        sentBytes += slice.byteLength
+      }
+    }
+    if (!signal.aborted) response.end()
+  } catch (error) {
+    if (!signal.aborted) throw error
+  } finally {
+    watch.stop()
+  }
+  if (watch.isTooSlow) throw new SlowReaderError()
+  return sentBytes
+}
+
+function slices(piece: Uint8Array, isSlow: boolean): readonly Uint8Array[] {
+  if (!isSlow || piece.byteLength <= SLOW_PIECE_BYTES) return [piece]
+  const count = Math.ceil(piece.byteLength / SLOW_PIECE_BYTES)
+  return Array.from({ length: count }, (_, index) =>
+    piece.subarray(index * SLOW_PIECE_BYTES, (index + 1) * SLOW_PIECE_BYTES),
+  )
+}
+
+/**
+ * Writes to a client and closes the connection of one that does not read. Time in which we have nothing to give does not count: the
+ * socket's own timer sees any byte that the kernel takes, and the floor is looked at only while a write is waiting.
+ */
+class ReaderWatch {
+  readonly #response: ServerResponse
+  readonly #limits: ReadingLimits
+  #writeStartedAtMs: number | undefined
+  #waitedMs = 0
+  #windowBytes = 0
+  readonly #timer: NodeJS.Timeout
+  isSlow = false
+  isTooSlow = false
+
+  constructor(response: ServerResponse, limits: ReadingLimits) {
+    this.#response = response
+    this.#limits = limits
+    response.on('timeout', this.#onIdle)
+    this.#timer = setInterval(this.#onTick, limits.floorMs / 4)
+    this.#timer.unref()
+  }
+
+  /** Resolves once the kernel has taken the piece, whose bytes may then be reused. */
+  async write(piece: Uint8Array): Promise<void> {
+    const startedAtMs = performance.now()
+    this.#writeStartedAtMs = startedAtMs
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    this.#response.write(piece, error => (error ? reject(error) : resolve()))
+    await promise
+    const tookMs = performance.now() - Math.max(startedAtMs, this.#writeStartedAtMs)
+    this.#waitedMs += tookMs
+    this.#windowBytes += piece.byteLength
+    this.#writeStartedAtMs = undefined
+    if (tookMs > SLOW_MS) this.isSlow = true
+  }
+
+  stop(): void {
+    clearInterval(this.#timer)
+    this.#response.removeListener('timeout', this.#onIdle)
+  }
+
+  readonly #onIdle = (): void => {
+    if (this.#writeStartedAtMs !== undefined) this.#giveUp()
+    else this.#response.socket?.setTimeout(this.#limits.idleMs)
+  }
+
+  /** Every full window of waiting is judged by what went out in it. */
+  readonly #onTick = (): void => {
+    const nowMs = performance.now()
+    if (this.#writeStartedAtMs !== undefined) {
+      this.#waitedMs += nowMs - this.#writeStartedAtMs
+      this.#writeStartedAtMs = nowMs
+    }
+    if (this.#waitedMs < this.#limits.floorMs) return
+    if (this.#windowBytes < this.#limits.floorBytes) this.#giveUp()
+    this.#waitedMs = 0
+    this.#windowBytes = 0
+  }
+
+  #giveUp(): void {
+    this.isTooSlow = true
+    this.#response.socket?.destroy()
+  }
+}
+
+/**
+ * Ends a response that cannot be completed: what was written is flushed, then FIN, so that clients can resume by Range. The
+ * connection is never used again, and a chunked body never gets its last chunk.
+ */
+export function breakOff(response: ServerResponse): void {
+  response.socket?.destroySoon()
+}

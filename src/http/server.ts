@@ -1,0 +1,127 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import { failureBody } from './failure.ts'
+
+/** A TCP address, or the path of a unix socket. */
+export type ListenAddress =
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'unix'; readonly path: string }
+
+/** Answers one request; never rejects. */
+export type Handler = (request: IncomingMessage, response: ServerResponse) => Promise<void>
+
+/** How much a listener takes. */
+export interface ServerLimits {
+  readonly connectionsMax: number
+  readonly connectionsPerAddressMax: number
+  /** How long a client may take to send its headers, in milliseconds. */
+  readonly headersMs: number
+  readonly keepAliveMs: number
+}
+
+/** Behaviour.md, section 7. */
+export const SERVER_LIMITS: ServerLimits = {
+  connectionsMax: 4000,
+  connectionsPerAddressMax: 512,
+  headersMs: 10_000,
+  keepAliveMs: 75_000,
+}
+
+const HEADER_BYTES_MAX = 32 * 1024
+
+/** One listening HTTP server: its limits and its lifetime. */
+export class HttpServer {
+  readonly #server: Server
+  readonly #limits: ServerLimits
+  readonly #sockets = new Set<Socket>()
+  readonly #perAddress = new Map<string, number>()
+
+  constructor(handler: Handler, limits: ServerLimits = SERVER_LIMITS) {
+    this.#limits = limits
+    this.#server = createServer(
+      {
+        maxHeaderSize: HEADER_BYTES_MAX,
+        headersTimeout: limits.headersMs,
+        requestTimeout: limits.headersMs,
+        connectionsCheckingInterval: Math.min(1000, limits.headersMs / 4),
+        keepAliveTimeout: limits.keepAliveMs,
+        requireHostHeader: true,
+      },
+      (request, response) => void handler(request, response),
+    )
+    // More fields than this would be dropped without a word, so that none may be: the count is checked by us.
+    this.#server.maxHeadersCount = 0
+    this.#server.maxConnections = limits.connectionsMax
+    this.#server.on('connection', this.#onConnection)
+    this.#server.on('clientError', refuseUnreadable)
+    // A client that waits for "100 Continue" before it sends a body is told at once that there is nothing to send.
+    this.#server.on('checkContinue', (request, response) => void handler(request, response))
+  }
+
+  /** Listens; resolves to the address as clients write it. Rejects if the address cannot be had. */
+  async listen(address: ListenAddress): Promise<string> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    this.#server.once('error', reject)
+    const onListening = (): void => resolve()
+    if (address.kind === 'unix') this.#server.listen(address.path, onListening)
+    else this.#server.listen(address.port, address.host, onListening)
+    await promise
+    this.#server.removeListener('error', reject)
+    return address.kind === 'unix'
+      ? `unix:${address.path}`
+      : hostAndPort(this.#server.address() as AddressInfo)
+  }
+
+  /** Stops accepting, and closes connections as they become idle; resolves when the last one is closed. */
+  async close(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#server.close(() => resolve())
+    this.#server.closeIdleConnections()
+    await promise
+  }
+
+  /** Destroys every connection. */
+  destroy(): void {
+    this.#server.closeAllConnections()
+    for (const socket of this.#sockets) socket.destroy()
+  }
+
+  readonly #onConnection = (socket: Socket): void => {
+    const address = socket.remoteAddress ?? ''
+    const count = (this.#perAddress.get(address) ?? 0) + 1
+    if (address !== '' && count > this.#limits.connectionsPerAddressMax) {
+      socket.destroy()
+      return
+    }
+    this.#sockets.add(socket)
+    this.#perAddress.set(address, count)
+    socket.once('close', () => {
+      this.#sockets.delete(socket)
+      const rest = (this.#perAddress.get(address) ?? 1) - 1
+      if (rest === 0) this.#perAddress.delete(address)
+      else this.#perAddress.set(address, rest)
+    })
+  }
+}
+
+/** What no parser could read: a TLS handshake on the plain port is closed without a word, the rest is answered once. */
+function refuseUnreadable(error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Socket): void {
+  if (!socket.writable || error.code === 'ECONNRESET' || error.rawPacket?.[0] === 0x16) {
+    socket.destroy()
+    return
+  }
+  const status = UNREADABLE.get(error.code ?? '') ?? 400
+  const body = failureBody({ code: 'REQUEST_INVALID', message: 'this is not a readable HTTP request' })
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+  )
+}
+
+const UNREADABLE: ReadonlyMap<string, number> = new Map([
+  ['HPE_HEADER_OVERFLOW', 431],
+  ['ERR_HTTP_REQUEST_TIMEOUT', 408],
+])
+
+function hostAndPort({ address, port, family }: AddressInfo): string {
+  return family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`
+}

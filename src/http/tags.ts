@@ -1,0 +1,31 @@
+import type { TagsPageRequest } from '../mirror/listings.ts'
+import type { Mirror } from '../mirror/mirror.ts'
+import type { RequestedName, Source } from '../mirror/sources.ts'
+import { jsonReply, outcomeHeaders, type Reply } from './reply.ts'
+
+/** What a listing of tags is asked by. */
+export interface TagsQuestion {
+  readonly name: RequestedName
+  readonly page: TagsPageRequest
+}
+
+/** `GET /v2/<name>/tags/list?n=&last=`; the link to the next page leads back to us. */
+export async function answerTags(
+  mirror: Mirror,
+  source: Source,
+  { name, page }: TagsQuestion,
+): Promise<Reply> {
+  const { value, outcome } = await mirror.listTags(source, page)
+  const text = JSON.stringify({ name: source.repository, tags: value.tags })
+  const link: Record<string, string> =
+    value.next === undefined ? {} : { Link: `<${nextPath(name, value.next)}>; rel="next"` }
+  return { ...jsonReply(200, text, { ...link, ...outcomeHeaders(outcome) }), outcome }
+}
+
+function nextPath({ prefix, path, ns }: RequestedName, next: TagsPageRequest): string {
+  const query = new URLSearchParams()
+  if (next.n !== undefined) query.set('n', String(next.n))
+  if (next.last !== undefined) query.set('last', next.last)
+  for (const value of ns) query.append('ns', value)
+  return `${prefix === undefined ? '' : `/${prefix}`}/v2/${path}/tags/list?${query.toString()}`
+}

@@ -1,0 +1,244 @@
+import type { Hash } from 'node:crypto'
+import type { Clock } from '../lib/clock.ts'
+import type { Events } from '../observe/events.ts'
+import { algorithmOf, type Digest, finishHash, startHash } from '../oci/digest.ts'
+import { UpstreamError, type UpstreamErrorKind } from '../oci/error.ts'
+import type { BlobBody } from '../upstream/registry.ts'
+import type { Source } from './sources.ts'
+
+const RESUMES_MAX = 5
+const RESUME_PAUSE_MS = 250
+/** So much progress makes the upstream good for another round of resumes. */
+const PROGRESS_BYTES = 1024 * 1024
+const PAUSE_MS_MAX = 10_000
+
+const RESUMABLE: ReadonlySet<UpstreamErrorKind> = new Set<UpstreamErrorKind>([
+  'breaker',
+  'connect',
+  'cut',
+  'dns',
+  'rate-limited',
+  'stalled',
+  'status',
+  'timeout',
+  'tls',
+  'token',
+])
+
+/** The blob to download. */
+export interface Wanted {
+  readonly source: Source
+  readonly digest: Digest
+}
+
+/** What {@link Download} works with. */
+export interface DownloadParts {
+  readonly events: Events
+  readonly clock: Clock
+}
+
+/** How far a download has come, from which another can go on. */
+export interface Progress {
+  readonly offset: number
+  /** The hash of all bytes before the offset. Not to be changed; use a copy. */
+  readonly hash: Hash
+}
+
+/**
+ * One blob on its way from the upstream: its bytes in order, hashed as they pass. Cuts and stalls are hidden by asking for the rest
+ * by Range: only the exact rest of the same blob is taken. An upstream that starts over instead has its prefix hashed and
+ * compared before a single byte of it is used. At the end the whole is held against the digest.
+ */
+export class Download {
+  readonly #wanted: Wanted
+  readonly #parts: DownloadParts
+  readonly #signal: AbortSignal
+  readonly #hash: Hash
+  #offset: number
+  #sizeBytes: number | undefined
+  #validator: string | undefined
+  #body: BlobBody | undefined
+  #resumes = 0
+  #attempts = 0
+  #offsetOfLastResume = 0
+
+  constructor(parts: DownloadParts, wanted: Wanted, from: Progress, signal: AbortSignal) {
+    this.#parts = parts
+    this.#wanted = wanted
+    this.#signal = signal
+    this.#offset = from.offset
+    this.#hash = from.hash.copy()
+  }
+
+  /** The progress of a download that has not begun. */
+  static start(digest: Digest): Progress {
+    return { offset: 0, hash: startHash(algorithmOf(digest)) }
+  }
+
+  /** The blob's whole size, once the upstream has stated it. */
+  get sizeBytes(): number | undefined {
+    return this.#sizeBytes
+  }
+
+  get resumes(): number {
+    return this.#resumes
+  }
+
+  /** A snapshot: all bytes of the chunks that were taken, and their hash. */
+  get progress(): Progress {
+    return { offset: this.#offset, hash: this.#hash.copy() }
+  }
+
+  /** Asks the upstream; `false` if it does not have the blob. Throws the upstream's trouble. */
+  async open(): Promise<boolean> {
+    const body = await this.#request()
+    if (body === undefined) return false
+    await this.#use(body)
+    return true
+  }
+
+  /**
+   * The bytes from the first offset on. A chunk counts as taken when the next one is asked for. Ends only after the whole blob has
+   * matched its digest; throws an `UpstreamError` of kind `mismatch` if it does not, or the trouble that could not be overcome.
+   */
+  async *chunks(): AsyncGenerator<Uint8Array> {
+    try {
+      for (;;) {
+        try {
+          yield* this.#pass()
+          break
+        } catch (error) {
+          if (this.#offset === this.#sizeBytes) break
+          await this.#resume(error)
+        }
+      }
+    } finally {
+      await this.close()
+    }
+    this.#requireMatch()
+  }
+
+  /** Ends the connection, if there still is one. */
+  async close(): Promise<void> {
+    const body = this.#body
+    this.#body = undefined
+    await body?.[Symbol.asyncDispose]()
+  }
+
+  async *#pass(): AsyncGenerator<Uint8Array> {
+    if (this.#body === undefined) throw new UpstreamError('cut', 'the connection to the upstream was lost')
+    for await (const chunk of this.#body.chunks) {
+      const end = this.#offset + chunk.byteLength
+      if (this.#sizeBytes !== undefined && end > this.#sizeBytes) {
+        throw new UpstreamError(
+          'invalid',
+          `the upstream sent more than the ${this.#sizeBytes} bytes that it stated`,
+        )
+      }
+      yield chunk
+      this.#hash.update(chunk)
+      this.#offset = end
+    }
+    if (this.#sizeBytes !== undefined && this.#offset < this.#sizeBytes) {
+      throw new UpstreamError('cut', `the upstream ended at byte ${this.#offset} of ${this.#sizeBytes}`)
+    }
+  }
+
+  /** Gets the rest after a failure, however many tries that takes within the limit; throws the failure that remains. */
+  async #resume(failure: unknown): Promise<void> {
+    let error = failure
+    for (;;) {
+      await this.close()
+      this.#signal.throwIfAborted()
+      await this.#pauseBeforeResume(error)
+      try {
+        const body = await this.#request()
+        if (body === undefined)
+          throw new UpstreamError('invalid', 'the upstream denies the blob that it was sending')
+        await this.#use(body)
+        return
+      } catch (next) {
+        error = next
+      }
+    }
+  }
+
+  /** Throws the error unless another try makes sense. */
+  async #pauseBeforeResume(error: unknown): Promise<void> {
+    if (!(error instanceof UpstreamError) || !RESUMABLE.has(error.kind)) throw error
+    if (this.#offset >= this.#offsetOfLastResume + PROGRESS_BYTES) this.#attempts = 0
+    this.#offsetOfLastResume = this.#offset
+    if (this.#attempts >= RESUMES_MAX) throw error
+    const { clock, events } = this.#parts
+    const { source, digest } = this.#wanted
+    events.fillResumed({ namespace: source.namespace, digest, offset: this.#offset, error })
+    const pauseMs = this.#attempts === 0 ? 0 : RESUME_PAUSE_MS * 2 ** this.#attempts
+    this.#attempts += 1
+    this.#resumes += 1
+    await clock.delay(Math.min(PAUSE_MS_MAX, Math.max(pauseMs, error.retryAfterMs ?? 0)), this.#signal)
+  }
+
+  async #request(): Promise<BlobBody | undefined> {
+    const { source, digest } = this.#wanted
+    const from = { offset: this.#offset, validator: this.#validator }
+    return await source.registry.getBlob(source.repository, digest, from, this.#signal)
+  }
+
+  async #use(body: BlobBody): Promise<void> {
+    this.#body = body
+    if (this.#sizeBytes !== undefined && body.sizeBytes !== undefined && body.sizeBytes !== this.#sizeBytes) {
+      throw new UpstreamError(
+        'invalid',
+        `the upstream stated ${this.#sizeBytes} bytes, now it states ${body.sizeBytes}`,
+      )
+    }
+    this.#sizeBytes ??= body.sizeBytes
+    this.#validator ??= body.validator
+    if (body.offset === this.#offset) return
+    if (body.offset !== 0)
+      throw new UpstreamError('invalid', 'the upstream sent another range than the one asked for')
+    this.#body = await skipPrefix(body, this.progress, algorithmOf(this.#wanted.digest))
+  }
+
+  #requireMatch(): void {
+    const { digest } = this.#wanted
+    const actual = finishHash(this.#hash, algorithmOf(digest))
+    if (actual !== digest)
+      throw new UpstreamError('mismatch', `the upstream sent ${actual} when asked for ${digest}`)
+  }
+}
+
+/** Reads a body that starts over up to where we are, and proves that it is the same so far. The rest is the body returned. */
+async function skipPrefix(
+  body: BlobBody,
+  progress: Progress,
+  algorithm: 'sha256' | 'sha512',
+): Promise<BlobBody> {
+  const hash = startHash(algorithm)
+  const iterator = body.chunks[Symbol.asyncIterator]()
+  let skipped = 0
+  let rest: Uint8Array = new Uint8Array(0)
+  while (skipped < progress.offset) {
+    const next = await iterator.next()
+    if (next.done === true) throw new UpstreamError('cut', 'the upstream started over and ended earlier')
+    const wantedBytes = Math.min(next.value.byteLength, progress.offset - skipped)
+    hash.update(next.value.subarray(0, wantedBytes))
+    skipped += wantedBytes
+    rest = next.value.subarray(wantedBytes)
+  }
+  if (finishHash(hash, algorithm) !== finishHash(progress.hash, algorithm)) {
+    throw new UpstreamError('mismatch', 'the upstream started over with other bytes')
+  }
+  return {
+    offset: progress.offset,
+    sizeBytes: body.sizeBytes,
+    validator: body.validator,
+    chunks: after(rest, iterator),
+    [Symbol.asyncDispose]: async () => await body[Symbol.asyncDispose](),
+  }
+}
+
+async function* after(first: Uint8Array, iterator: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
+  if (first.byteLength > 0) yield first
+  for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) yield next.value
+}

@@ -1,0 +1,63 @@
+import type { Digest } from '../oci/digest.ts'
+import type { Namespace } from '../oci/namespace.ts'
+import type { Wanted } from './download.ts'
+import { Fill, type FillOwner, type FillParts } from './fill.ts'
+import { Flights } from './flights.ts'
+
+const FILLS_MAX = 4096
+const ORPHANS_MAX = 32
+
+/** All fills of the daemon: at most one per namespace and digest, and a cap on those that nobody waits for any more. */
+export class Fills implements FillOwner, AsyncDisposable {
+  readonly #parts: FillParts
+  readonly #flights = new Flights<Fill>(FILLS_MAX)
+  readonly #orphans = new Set<Fill>()
+  readonly #all = new Set<Fill>()
+
+  constructor(parts: FillParts) {
+    this.#parts = parts
+  }
+
+  /** Whether a fill of this blob runs for the namespace. */
+  isRunning(namespace: Namespace, digest: Digest): boolean {
+    return this.#flights.has(keyOf(namespace, digest))
+  }
+
+  /** Joins the running fill, or starts one. The caller has entered the fill, and calls `leave` once. */
+  enter(wanted: Wanted): { readonly fill: Fill; readonly leave: () => void; readonly isNew: boolean } {
+    const key = keyOf(wanted.source.namespace, wanted.digest)
+    const { job: fill, isNew } = this.#flights.join(key, () => new Fill(this.#parts, wanted, this))
+    if (isNew) this.#own(fill)
+    this.#orphans.delete(fill)
+    return { fill, leave: fill.enter(), isNew }
+  }
+
+  ended(fill: Fill): void {
+    this.#flights.remove(keyOf(fill.wanted.source.namespace, fill.wanted.digest), fill)
+    this.#orphans.delete(fill)
+  }
+
+  orphaned(fill: Fill): void {
+    if (this.#orphans.size >= ORPHANS_MAX)
+      fill.abandon(new Error('too many downloads go on that nobody waits for'))
+    else this.#orphans.add(fill)
+  }
+
+  /** Abandons what still runs and waits until every file is closed; readers must have been ended before. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const fill of this.#flights.running()) fill.abandon(new Error('the mirror is shutting down'))
+    await Promise.all([...this.#all].map(async fill => await fill.over))
+  }
+
+  #own(fill: Fill): void {
+    this.#all.add(fill)
+    fill.over.then(
+      () => this.#all.delete(fill),
+      () => this.#all.delete(fill),
+    )
+  }
+}
+
+function keyOf(namespace: Namespace, digest: Digest): string {
+  return `${namespace}@${digest}`
+}

@@ -1,0 +1,69 @@
+import { OciError } from '../oci/error.ts'
+
+/** A job that was joined, and whether it had been running before. */
+export interface Joined<T> {
+  readonly job: T
+  readonly isNew: boolean
+}
+
+/**
+ * At most one job per key. The map holds a job from its start until it ends or is removed; whoever cancels a job removes it first,
+ * so that nobody can join a corpse.
+ */
+export class Flights<T> {
+  readonly #jobs = new Map<string, T>()
+  readonly #jobsMax: number
+
+  constructor(jobsMax: number) {
+    this.#jobsMax = jobsMax
+  }
+
+  get count(): number {
+    return this.#jobs.size
+  }
+
+  has(key: string): boolean {
+    return this.#jobs.has(key)
+  }
+
+  /** Joins the key's job, or starts it. Throws an {@link OciError} UNAVAILABLE when too many are running. */
+  join(key: string, start: () => T): Joined<T> {
+    const running = this.#jobs.get(key)
+    if (running !== undefined) return { job: running, isNew: false }
+    if (this.#jobs.size >= this.#jobsMax) {
+      throw new OciError('UNAVAILABLE', 'too many downloads are running', { retryAfterMs: 5000 })
+    }
+    const job = start()
+    this.#jobs.set(key, job)
+    return { job, isNew: true }
+  }
+
+  /** Removes a job if it is still the key's; another that took its place stays. */
+  remove(key: string, job: T): void {
+    if (this.#jobs.get(key) === job) this.#jobs.delete(key)
+  }
+
+  /** All jobs now in the map. */
+  running(): readonly T[] {
+    return [...this.#jobs.values()]
+  }
+}
+
+/** Runs an asynchronous function once for all who ask for its key while it runs. */
+export class SharedCalls<T> {
+  readonly #flights: Flights<Promise<T>>
+
+  constructor(callsMax: number) {
+    this.#flights = new Flights(callsMax)
+  }
+
+  /** The promise of the running call, or of a new one. */
+  call(key: string, start: () => Promise<T>): Joined<Promise<T>> {
+    const joined = this.#flights.join(key, start)
+    if (joined.isNew) {
+      const leave = (): void => this.#flights.remove(key, joined.job)
+      joined.job.then(leave, leave)
+    }
+    return joined
+  }
+}

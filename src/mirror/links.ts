@@ -1,0 +1,90 @@
+import { LRUCache } from 'lru-cache'
+import type { Events } from '../observe/events.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { RecordName, Store } from '../storage/store.ts'
+import type { Source } from './sources.ts'
+
+const REMEMBERED_MAX = 50_000
+const WRITES_MAX = 10_000
+const WRITES_AT_ONCE = 8
+const NOTHING = new Uint8Array(0)
+
+/** The part of a source that a link belongs to. */
+export type Place = Pick<Source, 'namespace' | 'repository'>
+
+/**
+ * Which repository may see which digest. A digest is not a permission: bytes are stored once, but a repository sees them only if a
+ * manifest served for it names them or its upstream confirmed them. A lost link costs one HEAD, so links are written behind the
+ * answer, and a store that is sick or busy just forgets them.
+ */
+export class Links implements AsyncDisposable {
+  readonly #store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>
+  readonly #events: Events
+  readonly #remembered = new LRUCache<string, true>({ max: REMEMBERED_MAX })
+  readonly #waiting: RecordName[] = []
+  readonly #writers = new Set<Promise<void>>()
+
+  constructor(store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>, events: Events) {
+    this.#store = store
+    this.#events = events
+  }
+
+  /** Whether the repository may see the digest; a store that cannot tell is no link. */
+  async has(place: Place, digest: Digest): Promise<boolean> {
+    const key = keyOf(place, digest)
+    if (this.#remembered.get(key) === true) return true
+    try {
+      const record = await this.#store.readRecord(recordOf(place, digest))
+      if (record === undefined) return false
+    } catch (error) {
+      this.#events.storageFailed('read-link', error)
+      return false
+    }
+    this.#remembered.set(key, true)
+    return true
+  }
+
+  /** Lets the repository see the digests: at once in this process, and soon on disk. */
+  add(place: Place, digests: Iterable<Digest>): void {
+    for (const digest of digests) {
+      const key = keyOf(place, digest)
+      if (this.#remembered.get(key) === true) continue
+      this.#remembered.set(key, true)
+      if (this.#waiting.length < WRITES_MAX) this.#waiting.push(recordOf(place, digest))
+    }
+    while (this.#writers.size < WRITES_AT_ONCE && this.#waiting.length > 0) this.#startWriter()
+  }
+
+  /** Takes the permission back; `false` if there was none. */
+  async remove(place: Place, digest: Digest): Promise<boolean> {
+    this.#remembered.delete(keyOf(place, digest))
+    return await this.#store.deleteRecord(recordOf(place, digest))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    while (this.#writers.size > 0) await Promise.all(this.#writers)
+  }
+
+  #startWriter(): void {
+    const writer = this.#write().finally(() => this.#writers.delete(writer))
+    this.#writers.add(writer)
+  }
+
+  async #write(): Promise<void> {
+    for (let record = this.#waiting.shift(); record !== undefined; record = this.#waiting.shift()) {
+      try {
+        await this.#store.writeRecord(record, NOTHING, 'relaxed')
+      } catch (error) {
+        this.#events.storageFailed('write-link', error)
+      }
+    }
+  }
+}
+
+function keyOf(place: Place, digest: Digest): string {
+  return `${place.namespace}/${place.repository}@${digest}`
+}
+
+function recordOf({ namespace, repository }: Place, digest: Digest): RecordName {
+  return { kind: 'link', namespace, repository, digest }
+}

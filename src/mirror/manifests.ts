@@ -1,0 +1,175 @@
+import { LRUCache } from 'lru-cache'
+import type { Events } from '../observe/events.ts'
+import { type Digest, digestOf, matchesDigest } from '../oci/digest.ts'
+import { OciError, UpstreamError } from '../oci/error.ts'
+import { MANIFEST_SIZE_MAX, type Manifest, ManifestError, parseManifest } from '../oci/manifest.ts'
+import { type Reference, referenceText } from '../oci/reference.ts'
+import type { Store } from '../storage/store.ts'
+import type { FetchedManifest } from '../upstream/registry.ts'
+import { SharedCalls } from './flights.ts'
+import type { Links } from './links.ts'
+import type { Source } from './sources.ts'
+import type { Tags } from './tags.ts'
+
+const REMEMBERED_BYTES = 64 * 1024 * 1024
+const FETCHES_MAX = 4096
+
+/** A manifest whose bytes match its digest. */
+export interface StoredManifest extends Manifest {
+  readonly digest: Digest
+  readonly bytes: Uint8Array
+}
+
+/** What {@link Manifests} works with. */
+export interface ManifestParts {
+  readonly store: Store
+  readonly links: Links
+  readonly tags: Tags
+  readonly events: Events
+  /** Aborts when the daemon ends. */
+  readonly lifetime: AbortSignal
+}
+
+/** Manifests by digest: found in memory or in the store, or fetched once for all who wait. Every one was proved and parsed. */
+export class Manifests {
+  readonly #parts: ManifestParts
+  readonly #remembered = new LRUCache<Digest, StoredManifest>({
+    maxSize: REMEMBERED_BYTES,
+    sizeCalculation: ({ bytes }) => bytes.byteLength + 1024,
+  })
+  readonly #fetches = new SharedCalls<StoredManifest | undefined>(FETCHES_MAX)
+
+  constructor(parts: ManifestParts) {
+    this.#parts = parts
+  }
+
+  /** The manifest if it is stored here, whoever may see it. A damaged one is quarantined and then absent, as is one of a sick store. */
+  async find(digest: Digest): Promise<StoredManifest | undefined> {
+    const remembered = this.#remembered.get(digest)
+    if (remembered !== undefined) return remembered
+    const bytes = await this.#readStored(digest)
+    if (bytes === undefined) return undefined
+    if (!matchesDigest(bytes, digest)) {
+      await this.#quarantine(digest)
+      return undefined
+    }
+    try {
+      return this.#remember({ ...parseManifest(bytes), digest, bytes })
+    } catch (error) {
+      if (error instanceof ManifestError) return undefined
+      throw error
+    }
+  }
+
+  /**
+   * Fetches a manifest from the upstream, proves and stores it, and lets the repository see what it names. One fetch serves all who
+   * ask while it runs. A store that cannot take it does not matter to the answer.
+   */
+  async fetch(source: Source, reference: Reference): Promise<StoredManifest | undefined> {
+    const key = `${source.namespace}/${source.repository}@${referenceText(reference)}`
+    return await this.#fetches.call(key, async () => await this.#fetch(source, reference)).job
+  }
+
+  /** Lets a repository for which this manifest is served see all that it names. */
+  admit(source: Source, manifest: StoredManifest): void {
+    this.#parts.links.add(source, digestsOf(manifest))
+  }
+
+  /** Drops the manifest from memory, as when somebody deletes it. */
+  forget(digest: Digest): void {
+    this.#remembered.delete(digest)
+  }
+
+  async #fetch(source: Source, reference: Reference): Promise<StoredManifest | undefined> {
+    const { lifetime, tags } = this.#parts
+    const fetched = await source.registry.getManifest(source.repository, reference, lifetime)
+    if (fetched === undefined) return undefined
+    const manifest = this.#remember(proveManifest(fetched, reference))
+    const isStored = await this.#store(manifest)
+    this.admit(source, manifest)
+    if (isStored) await tags.confirm(source, manifest.digest)
+    return manifest
+  }
+
+  #remember(manifest: StoredManifest): StoredManifest {
+    this.#remembered.set(manifest.digest, manifest)
+    return manifest
+  }
+
+  async #store({ digest, bytes }: StoredManifest): Promise<boolean> {
+    const { store, events } = this.#parts
+    try {
+      await using spool = await store.createSpool(digest)
+      await spool.clear()
+      await spool.append(bytes)
+      await store.adopt(spool, digest, bytes.byteLength)
+      events.bypassChanged(false)
+      return true
+    } catch (error) {
+      events.storageFailed('store-manifest', error)
+      events.bypassChanged(true)
+      return false
+    }
+  }
+
+  async #readStored(digest: Digest): Promise<Uint8Array | undefined> {
+    try {
+      await using object = await this.#parts.store.open(digest)
+      if (object === undefined || object.sizeBytes > MANIFEST_SIZE_MAX) return undefined
+      const bytes = new Uint8Array(object.sizeBytes)
+      let filled = 0
+      for await (const piece of object.read(0, object.sizeBytes)) {
+        bytes.set(piece, filled)
+        filled += piece.byteLength
+      }
+      return bytes
+    } catch (error) {
+      this.#parts.events.storageFailed('read-manifest', error)
+      return undefined
+    }
+  }
+
+  async #quarantine(digest: Digest): Promise<void> {
+    const { store, events } = this.#parts
+    events.quarantined(digest, new Error('stored manifest does not match its digest'))
+    try {
+      await store.quarantine(digest)
+    } catch (error) {
+      events.storageFailed('quarantine', error)
+    }
+  }
+}
+
+/** The digest of the manifest itself, and of all that it names. */
+function digestsOf(manifest: StoredManifest): readonly Digest[] {
+  return [manifest.digest, ...[...manifest.blobs, ...manifest.manifests].map(descriptor => descriptor.digest)]
+}
+
+/** Holds the bytes against the digest that was asked for, and against the one that the upstream claims. */
+function proveManifest(fetched: FetchedManifest, reference: Reference): StoredManifest {
+  const { bytes, claimedDigest, contentType } = fetched
+  const asked = reference.kind === 'digest' ? reference.digest : claimedDigest
+  if (asked !== undefined && !matchesDigest(bytes, asked)) {
+    throw new UpstreamError('invalid', `the upstream sent a manifest that is not ${asked}`)
+  }
+  if (claimedDigest !== undefined && !matchesDigest(bytes, claimedDigest)) {
+    throw new UpstreamError(
+      'invalid',
+      'the upstream sent a manifest that contradicts its own Docker-Content-Digest',
+    )
+  }
+  try {
+    return { ...parseManifest(bytes, contentType), digest: asked ?? digestOf(bytes), bytes }
+  } catch (cause) {
+    if (!(cause instanceof ManifestError)) throw cause
+    throw new UpstreamError('invalid', `the upstream sent no manifest that can be served: ${cause.message}`, {
+      cause,
+    })
+  }
+}
+
+/** What a client hears when neither we nor the upstream have the manifest. */
+export function manifestUnknown(source: Source, reference: Reference): OciError {
+  const name = `${source.namespace}/${source.repository}`
+  return new OciError('MANIFEST_UNKNOWN', `${name} has no manifest ${referenceText(reference)}`)
+}

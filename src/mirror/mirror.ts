@@ -1,0 +1,276 @@
+import type { Clock } from '../lib/clock.ts'
+import type { Events } from '../observe/events.ts'
+import type { Content, Outcome } from '../oci/content.ts'
+import type { Digest } from '../oci/digest.ts'
+import { OciError, UpstreamError } from '../oci/error.ts'
+import { OCTET_STREAM } from '../oci/media-type.ts'
+import type { Tag } from '../oci/name.ts'
+import type { Reference } from '../oci/reference.ts'
+import type { Store } from '../storage/store.ts'
+import type { TagsPage, TagsPageRequest } from '../upstream/registry.ts'
+import { Blobs, blobUnknown } from './blobs.ts'
+import { isComplete } from './complete.ts'
+import { Fills } from './fills.ts'
+import { Links } from './links.ts'
+import { type Listing, Listings } from './listings.ts'
+import { Manifests, manifestUnknown, type StoredManifest } from './manifests.ts'
+import { Proofs } from './proofs.ts'
+import type { Source } from './sources.ts'
+import { type ResolvedTag, TagResolver } from './tag-resolver.ts'
+import { Tags } from './tags.ts'
+
+/** What a mirror works with. */
+export interface MirrorParts {
+  readonly store: Store
+  readonly events: Events
+  readonly clock: Clock
+  readonly checkCacheDigest: boolean
+}
+
+/** An answer with bytes. The receiver disposes of its content. */
+export interface Answer {
+  readonly content: Content
+  readonly outcome: Outcome
+}
+
+/** An answer without bytes: what a HEAD tells. */
+export interface Head {
+  readonly digest: Digest
+  readonly mediaType: string
+  readonly sizeBytes: number | undefined
+  readonly outcome: Outcome
+}
+
+/**
+ * What we are for. Each method takes a source and what is asked of it, and returns the answer or throws: an `OciError` is a refusal, an
+ * `UpstreamError` the upstream's trouble that no cached copy could hide, anything else is broken.
+ */
+export class Mirror implements AsyncDisposable {
+  readonly #parts: MirrorParts
+  readonly #links: Links
+  readonly #tags: Tags
+  readonly #manifests: Manifests
+  readonly #resolver: TagResolver
+  readonly #proofs: Proofs
+  readonly #fills: Fills
+  readonly #blobs: Blobs
+  readonly #listings: Listings
+  readonly #lifetime = new AbortController()
+
+  constructor(parts: MirrorParts) {
+    const { store, events, clock } = parts
+    const lifetime = this.#lifetime.signal
+    this.#parts = parts
+    this.#links = new Links(store, events)
+    this.#tags = new Tags(store, events, clock)
+    this.#manifests = new Manifests({ store, links: this.#links, tags: this.#tags, events, lifetime })
+    this.#resolver = new TagResolver({
+      tags: this.#tags,
+      manifests: this.#manifests,
+      events,
+      clock,
+      lifetime,
+    })
+    this.#proofs = new Proofs({ store, events, isEveryRead: parts.checkCacheDigest })
+    this.#fills = new Fills({ store, events, clock, proofs: this.#proofs })
+    this.#blobs = new Blobs({
+      fills: this.#fills,
+      links: this.#links,
+      proofs: this.#proofs,
+      events,
+      clock,
+      lifetime,
+    })
+    this.#listings = new Listings({ manifests: this.#manifests, clock, lifetime })
+  }
+
+  /** The manifest that a reference means for this source now. */
+  async pullManifest(source: Source, reference: Reference): Promise<Answer> {
+    if (reference.kind === 'digest') {
+      const { manifest, outcome } = await this.#manifestByDigest(source, reference.digest)
+      return answerManifest(await this.#requireCompletable(source, manifest, undefined), outcome)
+    }
+    const resolved = await this.#resolver.resolve(source, reference.tag)
+    return await this.#manifestOfTag(source, reference.tag, resolved)
+  }
+
+  /** What a HEAD of the manifest tells; asks the upstream by HEAD for one that is not cached. */
+  async headManifest(source: Source, reference: Reference): Promise<Head> {
+    if (reference.kind === 'digest') return await this.#headByDigest(source, reference.digest)
+    const resolved = await this.#resolver.resolve(source, reference.tag)
+    const { digest, outcome, head } = resolved
+    if (head?.mediaType !== undefined && head.sizeBytes !== undefined) {
+      return { digest, mediaType: head.mediaType, sizeBytes: head.sizeBytes, outcome }
+    }
+    return await headOf(await this.#manifestOfTag(source, reference.tag, resolved))
+  }
+
+  /** The blob, from the store or as it comes from the upstream. */
+  async pullBlob(source: Source, digest: Digest): Promise<Answer> {
+    const stored = await this.#blobs.openStored(digest)
+    if (stored === undefined) return await this.#blobs.fetch({ source, digest })
+    try {
+      await this.#blobs.requireLink(source, digest)
+    } catch (error) {
+      await stored[Symbol.asyncDispose]()
+      throw error
+    }
+    return { content: stored, outcome: 'hit' }
+  }
+
+  /** What a HEAD of the blob tells; asks the upstream by HEAD for one that is not cached, and starts no fill. */
+  async headBlob(source: Source, digest: Digest): Promise<Head> {
+    const mediaType = OCTET_STREAM
+    await using stored = await this.#blobs.openStored(digest)
+    if (stored !== undefined && (await this.#links.has(source, digest))) {
+      return { digest, mediaType, sizeBytes: stored.sizeBytes, outcome: 'hit' }
+    }
+    const head = await source.registry.headBlob(source.repository, digest, this.#lifetime.signal)
+    if (head === undefined) throw blobUnknown(source, digest)
+    this.#links.add(source, [digest])
+    return {
+      digest,
+      mediaType,
+      sizeBytes: head.sizeBytes ?? stored?.sizeBytes,
+      outcome: stored === undefined ? 'miss' : 'hit',
+    }
+  }
+
+  /** One page of the repository's tags. */
+  async listTags(source: Source, page: TagsPageRequest): Promise<Listing<TagsPage>> {
+    return await this.#listings.listTags(source, page)
+  }
+
+  /** The image index of what refers to a digest. */
+  async referrers(
+    source: Source,
+    digest: Digest,
+    artifactType: string | undefined,
+  ): Promise<Listing<Uint8Array>> {
+    return await this.#listings.referrers(source, digest, artifactType)
+  }
+
+  /** Forgets a tag, or a manifest by digest: this source's right to see it, and the bytes. `false` if there was nothing. */
+  async forgetManifest(source: Source, reference: Reference): Promise<boolean> {
+    if (reference.kind === 'tag') return await this.#tags.remove(source, reference.tag)
+    this.#manifests.forget(reference.digest)
+    return await this.forgetBlob(source, reference.digest)
+  }
+
+  /** Forgets a blob: this source's right to see it, and the bytes. `false` if there was nothing. */
+  async forgetBlob(source: Source, digest: Digest): Promise<boolean> {
+    const wasLinked = await this.#links.remove(source, digest)
+    const wasStored = await this.#parts.store.delete(digest)
+    return wasLinked || wasStored
+  }
+
+  /** Abandons the fills that run and waits for what is being written. Requests must have ended before. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#lifetime.abort(new Error('the mirror is shutting down'))
+    await this.#fills[Symbol.asyncDispose]()
+    await this.#proofs[Symbol.asyncDispose]()
+    await this.#links[Symbol.asyncDispose]()
+  }
+
+  async #manifestOfTag(source: Source, tag: Tag, resolved: ResolvedTag): Promise<Answer> {
+    const { digest, outcome, fallback, trouble } = resolved
+    try {
+      const { manifest } = await this.#manifestByDigest(source, digest, tag)
+      this.#manifests.admit(source, manifest)
+      const answered = answerManifest(await this.#requireCompletable(source, manifest, trouble), outcome)
+      if (trouble !== undefined) this.#noteStale(source, tag, trouble)
+      return answered
+    } catch (error) {
+      const older = fallback === undefined ? undefined : await this.#manifests.find(fallback)
+      if (!(error instanceof UpstreamError) || older === undefined) throw error
+      const answered = answerManifest(await this.#requireCompletable(source, older, error), 'stale')
+      this.#noteStale(source, tag, error)
+      return answered
+    }
+  }
+
+  #noteStale({ namespace, repository }: Source, tag: Tag, error: unknown): void {
+    this.#parts.events.staleServed({ namespace, repository, tag, error })
+  }
+
+  /** `tag` is the tag that led here, whose resolution is itself the proof that this repository may see the digest. */
+  async #manifestByDigest(
+    source: Source,
+    digest: Digest,
+    tag?: Tag,
+  ): Promise<{ readonly manifest: StoredManifest; readonly outcome: Outcome }> {
+    const stored = await this.#manifests.find(digest)
+    if (stored !== undefined) {
+      if (tag === undefined) await this.#requireManifestLink(source, digest)
+      return { manifest: stored, outcome: 'hit' }
+    }
+    const reference = { kind: 'digest', digest } as const
+    const fetched = await this.#manifests.fetch(source, reference)
+    if (fetched !== undefined) return { manifest: fetched, outcome: 'miss' }
+    if (tag === undefined) throw manifestUnknown(source, reference)
+    // The tag's HEAD named this digest a moment ago: either the tag has moved since, or the upstream contradicts itself.
+    const moved = await this.#manifests.fetch(source, { kind: 'tag', tag })
+    if (moved !== undefined) return { manifest: moved, outcome: 'miss' }
+    throw new UpstreamError('invalid', `the upstream names ${digest} for ${tag} but does not have it`)
+  }
+
+  async #headByDigest(source: Source, digest: Digest): Promise<Head> {
+    const reference = { kind: 'digest', digest } as const
+    const stored = await this.#manifests.find(digest)
+    if (stored !== undefined) {
+      await this.#requireManifestLink(source, digest)
+      return await headOf(answerManifest(await this.#requireCompletable(source, stored, undefined), 'hit'))
+    }
+    const head = await source.registry.headManifest(source.repository, reference, this.#lifetime.signal)
+    if (head === undefined) throw manifestUnknown(source, reference)
+    if (head.mediaType === undefined || head.sizeBytes === undefined)
+      return headOf(await this.pullManifest(source, reference))
+    return { digest, mediaType: head.mediaType, sizeBytes: head.sizeBytes, outcome: 'miss' }
+  }
+
+  async #requireManifestLink(source: Source, digest: Digest): Promise<void> {
+    if (await this.#links.has(source, digest)) return
+    const reference = { kind: 'digest', digest } as const
+    const head = await source.registry.headManifest(source.repository, reference, this.#lifetime.signal)
+    if (head === undefined) throw manifestUnknown(source, reference)
+    this.#links.add(source, [digest])
+  }
+
+  /**
+   * For Podman and CRI-O the manifest is the point of no return: while the upstream is in trouble, a manifest whose blobs are not all
+   * here is refused, so that the client goes to the origin.
+   */
+  async #requireCompletable(
+    source: Source,
+    manifest: StoredManifest,
+    trouble: UpstreamError | undefined,
+  ): Promise<StoredManifest> {
+    const current = trouble ?? source.registry.trouble()
+    if (current === undefined || (await isComplete(manifest, this.#parts.store, this.#manifests)))
+      return manifest
+    throw new OciError('UNAVAILABLE', 'the upstream is in trouble and this image is not wholly cached', {
+      cause: current,
+    })
+  }
+}
+
+function answerManifest({ digest, mediaType, bytes }: StoredManifest, outcome: Outcome): Answer {
+  return {
+    outcome,
+    content: {
+      digest,
+      mediaType,
+      sizeBytes: bytes.byteLength,
+      async *read({ start, end }) {
+        yield bytes.subarray(start, end)
+      },
+      [Symbol.asyncDispose]: async () => await Promise.resolve(),
+    },
+  }
+}
+
+async function headOf({ content, outcome }: Answer): Promise<Head> {
+  const { digest, mediaType, sizeBytes } = content
+  await content[Symbol.asyncDispose]()
+  return { digest, mediaType, sizeBytes, outcome }
+}

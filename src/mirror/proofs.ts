@@ -1,0 +1,154 @@
+import { LRUCache } from 'lru-cache'
+import type { Events } from '../observe/events.ts'
+import type { ByteRange, Content } from '../oci/content.ts'
+import { algorithmOf, type Digest, finishHash, startHash } from '../oci/digest.ts'
+import { OCTET_STREAM } from '../oci/media-type.ts'
+import type { Store, StoredObject } from '../storage/store.ts'
+import { SharedCalls } from './flights.ts'
+import { HELD_BACK_BYTES } from './spool.ts'
+
+const REMEMBERED_MAX = 100_000
+const PROOFS_MAX = 4096
+
+/** Objects up to this size are proved before the first header is sent, so that a damaged one can still be fetched again unseen. */
+const PROVED_AHEAD_BYTES = 64 * 1024 * 1024
+
+/** What {@link Proofs} works with. */
+export interface ProofParts {
+  readonly store: Store
+  readonly events: Events
+  /** Whether every read is proved, not just the first of each version. */
+  readonly isEveryRead: boolean
+}
+
+/**
+ * Serves stored objects, each proved against its digest on its first read after the start. Small ones are proved before anything is
+ * sent; of a large one the end is held back until the proof, which runs beside the reads, is there. What is found damaged is
+ * quarantined, and the next request fetches it again.
+ */
+export class Proofs implements AsyncDisposable {
+  readonly #parts: ProofParts
+  readonly #proved = new LRUCache<Digest, string>({ max: REMEMBERED_MAX })
+  readonly #running = new SharedCalls<boolean>(PROOFS_MAX)
+  readonly #lifetime = new AbortController()
+
+  constructor(parts: ProofParts) {
+    this.#parts = parts
+  }
+
+  /** The stored content; `undefined` if there is none, or if it was found damaged just now. Throws if the store is broken. */
+  async open(digest: Digest): Promise<Content | undefined> {
+    const object = await this.#parts.store.open(digest)
+    if (object === undefined) return undefined
+    try {
+      if (this.#isProved(digest, object)) return this.#content(digest, object, Promise.resolve(true))
+      const proof = this.#prove(digest, object.version)
+      if (object.sizeBytes > PROVED_AHEAD_BYTES) return this.#content(digest, object, proof)
+      if (await proof) return this.#content(digest, object, proof)
+    } catch (error) {
+      await object[Symbol.asyncDispose]()
+      throw error
+    }
+    await object[Symbol.asyncDispose]()
+    return undefined
+  }
+
+  /** Notes that what is stored now was proved on its way in; if the store cannot tell its version, it is proved again. */
+  async trust(digest: Digest): Promise<void> {
+    try {
+      await using object = await this.#parts.store.open(digest)
+      if (object !== undefined) this.#proved.set(digest, object.version)
+    } catch (error) {
+      this.#parts.events.storageFailed('open', error)
+    }
+  }
+
+  /** Ends the proofs that run. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#lifetime.abort(new Error('the mirror is shutting down'))
+    await Promise.resolve()
+  }
+
+  #isProved(digest: Digest, object: StoredObject): boolean {
+    return !this.#parts.isEveryRead && this.#proved.get(digest) === object.version
+  }
+
+  #prove(digest: Digest, version: string): Promise<boolean> {
+    const proof = this.#running.call(`${digest} ${version}`, async () => await this.#hash(digest)).job
+    // Whoever waits sees the failure; nobody needs to wait.
+    proof.catch(() => undefined)
+    return proof
+  }
+
+  /** Reads by a handle of its own, since the asker's may be closed before the proof is done. */
+  async #hash(digest: Digest): Promise<boolean> {
+    await using object = await this.#parts.store.open(digest)
+    if (object === undefined) return false
+    const hash = startHash(algorithmOf(digest))
+    try {
+      for await (const piece of object.read(0, object.sizeBytes)) {
+        this.#lifetime.signal.throwIfAborted()
+        hash.update(piece)
+      }
+    } catch (error) {
+      this.#lifetime.signal.throwIfAborted()
+      await this.#quarantine(digest, error)
+      return false
+    }
+    const actual = finishHash(hash, algorithmOf(digest))
+    if (actual === digest) this.#proved.set(digest, object.version)
+    else await this.#quarantine(digest, new Error(`stored object hashes to ${actual}`))
+    return actual === digest
+  }
+
+  async #quarantine(digest: Digest, error: unknown): Promise<void> {
+    this.#proved.delete(digest)
+    this.#parts.events.quarantined(digest, error)
+    try {
+      await this.#parts.store.quarantine(digest)
+    } catch (failure) {
+      this.#parts.events.storageFailed('quarantine', failure)
+    }
+  }
+
+  #content(digest: Digest, object: StoredObject, proof: Promise<boolean>): Content {
+    return {
+      digest,
+      mediaType: OCTET_STREAM,
+      sizeBytes: object.sizeBytes,
+      read: (range, signal) => this.#read({ digest, object, proof }, range, signal),
+      [Symbol.asyncDispose]: async () => await object[Symbol.asyncDispose](),
+    }
+  }
+
+  async *#read(
+    {
+      digest,
+      object,
+      proof,
+    }: { readonly digest: Digest; readonly object: StoredObject; readonly proof: Promise<boolean> },
+    { start, end }: ByteRange,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    const last = Math.min(end, object.sizeBytes)
+    const free = Math.max(start, Math.min(last, object.sizeBytes - HELD_BACK_BYTES))
+    for (const [from, to] of [
+      [start, free],
+      [free, last],
+    ] as const) {
+      if (from >= to) continue
+      if (to > object.sizeBytes - HELD_BACK_BYTES && !(await proof)) {
+        throw new Error(`stored object ${digest} is damaged`)
+      }
+      try {
+        for await (const piece of object.read(from, to)) {
+          if (signal.aborted) return
+          yield piece
+        }
+      } catch (error) {
+        await this.#quarantine(digest, error)
+        throw error
+      }
+    }
+  }
+}

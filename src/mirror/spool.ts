@@ -1,0 +1,190 @@
+import type { ByteRange } from '../oci/content.ts'
+import type { SpoolFile } from '../storage/store.ts'
+
+/** How much of a content's end is given out only once the whole is proved, in bytes. */
+export const HELD_BACK_BYTES = 64 * 1024
+
+const RECENT_BYTES_MAX = 2 * 1024 * 1024
+const PIECE_BYTES = 256 * 1024
+const PIECE_BYTES_IN_A_CROWD = 64 * 1024
+const CROWD = 64
+
+/**
+ * What readers beyond the spool's end go on with once the spool cannot be written any more. `held` are the bytes from the start of the
+ * range up to the spool's end, which the reader has not been given yet: they are held back with the rest of the tail.
+ */
+export type Continuation = (
+  range: ByteRange,
+  held: Uint8Array,
+  signal: AbortSignal,
+) => AsyncIterable<Uint8Array>
+
+/**
+ * What became of a spool; it only moves downwards. `growing`: bytes may come. `broken`: none will, because the file cannot be written;
+ * readers go on by the continuation. `proved`: the file is whole and matches its digest. `failed`: nothing more is given out.
+ */
+type State =
+  | { readonly kind: 'growing' }
+  | { readonly kind: 'broken'; readonly continuation: Continuation }
+  | { readonly kind: 'proved' }
+  | { readonly kind: 'failed'; readonly error: unknown }
+
+interface Recent {
+  readonly offset: number
+  readonly bytes: Uint8Array
+}
+
+/**
+ * One writer, many readers at any offset and any pace. Bytes below {@link writtenBytes} are immutable, so readers need no lock: each
+ * reads the file by itself and waits only for the writer's progress. What was written last is also kept in memory, so that readers
+ * who keep up read no file.
+ */
+export class Spool {
+  readonly #file: SpoolFile
+  #sizeBytes: number | undefined
+  #state: State = { kind: 'growing' }
+  #writtenBytes = 0
+  readonly #recent: Recent[] = []
+  #recentBytes = 0
+  #change = Promise.withResolvers<void>()
+  #readers = 0
+
+  constructor(file: SpoolFile) {
+    this.#file = file
+  }
+
+  get writtenBytes(): number {
+    return this.#writtenBytes
+  }
+
+  /** The content's whole size, once it is known. */
+  get sizeBytes(): number | undefined {
+    return this.#sizeBytes
+  }
+
+  /** Says how large the content will be. */
+  expect(sizeBytes: number): void {
+    this.#sizeBytes = sizeBytes
+  }
+
+  /** Makes the bytes that the file held from the beginning readable. */
+  restore(sizeBytes: number): void {
+    this.#writtenBytes = sizeBytes
+    this.#announce()
+  }
+
+  /** Appends; the spool keeps the bytes for its readers, so they must not change afterwards. Throws if the file cannot take them. */
+  async append(bytes: Uint8Array): Promise<void> {
+    await this.#file.append(bytes)
+    this.#recent.push({ offset: this.#writtenBytes, bytes })
+    this.#recentBytes += bytes.byteLength
+    while (this.#recentBytes > RECENT_BYTES_MAX)
+      this.#recentBytes -= this.#recent.shift()?.bytes.byteLength ?? 0
+    this.#writtenBytes += bytes.byteLength
+    this.#announce()
+  }
+
+  /** The file is whole and matches its digest: the tail may go. */
+  prove(): void {
+    this.#sizeBytes = this.#writtenBytes
+    this.#settle({ kind: 'proved' })
+  }
+
+  /** Nothing more may be given out. */
+  fail(error: unknown): void {
+    this.#settle({ kind: 'failed', error })
+  }
+
+  /** The file cannot grow: readers beyond its end go on by the continuation. */
+  breakOff(continuation: Continuation): void {
+    this.#settle({ kind: 'broken', continuation })
+  }
+
+  /** The bytes of the range as they come; see {@link Content.read}. Only while the file is open. */
+  async *read(range: ByteRange, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    this.#readers += 1
+    try {
+      yield* this.#follow(range, signal)
+    } finally {
+      this.#readers -= 1
+    }
+  }
+
+  async *#follow({ start, end }: ByteRange, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    let offset = start
+    while (!signal.aborted) {
+      const last = Math.min(end, this.#sizeBytes ?? Infinity)
+      if (offset >= last) return
+      const state = this.#state
+      const limit = Math.min(last, this.#readableBytes())
+      if (offset < limit) {
+        const piece = await this.#piece(offset, limit)
+        offset += piece.byteLength
+        yield piece
+      } else if (state.kind === 'growing') await this.#changed(signal)
+      else if (state.kind === 'failed') throw state.error
+      else if (state.kind === 'broken') {
+        yield* state.continuation({ start: offset, end }, await this.#held(offset), signal)
+        return
+      }
+    }
+  }
+
+  /** Where reading must stop for now. */
+  #readableBytes(): number {
+    switch (this.#state.kind) {
+      case 'proved':
+        return this.#writtenBytes
+      case 'failed':
+        return 0
+      case 'growing':
+      case 'broken':
+        return Math.min(this.#writtenBytes, (this.#sizeBytes ?? this.#writtenBytes) - HELD_BACK_BYTES)
+    }
+  }
+
+  async #piece(offset: number, limit: number): Promise<Uint8Array> {
+    const recent = this.#recentAt(offset)
+    if (recent !== undefined) return recent.bytes.subarray(offset - recent.offset, limit - recent.offset)
+    const pieceBytes = this.#readers > CROWD ? PIECE_BYTES_IN_A_CROWD : PIECE_BYTES
+    const buffer = Buffer.allocUnsafeSlow(Math.min(pieceBytes, limit - offset))
+    const count = await this.#file.read(buffer, offset)
+    if (count === 0)
+      throw new Error(`spool ends at ${offset} though ${this.#writtenBytes} bytes were written`)
+    return buffer.subarray(0, count)
+  }
+
+  #recentAt(offset: number): Recent | undefined {
+    const first = this.#recent[0]
+    if (first === undefined || offset < first.offset) return undefined
+    return this.#recent.findLast(recent => recent.offset <= offset)
+  }
+
+  #settle(state: State): void {
+    if (this.#state.kind !== 'growing') return
+    this.#state = state
+    this.#announce()
+  }
+
+  #announce(): void {
+    this.#change.resolve()
+    this.#change = Promise.withResolvers<void>()
+  }
+
+  /** What was written from the offset on, when all of it is within the tail that is held back. */
+  async #held(offset: number): Promise<Uint8Array> {
+    const pieces: Uint8Array[] = []
+    for (let position = offset; position < this.#writtenBytes; position += pieces.at(-1)?.byteLength ?? 0) {
+      pieces.push(await this.#piece(position, this.#writtenBytes))
+    }
+    return Buffer.concat(pieces)
+  }
+
+  async #changed(signal: AbortSignal): Promise<void> {
+    const { promise: aborted, resolve } = Promise.withResolvers<void>()
+    const onAbort = (): void => resolve()
+    signal.addEventListener('abort', onAbort, { once: true })
+    await Promise.race([this.#change.promise, aborted])
+    signal.removeEventListener('abort', onAbort)
+  }
+}

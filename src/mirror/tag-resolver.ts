@@ -1,0 +1,119 @@
+import type { Clock } from '../lib/clock.ts'
+import type { Events } from '../observe/events.ts'
+import type { Outcome } from '../oci/content.ts'
+import type { Digest } from '../oci/digest.ts'
+import { UpstreamError } from '../oci/error.ts'
+import type { Tag } from '../oci/name.ts'
+import type { ManifestHead } from '../upstream/registry.ts'
+import { SharedCalls } from './flights.ts'
+import { freshnessOf } from './freshness.ts'
+import { type Manifests, manifestUnknown } from './manifests.ts'
+import type { Source } from './sources.ts'
+import type { KnownTag, Tags } from './tags.ts'
+
+const RESOLUTIONS_MAX = 4096
+const CONFIRM_AFTER_MS = 1000
+
+/** What a tag means now, and how we know. */
+export interface ResolvedTag {
+  readonly digest: Digest
+  readonly outcome: Outcome
+  /** The older meaning, to serve if the new manifest cannot be had. */
+  readonly fallback: Digest | undefined
+  /** What the upstream's HEAD said, when the manifest is not stored here. */
+  readonly head: ManifestHead | undefined
+  /** Why the answer is stale. */
+  readonly trouble: UpstreamError | undefined
+}
+
+/** What {@link TagResolver} works with. */
+export interface TagResolverParts {
+  readonly tags: Tags
+  readonly manifests: Manifests
+  readonly events: Events
+  readonly clock: Clock
+  /** Aborts when the daemon ends. */
+  readonly lifetime: AbortSignal
+}
+
+/** Finds what a tag means: from the cache while it is fresh, else by one HEAD to the upstream for all who wait. */
+export class TagResolver {
+  readonly #parts: TagResolverParts
+  readonly #resolutions = new SharedCalls<ResolvedTag>(RESOLUTIONS_MAX)
+
+  constructor(parts: TagResolverParts) {
+    this.#parts = parts
+  }
+
+  /** Throws MANIFEST_UNKNOWN if the upstream has no such tag, and the upstream's trouble if no copy may stand in. */
+  async resolve(source: Source, tag: Tag): Promise<ResolvedTag> {
+    const known = await this.#parts.tags.read(source, tag)
+    if (known !== undefined && freshnessOf(known.ageMs, source.terms) === 'fresh') {
+      if ((await this.#parts.manifests.find(known.digest)) !== undefined) return resolved(known.digest, 'hit')
+    }
+    const key = `${source.namespace}/${source.repository}:${tag}`
+    return await this.#resolutions.call(key, async () => await this.#ask(source, tag, known)).job
+  }
+
+  async #ask(source: Source, tag: Tag, known: KnownTag | undefined): Promise<ResolvedTag> {
+    try {
+      const head = await this.#head(source, tag, known)
+      if (head !== undefined) return await this.#settle(source, tag, { head, known })
+    } catch (error) {
+      if (!(error instanceof UpstreamError)) throw error
+      const digest = this.#standIn(source, known, error)
+      if (digest === undefined) throw error
+      return { ...resolved(digest, 'stale'), trouble: error }
+    }
+    await this.#parts.tags.remove(source, tag)
+    throw manifestUnknown(source, { kind: 'tag', tag })
+  }
+
+  /** Judges whether a known meaning may stand in for an upstream in trouble. */
+  #standIn(source: Source, known: KnownTag | undefined, trouble: UpstreamError): Digest | undefined {
+    if (known === undefined || freshnessOf(known.ageMs, source.terms) === 'expired') return undefined
+    // A registry that knows us and says no means it; one that never knew us may just have started to ask for a login.
+    if (trouble.kind === 'refused' && source.registry.hasCredentials) return undefined
+    return known.digest
+  }
+
+  /** A known tag is forgotten only if the upstream denies it twice, a second apart: one stray 404 must not lose an image. */
+  async #head(source: Source, tag: Tag, known: KnownTag | undefined): Promise<ManifestHead | undefined> {
+    const { clock, lifetime } = this.#parts
+    const reference = { kind: 'tag', tag } as const
+    const head = await source.registry.headManifest(source.repository, reference, lifetime)
+    if (head !== undefined || known === undefined) return head
+    await clock.delay(CONFIRM_AFTER_MS, lifetime)
+    return await source.registry.headManifest(source.repository, reference, lifetime, { isFresh: true })
+  }
+
+  async #settle(
+    source: Source,
+    tag: Tag,
+    { head, known }: { readonly head: ManifestHead; readonly known: KnownTag | undefined },
+  ): Promise<ResolvedTag> {
+    const { manifests, tags } = this.#parts
+    const digest = head.digest ?? (await this.#digestByGet(source, tag))
+    const fallback = known?.digest === digest ? undefined : known?.digest
+    const manifest = await manifests.find(digest)
+    if (manifest === undefined) {
+      tags.expect(source, tag, digest)
+      return { ...resolved(digest, 'miss'), fallback, head }
+    }
+    manifests.admit(source, manifest)
+    await tags.write(source, tag, digest)
+    return resolved(digest, 'revalidated')
+  }
+
+  /** For registries whose HEAD tells no digest: the manifest itself does. */
+  async #digestByGet(source: Source, tag: Tag): Promise<Digest> {
+    const reference = { kind: 'tag', tag } as const
+    const manifest = await this.#parts.manifests.fetch(source, reference)
+    if (manifest === undefined) throw manifestUnknown(source, reference)
+    return manifest.digest
+  }
+}
+
+function resolved(digest: Digest, outcome: Outcome): ResolvedTag {
+  return { digest, outcome, fallback: undefined, head: undefined, trouble: undefined }
+}

@@ -1,0 +1,153 @@
+import { LRUCache } from 'lru-cache'
+import type { Clock } from '../lib/clock.ts'
+import type { Events } from '../observe/events.ts'
+import { type Digest, parseDigest } from '../oci/digest.ts'
+import type { Tag } from '../oci/name.ts'
+import type { RecordName, Store } from '../storage/store.ts'
+import type { Place } from './links.ts'
+
+const REMEMBERED_MAX = 20_000
+
+/** What a tag meant when its upstream was last asked. */
+export interface KnownTag {
+  readonly digest: Digest
+  /** Milliseconds since the upstream confirmed it. */
+  readonly ageMs: number
+}
+
+interface Entry {
+  readonly digest: Digest
+  readonly checkedAtMonotonicMs: number
+}
+
+/**
+ * What tags mean, on disk and in memory. On disk stands the wall-clock time of the last confirmation; in memory its monotonic
+ * time, so that a jump of the wall clock ages nothing that this process has seen. A time in the future counts as now, and is
+ * written down so: no jump makes a tag immortal.
+ *
+ * A tag moves in two steps: {@link expect} when the upstream names a new digest, {@link confirm} once that manifest is
+ * durable. Until then readers see the old one (or none), never a tag whose manifest is missing.
+ */
+export class Tags {
+  readonly #store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>
+  readonly #events: Events
+  readonly #clock: Clock
+  readonly #remembered = new LRUCache<string, Entry>({ max: REMEMBERED_MAX })
+  /** Tags whose new manifest is not stored yet, by the place and digest that will complete them. */
+  readonly #expected = new LRUCache<string, Map<Tag, number>>({ max: REMEMBERED_MAX })
+
+  constructor(
+    store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>,
+    events: Events,
+    clock: Clock,
+  ) {
+    this.#store = store
+    this.#events = events
+    this.#clock = clock
+  }
+
+  /** What the tag is known to mean; a store that cannot tell, or a record that makes no sense, is "unknown". */
+  async read(place: Place, tag: Tag): Promise<KnownTag | undefined> {
+    const key = keyOf(place, tag)
+    const entry = this.#remembered.get(key) ?? (await this.#load(place, tag))
+    if (entry === undefined) return undefined
+    this.#remembered.set(key, entry)
+    return { digest: entry.digest, ageMs: this.#clock.monotonicMs() - entry.checkedAtMonotonicMs }
+  }
+
+  /** The upstream says that the tag means this digest, whose manifest is stored: remembers it durably. */
+  async write(place: Place, tag: Tag, digest: Digest): Promise<void> {
+    this.#remembered.set(keyOf(place, tag), { digest, checkedAtMonotonicMs: this.#clock.monotonicMs() })
+    await this.#save(place, tag, { digest, ageMs: 0 })
+  }
+
+  /** The upstream says that the tag means this digest, whose manifest is not stored yet. */
+  expect(place: Place, tag: Tag, digest: Digest): void {
+    const key = expectedKey(place, digest)
+    const tags = this.#expected.get(key) ?? new Map<Tag, number>()
+    tags.set(tag, this.#clock.monotonicMs())
+    this.#expected.set(key, tags)
+  }
+
+  /** A manifest is stored now: the tags that waited for it move. */
+  async confirm(place: Place, digest: Digest): Promise<void> {
+    const key = expectedKey(place, digest)
+    const tags = this.#expected.get(key)
+    this.#expected.delete(key)
+    for (const [tag, checkedAtMonotonicMs] of tags ?? []) {
+      const newer = this.#remembered.get(keyOf(place, tag))
+      if (newer !== undefined && newer.checkedAtMonotonicMs > checkedAtMonotonicMs) continue
+      this.#remembered.set(keyOf(place, tag), { digest, checkedAtMonotonicMs })
+      await this.#save(place, tag, { digest, ageMs: this.#clock.monotonicMs() - checkedAtMonotonicMs })
+    }
+  }
+
+  /** Forgets a tag; `false` if it was not known. */
+  async remove(place: Place, tag: Tag): Promise<boolean> {
+    const wasRemembered = this.#remembered.delete(keyOf(place, tag))
+    return (await this.#store.deleteRecord(recordOf(place, tag))) || wasRemembered
+  }
+
+  async #load(place: Place, tag: Tag): Promise<Entry | undefined> {
+    const record = await this.#readRecord(place, tag)
+    if (record === undefined) return undefined
+    const ageMs = this.#clock.wallMs() - record.checkedAtMs
+    if (ageMs < 0) await this.#save(place, tag, { digest: record.digest, ageMs: 0 })
+    return { digest: record.digest, checkedAtMonotonicMs: this.#clock.monotonicMs() - Math.max(0, ageMs) }
+  }
+
+  async #readRecord(place: Place, tag: Tag): Promise<TagRecord | undefined> {
+    try {
+      const bytes = await this.#store.readRecord(recordOf(place, tag))
+      if (bytes === undefined) return undefined
+      const record = parseRecord(bytes)
+      if (record === undefined)
+        this.#events.storageFailed('read-tag', new Error(`record of tag ${tag} is damaged`))
+      return record
+    } catch (error) {
+      this.#events.storageFailed('read-tag', error)
+      return undefined
+    }
+  }
+
+  async #save(place: Place, tag: Tag, { digest, ageMs }: KnownTag): Promise<void> {
+    const checkedAt = new Date(this.#clock.wallMs() - ageMs).toISOString()
+    const bytes = Buffer.from(JSON.stringify({ digest, checkedAt }))
+    try {
+      await this.#store.writeRecord(recordOf(place, tag), bytes, 'durable')
+    } catch (error) {
+      this.#events.storageFailed('write-tag', error)
+    }
+  }
+}
+
+interface TagRecord {
+  readonly digest: Digest
+  readonly checkedAtMs: number
+}
+
+function parseRecord(bytes: Uint8Array): TagRecord | undefined {
+  try {
+    const value = JSON.parse(Buffer.from(bytes).toString('utf8')) as {
+      digest?: unknown
+      checkedAt?: unknown
+    } | null
+    const digest = parseDigest(String(value?.digest))
+    const checkedAtMs = Date.parse(String(value?.checkedAt))
+    return digest === undefined || Number.isNaN(checkedAtMs) ? undefined : { digest, checkedAtMs }
+  } catch {
+    return undefined
+  }
+}
+
+function keyOf(place: Place, tag: Tag): string {
+  return `${place.namespace}/${place.repository}:${tag}`
+}
+
+function expectedKey(place: Place, digest: Digest): string {
+  return `${place.namespace}/${place.repository}@${digest}`
+}
+
+function recordOf({ namespace, repository }: Place, tag: Tag): RecordName {
+  return { kind: 'tag', namespace, repository, tag }
+}
