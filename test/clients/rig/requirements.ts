@@ -1,11 +1,11 @@
 import { accessSync, constants } from 'node:fs'
 import { cri, ctr } from './clients/containerd.ts'
 import { podman, skopeo } from './clients/containers-image.ts'
-import { dockerd } from './clients/dockerd.ts'
+import { buildkit, dockerd } from './clients/dockerd.ts'
 import type { PullerKind } from './clients/puller.ts'
 
 /** Every client of the suite. */
-export const KINDS: readonly PullerKind[] = [ctr, cri, dockerd, podman, skopeo]
+export const KINDS: readonly PullerKind[] = [ctr, cri, dockerd, buildkit, podman, skopeo]
 
 const DIRECTORIES = ['/usr/sbin', '/usr/bin', '/sbin', '/bin']
 const RIG = ['setpriv', 'unshare', 'nsenter', 'mount', 'openssl', 'docker-registry', 'busybox']

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 const SETUP = [
   'mount --make-rprivate /',
   'mount --bind "$1/hosts" /etc/hosts',
-  'mount --bind "$1/containers" /etc/containers',
+  'if [ -d /etc/containers ]; then mount --bind "$1/containers" /etc/containers; fi',
   'for directory in /var/lib/containers /run/containers /run/libpod; do',
   '  if [ -d "$directory" ]; then mount -t tmpfs tmpfs "$directory"; fi',
   'done',

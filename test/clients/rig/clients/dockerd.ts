@@ -1,48 +1,85 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Child, run, runOk } from '../child.ts'
+import type { World } from '../world.ts'
 import type { Puller, PullerKind } from './puller.ts'
+
+const EXECUTABLES = ['dockerd', 'docker', 'containerd', 'runc']
 
 /** dockerd with `registry-mirrors`; only Docker Hub goes to a mirror. One connection per request, no `?ns=`. */
 export const dockerd: PullerKind = {
   name: 'dockerd',
-  executables: ['dockerd', 'docker', 'containerd', 'runc'],
+  executables: EXECUTABLES,
   agent: 'docker/',
   mirrorsOnlyDockerHub: true,
   start: async (world, mirror) => {
-    const directory = await world.room.makeDirectory('dockerd')
-    const socket = `unix://${join(directory, 'docker.sock')}`
-    const file = join(directory, 'daemon.json')
-    const configuration = {
-      'data-root': join(directory, 'data'),
-      'exec-root': join(directory, 'exec'),
-      pidfile: join(directory, 'pid'),
-      hosts: [socket],
-      'registry-mirrors': [`http://${mirror}`],
-      'storage-driver': 'vfs',
-      iptables: false,
-      bridge: 'none',
-    }
-    await writeFile(file, JSON.stringify(configuration))
-    const home = await world.room.makeDirectory('dockerd/home')
-    const env = { HOME: home, SSL_CERT_FILE: world.certificates.caFile }
-    const daemon = new Child('dockerd', world.room.inside(['dockerd', '--config-file', file]), { env })
-    const docker = (...args: readonly string[]): string[] => {
-      return world.room.inside(['docker', '--host', socket, ...args])
-    }
-    await daemon.ready(async () => (await run(docker('info'), { env })).code === 0)
+    const docker = await startDockerd(world, mirror, 'dockerd')
     return {
-      pull: async image => {
-        const { code, stdout, stderr } = await run(docker('pull', image), { env })
-        if (code !== 0)
-          throw new Error(`docker pull ${image} failed:\n${stdout}${stderr}\n${daemon.output(20)}`)
-      },
-      forget: async image => void (await runOk(docker('rmi', '--force', image), { env })),
-      run: async image => {
-        const name = `greeting-${Date.now()}`
-        return await runOk(docker('run', '--rm', '--network', 'none', '--name', name, image), { env })
-      },
-      [Symbol.asyncDispose]: async () => await daemon.stop(),
+      pull: async image => void (await docker.attempt('pull', image)),
+      forget: async image => void (await docker.attempt('rmi', '--force', image)),
+      run: async image => await docker.attempt('run', '--rm', '--network', 'none', image),
+      [Symbol.asyncDispose]: docker.stop,
     } satisfies Puller
   },
+}
+
+/** BuildKit in dockerd: `registry-mirrors` again, but with containerd's resolver, so `?ns=` and connections that are kept. */
+export const buildkit: PullerKind = {
+  name: 'BuildKit',
+  executables: EXECUTABLES,
+  agent: 'containerd/',
+  mirrorsOnlyDockerHub: true,
+  start: async (world, mirror) => {
+    const docker = await startDockerd(world, mirror, 'buildkit')
+    const context = await world.room.makeDirectory('buildkit/context')
+    return {
+      pull: async image => {
+        // The copy makes BuildKit fetch the layers: for a bare FROM it would leave them where they are.
+        await writeFile(join(context, 'Dockerfile'), `FROM ${image}\nCOPY Dockerfile /\n`)
+        await docker.attempt('build', '--tag', 'built', '--progress', 'plain', context)
+      },
+      forget: async () => {
+        await docker.attempt('rmi', '--force', 'built')
+        await docker.attempt('builder', 'prune', '--all', '--force')
+      },
+      [Symbol.asyncDispose]: docker.stop,
+    } satisfies Puller
+  },
+}
+
+interface Docker {
+  /** Runs a command of the client and returns what it printed; a failure also tells what the daemon said. */
+  readonly attempt: (...args: readonly string[]) => Promise<string>
+  readonly stop: () => Promise<void>
+}
+
+async function startDockerd(world: World, mirror: string, name: string): Promise<Docker> {
+  const directory = await world.room.makeDirectory(name)
+  const socket = `unix://${join(directory, 'docker.sock')}`
+  const file = join(directory, 'daemon.json')
+  const configuration = {
+    'data-root': join(directory, 'data'),
+    'exec-root': join(directory, 'exec'),
+    pidfile: join(directory, 'pid'),
+    hosts: [socket],
+    'registry-mirrors': [`http://${mirror}`],
+    'storage-driver': 'vfs',
+    iptables: false,
+    bridge: 'none',
+  }
+  await writeFile(file, JSON.stringify(configuration))
+  const home = await world.room.makeDirectory(`${name}/home`)
+  const env = { HOME: home, SSL_CERT_FILE: world.certificates.caFile, DOCKER_BUILDKIT: '1' }
+  const daemon = new Child(name, world.room.inside(['dockerd', '--config-file', file]), { env })
+  const docker = (args: readonly string[]): string[] =>
+    world.room.inside(['docker', '--host', socket, ...args])
+  await daemon.ready(async () => (await run(docker(['info']), { env })).code === 0)
+  return {
+    attempt: async (...args) => {
+      return await runOk(docker(args), { env }).catch((error: unknown) => {
+        throw new Error(`${name} said:\n${daemon.output(20)}`, { cause: error })
+      })
+    },
+    stop: async () => await daemon.stop(),
+  }
 }
