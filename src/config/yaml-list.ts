@@ -74,9 +74,14 @@ class Reader {
     const document = this.#parse(text)
     if (document === undefined) return
     const troubles = [...document.errors, ...document.warnings]
+    const refused = new Set<number>()
     for (const trouble of troubles) {
       const line = this.#lines.linePos(trouble.pos[0]).line
-      this.refuse(line, '', SYNTAX.get(trouble.code) ?? 'is not valid YAML', undefined)
+      if (refused.has(line)) continue
+      refused.add(line)
+      const isTabbed = /^ *\t/.test(text.split('\n', line).at(-1) ?? '')
+      const code = isTabbed ? 'TAB_AS_INDENT' : trouble.code
+      this.refuse(line, '', SYNTAX.get(code) ?? 'is not valid YAML', undefined)
     }
     if (troubles.some(trouble => trouble.code !== 'TAG_RESOLVE_FAILED')) return
     if (countAliases(document) > ALIASES_MAX) {

@@ -1,0 +1,278 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { inspect } from 'node:util'
+import type { Config } from '../../src/config/config.ts'
+import { type LoadedConfig, loadConfig } from '../../src/config/load.ts'
+import { ConfigError, formatOrigin, formatProblem } from '../../src/config/problem.ts'
+import type { Flag } from '../../src/config/settings.ts'
+import type { StoreKind } from '../../src/config/store.ts'
+
+interface Given {
+  readonly flags?: Partial<Record<Flag, string>>
+  readonly env?: Readonly<Record<string, string>>
+  readonly store?: StoreKind
+}
+
+async function load(given: Given, cwd = '/srv'): Promise<LoadedConfig> {
+  const flags = new Map(Object.entries(given.flags ?? {}) as [Flag, string][])
+  return await loadConfig({ flags, env: given.env ?? {}, store: given.store, cwd, problems: [] })
+}
+
+async function problemsOf(given: Given): Promise<readonly string[]> {
+  try {
+    await load(given)
+  } catch (error) {
+    assert.ok(error instanceof ConfigError)
+    return error.problems.map(formatProblem)
+  }
+  return []
+}
+
+const LISTEN = { kind: 'tcp', host: '0.0.0.0', port: 8080 } as const
+
+test('Without any setting the mirror listens on 8080, serves Docker Hub by default and keeps its cache in ./data.', async () => {
+  const { config, notices, settings } = await load({})
+  assert.deepEqual(config, {
+    listen: LISTEN,
+    adminListen: { kind: 'tcp', host: '127.0.0.1', port: 8081 },
+    defaultNamespace: 'docker.io',
+    namespaces: 'public',
+    checkCacheDigest: false,
+    upstreamConfigFile: undefined,
+    upstreamCredentials: new Map(),
+    upstreams: [],
+    store: { kind: 'filesystem', root: '/srv/data' },
+    drainMs: 300_000,
+    logLevel: 'info',
+  })
+  assert.deepEqual(notices, [])
+  assert.ok(settings.every(setting => setting.origin.kind === 'default'))
+})
+
+const VALUES: readonly (readonly [Given, Partial<Config>])[] = [
+  [{ env: { LISTEN: 'unix:/run/e.sock' } }, { listen: { kind: 'unix', path: '/run/e.sock' } }],
+  [{ flags: { listen: '[::]:8080' } }, { listen: { kind: 'tcp', host: '::', port: 8080 } }],
+  [{ flags: { listen: '[::]:1' }, env: { LISTEN: 'x' } }, { listen: { kind: 'tcp', host: '::', port: 1 } }],
+  [{ flags: { port: '8080' } }, { listen: LISTEN }],
+  [{ flags: { port: '80' }, env: { LISTEN: '[::]:1' } }, { listen: { ...LISTEN, port: 80 } }],
+  [{ env: { PORT: '80', LISTEN: '0.0.0.0:8080' } }, { listen: LISTEN }],
+  [{ flags: { listen: '0.0.0.0:8081' } }, { adminListen: { kind: 'tcp', host: '127.0.0.1', port: 8082 } }],
+  [{ flags: { 'admin-listen': 'off' } }, { adminListen: undefined }],
+  [{ env: { ADMIN_LISTEN: 'unix:a' } }, { adminListen: { kind: 'unix', path: '/srv/a' } }],
+  [
+    { flags: { listen: '127.0.0.1:0', 'admin-listen': '127.0.0.1:0' } },
+    { adminListen: { kind: 'tcp', host: '127.0.0.1', port: 0 } },
+  ],
+  [
+    { env: { DEFAULT_NAMESPACE: 'Quay.io', DEFAULT_UPSTREAM_NAMESPACE: 'docker.io' } },
+    { defaultNamespace: 'quay.io' as Config['defaultNamespace'] },
+  ],
+  [
+    { flags: { 'default-upstream-namespace': 'ghcr.io' }, env: { DEFAULT_NAMESPACE: 'quay.io' } },
+    { defaultNamespace: 'ghcr.io' as Config['defaultNamespace'] },
+  ],
+  [{ flags: { namespaces: 'any' } }, { namespaces: 'any' }],
+  [{ env: { CHECK_CACHE_DIGEST: '1' } }, { checkCacheDigest: true }],
+  [{ env: { CHECK_CACHE_DIGEST: 'TRUE' } }, { checkCacheDigest: true }],
+  [{ env: { CHECK_CACHE_DIGEST: '0' } }, { checkCacheDigest: false }],
+  [
+    { flags: { 'check-cache-digest': 'false' }, env: { CHECK_CACHE_DIGEST: '1' } },
+    { checkCacheDigest: false },
+  ],
+  [{ env: { CHECK_CACHE_DIGEST: '', LISTEN: '', S3_HOST: '' } }, { checkCacheDigest: false, listen: LISTEN }],
+  [{ flags: { 'drain-timeout': '24h' } }, { drainMs: 86_400_000 }],
+  [{ env: { DRAIN_TIMEOUT: '0s' } }, { drainMs: 0 }],
+  [{ env: { LOG_LEVEL: 'DEBUG' } }, { logLevel: 'debug' }],
+  [{ env: { FILESYSTEM_ROOT: '/data' } }, { store: { kind: 'filesystem', root: '/data' } }],
+  [{ flags: { root: 'x' }, store: 'filesystem' }, { store: { kind: 'filesystem', root: '/srv/x' } }],
+]
+
+for (const [given, expected] of VALUES) {
+  test(`${JSON.stringify(given)} gives ${JSON.stringify(expected)}.`, async () => {
+    const { config } = await load(given)
+    for (const [key, value] of Object.entries(expected)) {
+      assert.deepEqual(config[key as keyof Config], value)
+    }
+  })
+}
+
+const BAD: readonly (readonly [Given, readonly string[]])[] = [
+  [
+    { flags: { listen: '8080' } },
+    ['--listen: is not an address to listen on (such as 0.0.0.0:8080, [::]:8080 or unix:/run/entrepot.sock)'],
+  ],
+  [
+    { env: { LISTEN: 'localhost' } },
+    ['LISTEN: is not an address to listen on (such as 0.0.0.0:8080, [::]:8080 or unix:/run/entrepot.sock)'],
+  ],
+  [{ flags: { listen: '0.0.0.0:80', port: '80' } }, ['--port: contradicts --listen (keep one of them)']],
+  [{ flags: { port: '99999' } }, ['--port: is not a port (a number from 0 to 65535)']],
+  [{ flags: { namespaces: '' } }, ['--namespaces: needs a value (public, configured or any)']],
+  [{ env: { NAMESPACES: 'all' } }, ['NAMESPACES: is not a policy (public, configured or any)']],
+  [
+    { flags: { listen: '127.0.0.1:9', 'admin-listen': '127.0.0.1:9' } },
+    ['--admin-listen: is the address that clients connect to (--listen) (choose another, or off)'],
+  ],
+  [{ env: { CHECK_CACHE_DIGEST: 'ja' } }, ['CHECK_CACHE_DIGEST: is not true or false (write true or false)']],
+  [
+    { flags: { 'drain-timeout': '300' } },
+    ['--drain-timeout: is not a duration of at most 24h (such as 0s, 90s or 5m)'],
+  ],
+  [
+    { flags: { 'drain-timeout': '2d' } },
+    ['--drain-timeout: is not a duration of at most 24h (such as 0s, 90s or 5m)'],
+  ],
+  [{ env: { LOG_LEVEL: 'loud' } }, ['LOG_LEVEL: is not a log level (debug, info, warn, error or silent)']],
+  [
+    { flags: { 'default-namespace': 'a/b' } },
+    ['--default-namespace: is not a namespace (a registry as clients name it, such as docker.io)'],
+  ],
+  [
+    { flags: { 'blob-chunk-read-timeout': '30' } },
+    ['--blob-chunk-read-timeout: is not a duration (such as 30s)'],
+  ],
+  [
+    { flags: { 'upstream-config-file': 'absent.yaml' } },
+    ['absent.yaml: names a file that does not exist (the upstream file)'],
+  ],
+  [
+    { flags: { root: 'x' } },
+    ['--root: belongs to the sub-command filesystem (entrepot filesystem --root …)'],
+  ],
+  [
+    { flags: { root: 'x', bucket: 'b' }, store: 's3' },
+    ['--root: belongs to the sub-command filesystem (entrepot filesystem --root …)'],
+  ],
+  [
+    { flags: { bucket: 'b' }, store: 'filesystem' },
+    ['--bucket: belongs to the sub-command s3 (entrepot s3 --bucket …)'],
+  ],
+  [{ store: 's3' }, ['command line: bucket is required by the sub-command s3 (give --bucket or S3_BUCKET)']],
+  [
+    { env: { S3_BUCKET: 'b', S3_ACCESS_KEY: 'a' }, store: 's3' },
+    ["S3_ACCESS_KEY: is given without --secret-key (give both, or neither for the SDK's credential chain)"],
+  ],
+  [
+    { env: { S3_BUCKET: 'a/b', S3_HOST: 'ftp://x' }, store: 's3' },
+    [
+      'S3_HOST: is not an endpoint (such as https://s3.example.com or http://minio:9000)',
+      'S3_BUCKET: is not the name of a bucket (letters, digits, dots, hyphens and underscores)',
+    ],
+  ],
+]
+
+for (const [given, expected] of BAD) {
+  test(`${JSON.stringify(given)} is refused: ${expected[0]}`, async () => {
+    assert.deepEqual(await problemsOf(given), expected)
+  })
+}
+
+const HINT = '(such as {"docker.io": {"username": "…", "password": "…"}})'
+const BAD_CREDENTIALS: readonly (readonly [string, readonly string[]])[] = [
+  ['hunter2', [`UPSTREAM_CREDENTIALS: is not a JSON map of namespaces to credentials ${HINT}`]],
+  ['[]', [`UPSTREAM_CREDENTIALS: is not a JSON map of namespaces to credentials ${HINT}`]],
+  ['{"a.io": "hunter2"}', [`UPSTREAM_CREDENTIALS: [a.io] must be a map of username and password ${HINT}`]],
+  [
+    '{"a.io": {"username": 5, "pass": "hunter2"}}',
+    [
+      'UPSTREAM_CREDENTIALS: [a.io].username must be text, not a number (put it in quotes)',
+      'UPSTREAM_CREDENTIALS: [a.io].password is missing (both are required)',
+      'UPSTREAM_CREDENTIALS: [a.io] has keys that are not known (username and password)',
+    ],
+  ],
+  [
+    '{"hunter2 /": {}}',
+    ['UPSTREAM_CREDENTIALS: [0] is not a namespace (the registry as clients name it, such as docker.io)'],
+  ],
+  [
+    '{"docker.io": {"username": "u", "password": "hunter2"}, "index.docker.io": {"username": "u", "password": "hunter2"}}',
+    ['UPSTREAM_CREDENTIALS: [docker.io] is given twice (keep one)'],
+  ],
+  [
+    '{"__proto__": {"username": "u"}}',
+    ['UPSTREAM_CREDENTIALS: [0] is not a namespace (the registry as clients name it, such as docker.io)'],
+  ],
+]
+
+for (const [text, expected] of BAD_CREDENTIALS) {
+  test(`Credentials of ${text.replaceAll('hunter2', '…')} are refused without being repeated.`, async () => {
+    const problems = await problemsOf({ env: { UPSTREAM_CREDENTIALS: text } })
+    assert.deepEqual(problems, expected)
+    assert.equal(problems.join().includes('hunter2'), false)
+  })
+}
+
+test('Flags, environment, credentials and file report their problems together.', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'entrepot-load-'))
+  await writeFile(join(directory, 'u.yaml'), '- namespace: a.io\n')
+  const problems = await problemsOf({
+    flags: { listen: 'x', 'upstream-config-file': join(directory, 'u.yaml') },
+    env: { LOG_LEVEL: 'x', UPSTREAM_CREDENTIALS: 'x' },
+  })
+  await rm(directory, { recursive: true })
+  assert.equal(problems.length, 4)
+})
+
+test('An S3 bucket is described by flags and environment; a bare host means https and paths.', async () => {
+  const { config } = await load({
+    store: 's3',
+    flags: { host: 'minio:9000', prefix: '/mirror' },
+    env: { S3_BUCKET: 'b', S3_ACCESS_KEY: 'access-hunter2', S3_SECRET_KEY: 'secret-hunter2' },
+  })
+  const { store } = config
+  assert.ok(store.kind === 's3')
+  assert.equal(store.endpoint, 'https://minio:9000')
+  assert.equal(store.region, 'us-east-1')
+  assert.equal(store.prefix, 'mirror/')
+  assert.equal(store.isPathStyle, true)
+  assert.equal(store.secretKey?.reveal(), 'secret-hunter2')
+  assert.equal(`${inspect(config, { depth: 9 })}${JSON.stringify(config)}`.includes('hunter2'), false)
+})
+
+test("Amazon's own S3 is named by no host, and then the bucket stands in the host name.", async () => {
+  const { config } = await load({ store: 's3', env: { S3_BUCKET: 'b', S3_HOST: '', S3_REGION: 'eu-west-1' } })
+  assert.ok(config.store.kind === 's3')
+  assert.equal(config.store.endpoint, undefined)
+  assert.equal(config.store.isPathStyle, false)
+  assert.equal(config.store.accessKey, undefined)
+  assert.equal(config.store.region, 'eu-west-1')
+})
+
+test('Each value remembers where it came from.', async () => {
+  const { settings } = await load({
+    store: 'filesystem',
+    flags: { listen: '0.0.0.0:8080' },
+    env: { FILESYSTEM_ROOT: '/data', LISTEN: 'ignored' },
+  })
+  const origins = new Map(settings.map(({ name, origin }) => [name, formatOrigin(origin)]))
+  assert.equal(origins.get('listen'), '--listen')
+  assert.equal(origins.get('root'), 'FILESYSTEM_ROOT')
+  assert.equal(origins.get('store'), 'command line')
+  assert.equal(origins.get('log_level'), 'default')
+})
+
+test('Options of oci-registry that set nothing here are accepted and named.', async () => {
+  const { notices } = await load({
+    flags: { 'blob-chunk-write-timeout': '30s' },
+    env: { MANIFEST_INVALIDATION_TIME: '14d' },
+  })
+  assert.deepEqual(notices, [
+    '--blob-chunk-write-timeout is accepted and has no effect',
+    'MANIFEST_INVALIDATION_TIME is accepted and has no effect; set manifest_invalidation_time in the upstream file',
+  ])
+})
+
+test('An open listener with credentials, a public admin listener and a closed world of nothing are named.', async () => {
+  const env = { UPSTREAM_CREDENTIALS: '{"a.io": {"username": "u", "password": "p"}}' }
+  assert.deepEqual((await load({ env })).notices, [
+    'everybody who can connect to 0.0.0.0:8080 can pull what the configured credentials can pull',
+  ])
+  assert.deepEqual((await load({ env, flags: { listen: '127.0.0.1:8080' } })).notices, [])
+  assert.deepEqual((await load({ flags: { namespaces: 'configured', 'admin-listen': '[::]:1' } })).notices, [
+    'everybody who can connect to [::]:1 can delete from the cache',
+    '--namespaces configured without any configured upstream mirrors nothing',
+  ])
+})
