@@ -53,8 +53,18 @@ export async function send(
     response.end()
     return 0
   }
-  response.end(body.bytes)
+  if (body.bytes.byteLength > LARGE_BYTES) await untilAborted(flushed(response, body.bytes), signal)
+  response.end(body.bytes.byteLength > LARGE_BYTES ? undefined : body.bytes)
   return body.bytes.byteLength
+}
+
+/** What may not fit into a socket's buffer is flushed before the end, as an ended response counts as done when we shut down. */
+const LARGE_BYTES = 64 * 1024
+
+async function flushed(response: ServerResponse, bytes: Uint8Array): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  response.write(bytes, error => (error ? reject(error) : resolve()))
+  await promise
 }
 
 async function sendContent(
@@ -116,9 +126,7 @@ class ReaderWatch {
   async write(piece: Uint8Array): Promise<void> {
     const startedAtMs = performance.now()
     this.#writeStartedAtMs = startedAtMs
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    this.#response.write(piece, error => (error ? reject(error) : resolve()))
-    await promise
+    await flushed(this.#response, piece)
     const tookMs = performance.now() - Math.max(startedAtMs, this.#writeStartedAtMs)
     this.#waitedMs += tookMs
     this.#windowBytes += piece.byteLength

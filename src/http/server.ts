@@ -32,11 +32,15 @@ const HEADER_BYTES_MAX = 32 * 1024
 /** One listening HTTP server: its limits and its lifetime. */
 export class HttpServer {
   readonly #server: Server
+  readonly #handler: Handler
   readonly #limits: ServerLimits
-  readonly #sockets = new Set<Socket>()
+  /** Open connections, and how many responses are under way on each. */
+  readonly #sockets = new Map<Socket, number>()
   readonly #perAddress = new Map<string, number>()
+  #isClosing = false
 
   constructor(handler: Handler, limits: ServerLimits = SERVER_LIMITS) {
+    this.#handler = handler
     this.#limits = limits
     this.#server = createServer(
       {
@@ -47,7 +51,7 @@ export class HttpServer {
         keepAliveTimeout: limits.keepAliveMs,
         requireHostHeader: true,
       },
-      (request, response) => void handler(request, response),
+      this.#onRequest,
     )
     // More fields than this would be dropped without a word, so that none may be: the count is checked by us.
     this.#server.maxHeadersCount = 0
@@ -55,7 +59,7 @@ export class HttpServer {
     this.#server.on('connection', this.#onConnection)
     this.#server.on('clientError', refuseUnreadable)
     // A client that waits for "100 Continue" before it sends a body is told at once that there is nothing to send.
-    this.#server.on('checkContinue', (request, response) => void handler(request, response))
+    this.#server.on('checkContinue', this.#onRequest)
   }
 
   /** Listens; resolves to the address as clients write it. Rejects if the address cannot be had. */
@@ -74,16 +78,30 @@ export class HttpServer {
 
   /** Stops accepting, and closes connections as they become idle; resolves when the last one is closed. */
   async close(): Promise<void> {
+    this.#isClosing = true
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#server.close(() => resolve())
-    this.#server.closeIdleConnections()
+    for (const [socket, responses] of this.#sockets) if (responses === 0) socket.destroySoon()
     await promise
   }
 
   /** Destroys every connection. */
   destroy(): void {
     this.#server.closeAllConnections()
-    for (const socket of this.#sockets) socket.destroy()
+    for (const socket of this.#sockets.keys()) socket.destroy()
+  }
+
+  readonly #onRequest = (request: IncomingMessage, response: ServerResponse): void => {
+    const { socket } = request
+    this.#sockets.set(socket, (this.#sockets.get(socket) ?? 0) + 1)
+    response.once('close', () => this.#onAnswered(socket))
+    void this.#handler(request, response)
+  }
+
+  #onAnswered(socket: Socket): void {
+    const responses = (this.#sockets.get(socket) ?? 1) - 1
+    if (this.#sockets.has(socket)) this.#sockets.set(socket, responses)
+    if (this.#isClosing && responses === 0) socket.destroySoon()
   }
 
   readonly #onConnection = (socket: Socket): void => {
@@ -93,7 +111,7 @@ export class HttpServer {
       socket.destroy()
       return
     }
-    this.#sockets.add(socket)
+    this.#sockets.set(socket, 0)
     this.#perAddress.set(address, count)
     socket.once('close', () => {
       this.#sockets.delete(socket)

@@ -1,0 +1,210 @@
+import { randomBytes } from 'node:crypto'
+import { type Config, UPSTREAM_DEFAULTS, type UpstreamConfig } from './config/config.ts'
+import { loadUpstreams } from './config/upstreams.ts'
+import { FileWatch } from './config/watch.ts'
+import { handleAdmin } from './http/admin.ts'
+import { Dispatch } from './http/dispatch.ts'
+import { HttpServer } from './http/server.ts'
+import { type Clock, systemClock } from './lib/clock.ts'
+import type { Terms } from './mirror/freshness.ts'
+import { Mirror } from './mirror/mirror.ts'
+import type { Directory } from './mirror/sources.ts'
+import { Events } from './observe/events.ts'
+import { type Log, openLog } from './observe/log.ts'
+import { createMetrics, type Metrics } from './observe/metrics.ts'
+import type { Namespace } from './oci/namespace.ts'
+import { openFilesystemStore } from './storage/filesystem.ts'
+import type { Store } from './storage/store.ts'
+import { UpstreamRegistries } from './upstream/registries.ts'
+
+/** A daemon that listens. */
+export interface Daemon {
+  /** As clients write them: `host:port`, or `unix:/path`. */
+  readonly addresses: { readonly client: string; readonly admin: string | undefined }
+  /** Reads the upstream file again, all or nothing; logs what came of it and never rejects. */
+  reload(): Promise<void>
+  /** Takes no new work, lets running transfers end up to the drain limit, and resolves when everything is closed. May be called once. */
+  stop(): Promise<void>
+  /** Cuts what still runs, so that {@link stop} resolves. */
+  stopNow(): void
+}
+
+/** What tests may put in place of the real thing. */
+export interface DaemonOverrides {
+  readonly clock?: Clock
+  readonly log?: Log
+  readonly store?: Store
+  readonly firstHeaderMs?: number
+}
+
+/** Composes the daemon and listens. Rejects, with everything undone, if the store cannot be opened or an address cannot be had. */
+export async function startDaemon(config: Config, overrides: DaemonOverrides = {}): Promise<Daemon> {
+  await using undo = new AsyncDisposableStack()
+  const daemon = await RunningDaemon.compose(config, overrides, undo)
+  daemon.keep(undo.move())
+  return daemon
+}
+
+class RunningDaemon implements Daemon {
+  readonly #config: Config
+  readonly #events: Events
+  readonly #registries: UpstreamRegistries
+  readonly #dispatch: Dispatch
+  readonly #clientServer: HttpServer
+  readonly #cut = new AbortController()
+  #directory: Directory
+  #isDraining = false
+  #stack: AsyncDisposableStack | undefined
+  addresses: Daemon['addresses'] = { client: '', admin: undefined }
+
+  static async compose(
+    config: Config,
+    overrides: DaemonOverrides,
+    undo: AsyncDisposableStack,
+  ): Promise<RunningDaemon> {
+    const { clock = systemClock, log = openLog(config.logLevel) } = overrides
+    const metrics = createMetrics()
+    const events = new Events(log, metrics)
+    const store = undo.use(overrides.store ?? (await openStore(config, events)))
+    const instance = `entrepot-${randomBytes(6).toString('hex')}`
+    const registries = undo.use(
+      new UpstreamRegistries({
+        namespaces: config.namespaces,
+        upstreams: config.upstreams,
+        events,
+        clock,
+        instance,
+      }),
+    )
+    const mirror = undo.use(new Mirror({ store, events, clock, checkCacheDigest: config.checkCacheDigest }))
+    const parts = {
+      events,
+      store,
+      mirror,
+      registries,
+      metrics,
+      instance,
+      firstHeaderMs: overrides.firstHeaderMs,
+    }
+    const daemon = new RunningDaemon(config, parts)
+    const admin = await daemon.#listenAdmin(mirror, metrics, undo)
+    daemon.addresses = { client: await daemon.#clientServer.listen(config.listen), admin }
+    undo.defer(() => daemon.#clientServer.destroy())
+    undo.use(await daemon.#watch())
+    events.started({ listen: daemon.addresses.client, adminListen: admin, store: storeName(config) })
+    return daemon
+  }
+
+  constructor(config: Config, parts: DaemonParts) {
+    const { events, store, mirror, registries, instance, firstHeaderMs } = parts
+    this.#config = config
+    this.#events = events
+    this.#registries = registries
+    this.#directory = directoryOf(config, config.upstreams, registries)
+    events.nameNamespaces(this.#directory.terms.keys())
+    this.#dispatch = new Dispatch({
+      mirror,
+      events,
+      instance,
+      directory: () => this.#directory,
+      readiness: { isDraining: () => this.#isDraining, probeStore: () => store.probe() },
+      ...(firstHeaderMs === undefined ? {} : { firstHeaderMs }),
+    })
+    this.#clientServer = new HttpServer((request, response) => this.#dispatch.handle(request, response))
+  }
+
+  /** Takes what undoes the daemon, last thing first. */
+  keep(stack: AsyncDisposableStack): void {
+    this.#stack = stack
+  }
+
+  async reload(): Promise<void> {
+    const { upstreamConfigFile, upstreamCredentials } = this.#config
+    if (upstreamConfigFile === undefined) return
+    try {
+      const upstreams = await loadUpstreams(upstreamConfigFile, upstreamCredentials)
+      this.#registries.replace(upstreams)
+      this.#directory = directoryOf(this.#config, upstreams, this.#registries)
+      this.#events.nameNamespaces(this.#directory.terms.keys())
+      this.#events.reloaded({ upstreams: upstreams.length })
+    } catch (error) {
+      this.#events.reloadFailed(error)
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#isDraining = true
+    const { drainMs } = this.#config
+    this.#events.draining({ requests: this.#dispatch.running, limitMs: drainMs })
+    const limit = setTimeout(() => this.stopNow(), drainMs)
+    const { promise: wasCut, resolve } = Promise.withResolvers<void>()
+    if (this.#cut.signal.aborted) resolve()
+    this.#cut.signal.addEventListener('abort', () => resolve(), { once: true })
+    await Promise.race([this.#clientServer.close(), wasCut])
+    clearTimeout(limit)
+    const cutRequests = this.#dispatch.running
+    await this.#stack?.disposeAsync()
+    this.#events.stopped({ cutRequests })
+  }
+
+  stopNow(): void {
+    this.#cut.abort()
+  }
+
+  async #listenAdmin(
+    mirror: Mirror,
+    metrics: Metrics,
+    undo: AsyncDisposableStack,
+  ): Promise<string | undefined> {
+    const { adminListen } = this.#config
+    if (adminListen === undefined) return undefined
+    const parts = { mirror, directory: () => this.#directory, renderMetrics: metrics.render }
+    const server = new HttpServer((request, response) => handleAdmin(parts, request, response))
+    const address = await server.listen(adminListen)
+    undo.defer(async () => {
+      const closed = server.close()
+      server.destroy()
+      await closed
+    })
+    return address
+  }
+
+  async #watch(): Promise<Disposable | undefined> {
+    if (this.#config.upstreamConfigFile === undefined) return undefined
+    const watch = new FileWatch(this.#config.upstreamConfigFile, {
+      changed: () => void this.reload(),
+      failed: error =>
+        this.#events.warned('upstream file is not watched any more; SIGHUP still reloads it', { err: error }),
+    })
+    await watch.start()
+    return watch
+  }
+}
+
+interface DaemonParts {
+  readonly events: Events
+  readonly store: Store
+  readonly mirror: Mirror
+  readonly registries: UpstreamRegistries
+  readonly instance: string
+  readonly firstHeaderMs: number | undefined
+}
+
+async function openStore(config: Config, events: Events): Promise<Store> {
+  const { store } = config
+  if (store.kind === 'filesystem') return await openFilesystemStore({ root: store.root, events })
+  throw new Error('the S3 store is not part of this version yet: use the filesystem store')
+}
+
+function storeName({ store }: Config): string {
+  return store.kind === 'filesystem' ? `filesystem ${store.root}` : `s3 ${store.bucket}`
+}
+
+function directoryOf(
+  config: Config,
+  upstreams: readonly UpstreamConfig[],
+  registries: UpstreamRegistries,
+): Directory {
+  const terms = new Map<Namespace, Terms>(upstreams.map(upstream => [upstream.namespace, upstream]))
+  return { registries, terms, defaultNamespace: config.defaultNamespace, defaultTerms: UPSTREAM_DEFAULTS }
+}
