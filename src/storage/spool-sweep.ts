@@ -63,8 +63,10 @@ async function sweepInstance(directory: string, terms: SweepTerms): Promise<numb
   for (const name of await readdir(directory)) {
     if (terms.isOver()) return swept
     if (name === OWNER_FILE) continue
-    await dispose(directory, name, kept)
-    swept += 1
+    swept += await unlessGone(async () => {
+      await dispose(directory, name, kept)
+      return true
+    })
   }
   // Last, so that a sweep that ends before here is taken up again by the next.
   await rm(join(directory, OWNER_FILE), { force: true })
@@ -72,7 +74,7 @@ async function sweepInstance(directory: string, terms: SweepTerms): Promise<numb
   return swept
 }
 
-/** Two sweepers may meet here: each file has one winner, and to the other it is gone. */
+/** Keeps a partial fill, and removes anything else. */
 async function dispose(directory: string, name: string, kept: string | undefined): Promise<void> {
   const path = join(directory, name)
   const digestName = SPOOL_NAME.exec(name)?.[1]
@@ -81,6 +83,16 @@ async function dispose(directory: string, name: string, kept: string | undefined
     return
   }
   await rm(path, { recursive: true, force: true })
+}
+
+/** Two sweepers may meet: each file has one winner, and to the other it is gone, which is no reason to leave the next one. */
+async function unlessGone(action: () => Promise<boolean>): Promise<number> {
+  try {
+    return (await action()) ? 1 : 0
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return 0
+    throw error
+  }
 }
 
 /** Puts a partial fill where the next fill of its digest finds it; an older one of that digest gives way. */
@@ -105,9 +117,11 @@ async function sweepKept(directory: string, terms: SweepTerms): Promise<number> 
     for (const name of await readdir(join(directory, boot))) {
       if (terms.isOver()) return swept
       const path = join(directory, boot, name)
-      if (distance((await stat(path)).mtimeMs, terms) <= limitMs) continue
-      await rm(path, { recursive: true, force: true })
-      swept += 1
+      swept += await unlessGone(async () => {
+        if (distance((await stat(path)).mtimeMs, terms) <= limitMs) return false
+        await rm(path, { recursive: true, force: true })
+        return true
+      })
     }
     if (boot !== terms.self?.bootId) await removeIfEmpty(join(directory, boot))
   }

@@ -111,7 +111,7 @@ type WithStore = (title: string, body: (store: Store) => Promise<void>) => void
 
 function contentContract(withStore: WithStore): void {
   withStore('content that was never stored is absent', async store => {
-    assert.equal(await store.open(sample(1).digest), undefined)
+    assert.equal(await store.open(sample(16).digest), undefined)
   })
 
   withStore('content is absent while it is spooled, and whole once it is adopted', async store => {
@@ -260,7 +260,7 @@ function contentContract(withStore: WithStore): void {
   )
 
   withStore('quarantining what is absent is no error', async store => {
-    const { digest } = sample(1)
+    const { digest } = sample(16)
     await store.quarantine(digest)
     assert.equal(await store.open(digest), undefined)
   })
@@ -424,7 +424,7 @@ function spoolContract(withStore: WithStore): void {
     async store => {
       const { bytes, digest } = sample(1_000)
       await leave(store, digest, bytes.subarray(0, 600))
-      await using other = await store.createSpool(sample(1).digest)
+      await using other = await store.createSpool(sample(16).digest)
       assert.equal(other.sizeBytes, 0)
       await using spool = await store.createSpool(digest)
       assert.ok((await readSpool(spool)).equals(bytes.subarray(0, 600)))
@@ -480,7 +480,7 @@ function spoolContract(withStore: WithStore): void {
 function recordContract(withStore: WithStore): void {
   withStore('a record that was never written is absent', async store => {
     assert.equal(await store.readRecord(tagRecord('latest')), undefined)
-    assert.equal(await store.readRecord(linkRecord(sample(1).digest)), undefined)
+    assert.equal(await store.readRecord(linkRecord(sample(16).digest)), undefined)
   })
 
   for (const durability of ['durable', 'relaxed'] as const) {
@@ -494,7 +494,7 @@ function recordContract(withStore: WithStore): void {
   }
 
   withStore('records of different names are apart', async store => {
-    const { digest } = sample(1)
+    const { digest } = sample(16)
     const names = [
       tagRecord('latest'),
       tagRecord('Latest'),
@@ -567,7 +567,7 @@ function recordContract(withStore: WithStore): void {
   })
 
   withStore('a deleted record is absent, and a second delete finds none', async store => {
-    const name = linkRecord(sample(1).digest)
+    const name = linkRecord(sample(16).digest)
     await store.writeRecord(name, Buffer.from('x'), 'relaxed')
     assert.equal(await store.deleteRecord(name), true)
     assert.equal(await store.readRecord(name), undefined)

@@ -114,7 +114,7 @@ suite('what lies on the disk', { concurrency: true }, () => {
     const { bytes, digest } = sample(10_000)
     await put(one, digest, bytes)
     assert.ok(defined(await get(another, digest)).equals(bytes))
-    await using fill = await one.createSpool(sample(1).digest)
+    await using fill = await one.createSpool(sample(16).digest)
     await fill.append(bytes)
     await another.delete(digest)
     assert.equal(await get(one, digest), undefined)
@@ -154,7 +154,7 @@ suite('what lies on the disk', { concurrency: true }, () => {
     const root = await makeRoom(t)
     const store = await openStore(t, root)
     await store[Symbol.asyncDispose]()
-    await assert.rejects(store.createSpool(sample(1).digest), /closed/)
+    await assert.rejects(store.createSpool(sample(16).digest), /closed/)
     assert.deepEqual(await filesBelow(root), [])
   })
 

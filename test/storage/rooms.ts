@@ -31,13 +31,13 @@ export async function makeRoom(t: TestContext): Promise<string> {
   return room
 }
 
-/** Opens a store below a root, and closes it when the test has ended. */
+/** Opens a store below a root, and closes it when the test has ended. For it no time passes: its sweep takes as long as it needs. */
 export async function openStore(
   t: TestContext,
   root: string,
   events: SeenEvents = seenEvents(),
 ): Promise<FilesystemStore> {
-  const store = await openFilesystemStore({ root, events })
+  const store = await openFilesystemStore({ root, events, clock: { monotonicMs: () => 0 } })
   t.after(async () => store[Symbol.asyncDispose]())
   return store
 }

@@ -8,7 +8,7 @@ import { execPath } from 'node:process'
 import { suite, type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
-import type { FilesystemStore } from '../../src/storage/filesystem.ts'
+import { type FilesystemStore, openFilesystemStore } from '../../src/storage/filesystem.ts'
 import { digestFileName } from '../../src/storage/layout.ts'
 import {
   formatOwner,
@@ -33,7 +33,7 @@ async function leaveInstance(root: string, owner: Owner | undefined, digest: Dig
   await mkdir(directory, { recursive: true })
   if (owner !== undefined) await writeFile(join(directory, 'owner'), formatOwner(owner))
   await writeFile(join(directory, `${digestFileName(digest)}.${randomUUID()}`), 'partial')
-  await writeFile(join(directory, `${digestFileName(sample(1).digest)}.${randomUUID()}`), '')
+  await writeFile(join(directory, `${digestFileName(sample(16).digest)}.${randomUUID()}`), '')
   await writeFile(join(directory, `temporary.${randomUUID()}`), 'half a rec')
   return directory
 }
@@ -52,7 +52,7 @@ async function leftoverOf(store: FilesystemStore, digest: Digest): Promise<strin
 suite('leftovers', { concurrency: true }, () => {
   test('a partial fill of a dead process is continued, and what else it left is removed', async t => {
     const root = await makeRoom(t)
-    const { digest } = sample(1)
+    const { digest } = sample(16)
     await leaveInstance(root, dead, digest)
     const events = seenEvents()
     const store = await openStore(t, root, events)
@@ -70,7 +70,7 @@ suite('leftovers', { concurrency: true }, () => {
   ] as const) {
     test(`the spools of ${who} are left alone for an hour, then removed and never continued`, async t => {
       const root = await makeRoom(t)
-      const { digest } = sample(1)
+      const { digest } = sample(16)
       const directory = await leaveInstance(root, owner, digest)
       const judged = owner === undefined ? directory : join(directory, 'owner')
       await age(judged, HOUR_MS - 60_000)
@@ -87,7 +87,7 @@ suite('leftovers', { concurrency: true }, () => {
 
   test('a clock that was set back makes no leftover immortal', async t => {
     const root = await makeRoom(t)
-    const { digest } = sample(1)
+    const { digest } = sample(16)
     const directory = await leaveInstance(root, earlier, digest)
     await age(join(directory, 'owner'), -2 * HOUR_MS)
     await openStore(t, root)
@@ -98,7 +98,7 @@ suite('leftovers', { concurrency: true }, () => {
     const root = await makeRoom(t)
     const kept = join(root, 'spool', 'kept', self.bootId)
     const lost = join(root, 'spool', 'kept', earlier.bootId)
-    const [fresh, old, foreign] = [sample(1).digest, sample(1).digest, sample(1).digest]
+    const [fresh, old, foreign] = [sample(16).digest, sample(16).digest, sample(16).digest]
     for (const directory of [kept, lost]) await mkdir(directory, { recursive: true })
     await writeFile(join(kept, digestFileName(fresh)), 'fresh')
     await age(join(kept, digestFileName(fresh)), 23 * HOUR_MS)
@@ -131,7 +131,7 @@ suite('leftovers', { concurrency: true }, () => {
 
   test('eight stores that open at once share out what the dead left: each leftover has one taker', async t => {
     const root = await makeRoom(t)
-    const digests = Array.from({ length: 10 }, () => sample(1).digest)
+    const digests = Array.from({ length: 10 }, () => sample(16).digest)
     for (const digest of digests) await leaveInstance(root, dead, digest)
     const seen = Array.from({ length: 8 }, () => seenEvents())
     const stores = await Promise.all(seen.map(async events => openStore(t, root, events)))
@@ -150,12 +150,31 @@ suite('leftovers', { concurrency: true }, () => {
     )
   })
 
+  test('a sweep whose time is over leaves the rest to the next one', async t => {
+    const root = await makeRoom(t)
+    const { digest } = sample(16)
+    const directory = await leaveInstance(root, dead, digest)
+    let nowMs = 0
+    const clock = {
+      monotonicMs: () => {
+        nowMs += 2_000
+        return nowMs
+      },
+    }
+    const hurried = await openFilesystemStore({ root, events: seenEvents(), clock })
+    t.after(async () => hurried[Symbol.asyncDispose]())
+    assert.equal((await readdir(directory)).length, 4)
+    const store = await openStore(t, root)
+    await assert.rejects(stat(directory), { code: 'ENOENT' })
+    assert.equal(await leftoverOf(store, digest), 'partial')
+  })
+
   test('a sweep that meets something strange goes on with the rest', async t => {
     const root = await makeRoom(t)
-    const { digest } = sample(1)
+    const { digest } = sample(16)
     await mkdir(join(root, 'spool'))
     await writeFile(join(root, 'spool', 'a-file-of-somebody'), 'x')
-    const directory = await leaveInstance(root, dead, sample(1).digest)
+    const directory = await leaveInstance(root, dead, sample(16).digest)
     await mkdir(join(directory, 'a-directory', 'deep'), { recursive: true })
     await leaveInstance(root, dead, digest)
     const strange = join(root, 'spool', randomUUID())
@@ -185,7 +204,7 @@ async function hold(t: TestContext, root: string, digest: Digest): Promise<Child
 suite('other processes', { concurrency: true }, () => {
   test('the spool of a living process is left alone, and continued when it was killed', async t => {
     const root = await makeRoom(t)
-    const { digest } = sample(1)
+    const { digest } = sample(16)
     const child = await hold(t, root, digest)
     const held = await contentsOf(root)
     assert.equal(held.length, 1)
@@ -269,7 +288,7 @@ async function runs(command: string, parameters: readonly string[]): Promise<boo
   )
 }
 
-suite('owners', { concurrency: true }, () => {
+suite('owners and sweeps', { concurrency: true }, () => {
   test('an owner is read back as it was written, and half of it is none', () => {
     const text = formatOwner(self)
     assert.deepEqual(parseOwner(text), self)
