@@ -20,6 +20,7 @@ export interface Registry {
     repository: RepositoryName,
     reference: Reference,
     signal: AbortSignal,
+    options?: HeadOptions,
   ): Promise<ManifestHead | undefined>
 
   /** Fetches a manifest, at most 4 MiB. Checks nothing about the bytes but their length. */
@@ -57,6 +58,15 @@ export interface Registry {
 
   /** The trouble that this upstream is known to be in right now (its breaker is open), without asking it. */
   trouble(): UpstreamError | undefined
+}
+
+/** How a HEAD is asked. */
+export interface HeadOptions {
+  /**
+   * Ask the upstream even if it said no a moment ago. A 404 is remembered for 30 s and a 401 or 403 for 10 s, which would make the second
+   * request that confirms a dropped tag an echo of the first. A breaker that is open is respected all the same.
+   */
+  readonly isFresh?: boolean
 }
 
 /** What a HEAD told of a manifest; a field is `undefined` where the upstream left it out or it was malformed. */

@@ -1,0 +1,125 @@
+import type { Readable } from 'node:stream'
+import type { Clock } from '../lib/clock.ts'
+import { Trouble } from './failure.ts'
+import type { Target } from './target.ts'
+
+/** Response headers by lower-case name; a list where one was sent several times. */
+export type AnswerHeaders = Readonly<Record<string, string | readonly string[] | undefined>>
+
+/** An upstream's answer whose body is still on its way; somebody reads the body or calls {@link discardBody}. */
+export interface Answer {
+  readonly status: number
+  readonly headers: AnswerHeaders
+  readonly body: Readable
+  /** Who answered, after redirects. */
+  readonly target: Target
+}
+
+/** Limits of a body's pace. */
+export interface PaceLimits {
+  /** How long it may be silent. */
+  readonly idleMs: number
+  /** Over how much time it must bring `floorBytes`. */
+  readonly floorMs: number
+  readonly floorBytes: number
+}
+
+export const PACE_LIMITS: PaceLimits = { idleMs: 30_000, floorMs: 60_000, floorBytes: 60 * 10 * 1024 }
+
+/** Up to so many bytes of an unread body are read so that its connection can be used again. */
+const DISCARD_MAX = 64 * 1024
+
+/** The value of a header that was sent exactly once. */
+export function headerOf(headers: AnswerHeaders, name: string): string | undefined {
+  const value = headers[name]
+  return typeof value === 'string' ? value : undefined
+}
+
+/** All values of a header. */
+export function headersOf(headers: AnswerHeaders, name: string): readonly string[] {
+  const value = headers[name]
+  return value === undefined ? [] : typeof value === 'string' ? [value] : value
+}
+
+const COUNT = /^[0-9]{1,15}$/
+
+/** `Content-Length`, where it was sent and is a number. */
+export function lengthOf(headers: AnswerHeaders): number | undefined {
+  const text = headerOf(headers, 'content-length')
+  return text !== undefined && COUNT.test(text) ? Number(text) : undefined
+}
+
+/**
+ * The body in pieces as they come. Throws a {@link Trouble} of kind `stalled` when it is silent for too long or slower than the floor; only the
+ * time spent waiting for the upstream counts, not what the reader takes. Leaving the loop destroys the body.
+ */
+export async function* readPaced(
+  body: Readable,
+  limits: PaceLimits,
+  clock: Pick<Clock, 'monotonicMs'>,
+): AsyncGenerator<Uint8Array> {
+  const pieces = body[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>
+  let window = { bytes: 0, waitedMs: 0 }
+  try {
+    for (;;) {
+      const since = clock.monotonicMs()
+      const timer = setTimeout(() => body.destroy(new Trouble('stalled', 'stopped sending')), limits.idleMs)
+      const next = await pieces.next().finally(() => clearTimeout(timer))
+      if (next.done === true) return
+      window = {
+        bytes: window.bytes + next.value.byteLength,
+        waitedMs: window.waitedMs + (clock.monotonicMs() - since),
+      }
+      if (window.waitedMs >= limits.floorMs) {
+        if (window.bytes < limits.floorBytes) throw new Trouble('stalled', 'sends too slowly')
+        window = { bytes: 0, waitedMs: 0 }
+      }
+      yield next.value
+    }
+  } finally {
+    body.destroy()
+  }
+}
+
+/** What is needed to read a body whole. */
+export interface WholeRead {
+  readonly sizeMax: number
+  readonly limits: PaceLimits
+  readonly clock: Pick<Clock, 'monotonicMs'>
+}
+
+/** Reads a body to its end; throws a {@link Trouble} of kind `invalid` if it is larger than allowed. */
+export async function readWhole(answer: Answer, read: WholeRead): Promise<Buffer> {
+  const tooLarge = `sent an answer of more than ${read.sizeMax} bytes`
+  if ((lengthOf(answer.headers) ?? 0) > read.sizeMax) {
+    answer.body.destroy()
+    throw new Trouble('invalid', tooLarge)
+  }
+  const pieces: Uint8Array[] = []
+  let sizeBytes = 0
+  for await (const piece of readPaced(answer.body, read.limits, read.clock)) {
+    sizeBytes += piece.byteLength
+    if (sizeBytes > read.sizeMax) throw new Trouble('invalid', tooLarge)
+    pieces.push(piece)
+  }
+  return Buffer.concat(pieces)
+}
+
+/** Gets rid of a body that nobody wants: reads a short one, so that its connection stays usable, and destroys any other. */
+export function discardBody(answer: Answer): void {
+  const { body } = answer
+  if (body.destroyed || body.readableEnded) return
+  if ((lengthOf(answer.headers) ?? 0) > DISCARD_MAX) {
+    body.destroy()
+    return
+  }
+  let restBytes = DISCARD_MAX
+  const timer = setTimeout(() => body.destroy(), DISCARD_MS)
+  body.on('data', (piece: Uint8Array) => {
+    restBytes -= piece.byteLength
+    if (restBytes < 0) body.destroy()
+  })
+  body.once('close', () => clearTimeout(timer))
+}
+
+const DISCARD_MS = 1000

@@ -1,0 +1,247 @@
+import { randomUUID } from 'node:crypto'
+import type { Clock } from '../lib/clock.ts'
+import type { Events } from '../observe/events.ts'
+import { OciError, UpstreamError } from '../oci/error.ts'
+import type { Namespace } from '../oci/namespace.ts'
+import { type Answer, discardBody, headerOf } from './answer.ts'
+import type { Attempt, Breaker, Quiet } from './breaker.ts'
+import { asUpstreamError } from './failure.ts'
+import type { Gate, Slot } from './gate.ts'
+import type { NegativeCache } from './negative.ts'
+import { retryAfterMs } from './retry-after.ts'
+import { authorityText, isSameOrigin, type Origin } from './target.ts'
+
+/** What is asked of an upstream, in the words of the distribution specification. */
+export interface Question {
+  /** For metrics and logs: one of a closed set. */
+  readonly verb: 'head-manifest' | 'get-manifest' | 'head-blob' | 'get-blob' | 'tags' | 'referrers'
+  readonly method: 'GET' | 'HEAD'
+  readonly repository: string
+  /** Path and query on the upstream's own origin. */
+  readonly path: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly slot: Slot
+  /** Under which a no is remembered; the same for HEAD and GET of one thing. */
+  readonly key: string
+  /** Do not believe a remembered no. */
+  readonly isFresh?: boolean
+  /** Statuses beside 200 that are an answer to this question, and no trouble. */
+  readonly accepts?: (answer: Answer) => boolean
+}
+
+/** An answer that its question accepts; `release` gives back the place among the upstream's requests. */
+export interface Opened {
+  readonly answer: Answer
+  readonly release: () => void
+}
+
+/** What {@link Asking} works with. */
+export interface AskingParts {
+  readonly namespace: Namespace
+  readonly origin: Origin
+  readonly events: Events
+  readonly clock: Clock
+  readonly gate: Gate
+  readonly breaker: Breaker
+  readonly negative: NegativeCache
+  /** Gets an answer, with all redirects and credentials that it takes. */
+  readonly exchange: (question: Question, signal: AbortSignal) => Promise<Answer>
+}
+
+/** When a 429 does not say for how long. */
+const QUIET_MS = 60_000
+
+/** Good manners: what is known is not asked again, an upstream in trouble is left alone, and not too much is asked at once. */
+export class Asking {
+  readonly #parts: AskingParts
+  /** Keeps what this upstream said apart from what others did, in the cache that they share. */
+  readonly #id = randomUUID()
+
+  constructor(parts: AskingParts) {
+    this.#parts = parts
+  }
+
+  /** The trouble that the upstream is known to be in. */
+  trouble(): UpstreamError | undefined {
+    const quiet = this.#parts.breaker.quiet()
+    return quiet === undefined ? undefined : this.#quietError(quiet)
+  }
+
+  /** Asks, reads the answer, and asks once more if it broke off while it was read. */
+  async ask<T>(
+    question: Question,
+    signal: AbortSignal,
+    read: (answer: Answer) => Promise<T> | T,
+  ): Promise<T | undefined> {
+    try {
+      return await this.#askOnce(question, signal, read)
+    } catch (error) {
+      if (!(error instanceof UpstreamError) || error.kind !== 'cut') throw error
+      return await this.#askOnce(question, signal, read)
+    }
+  }
+
+  async #askOnce<T>(
+    question: Question,
+    signal: AbortSignal,
+    read: (answer: Answer) => Promise<T> | T,
+  ): Promise<T | undefined> {
+    const opened = await this.open(question, signal)
+    if (opened === undefined) return undefined
+    try {
+      return await read(opened.answer)
+    } catch (error) {
+      throw this.#reported(
+        question,
+        asUpstreamError(error, authorityText(opened.answer.target.origin), signal),
+      )
+    } finally {
+      discardBody(opened.answer)
+      opened.release()
+    }
+  }
+
+  /** Asks, and leaves the body to the caller, who also calls `release`. */
+  async open(question: Question, signal: AbortSignal): Promise<Opened | undefined> {
+    if (this.#isKnownAbsent(question)) return undefined
+    this.#requirePeace()
+    const release = await this.#parts.gate.enter(question.slot, signal)
+    try {
+      // The wait may have been long.
+      this.#requirePeace()
+      const answer = await this.#exchange(question, signal)
+      if (answer === undefined) release()
+      return answer === undefined ? undefined : { answer, release }
+    } catch (error) {
+      release()
+      throw error
+    }
+  }
+
+  #isKnownAbsent(question: Question): boolean {
+    const refusal = question.isFresh === true ? undefined : this.#parts.negative.find(this.#key(question))
+    if (refusal !== 'refused') return refusal === 'absent'
+    throw new UpstreamError('refused', `${authorityText(this.#parts.origin)} refused this a moment ago`)
+  }
+
+  #key(question: Question): string {
+    return `${this.#id} ${question.key}`
+  }
+
+  #requirePeace(): void {
+    const trouble = this.trouble()
+    if (trouble !== undefined) throw trouble
+  }
+
+  async #exchange(question: Question, signal: AbortSignal): Promise<Answer | undefined> {
+    const { breaker, events, namespace, clock, exchange } = this.#parts
+    const attempt = breaker.begin()
+    const startMs = clock.monotonicMs()
+    try {
+      const answer = await exchange(question, signal)
+      events.upstreamAnswered({
+        namespace,
+        verb: question.verb,
+        status: answer.status,
+        durationMs: clock.monotonicMs() - startMs,
+      })
+      return this.#judge(question, answer, attempt)
+    } catch (error) {
+      this.#learn(attempt, error, this.#key(question))
+      throw this.#reported(question, error)
+    } finally {
+      attempt.abandoned()
+    }
+  }
+
+  /** `undefined` for a clean 404; throws for what is neither that nor an answer. */
+  #judge(question: Question, answer: Answer, attempt: Attempt): Answer | undefined {
+    const { events, negative, namespace } = this.#parts
+    const remaining = /^([0-9]{1,9})(?:;|$)/.exec(headerOf(answer.headers, 'ratelimit-remaining') ?? '')?.[1]
+    if (remaining !== undefined) events.rateLimitSeen(namespace, Number(remaining))
+    if (answer.status === 200 || question.accepts?.(answer) === true) {
+      attempt.succeeded()
+      negative.forget(this.#key(question))
+      return answer
+    }
+    discardBody(answer)
+    if (answer.status === 404 && this.#isRegistry(answer)) {
+      attempt.succeeded()
+      negative.remember(this.#key(question), 'absent')
+      return undefined
+    }
+    throw this.#statusError(answer)
+  }
+
+  /** Whether a registry answered: a storage service that an upstream redirects to has no say in what exists. */
+  #isRegistry({ target }: Answer): boolean {
+    return isSameOrigin(target.origin, this.#parts.origin) || target.path.startsWith('/v2/')
+  }
+
+  #statusError(answer: Answer): UpstreamError {
+    const { status } = answer
+    const host = authorityText(answer.target.origin)
+    const quietMs = retryAfterMs(headerOf(answer.headers, 'retry-after'), this.#parts.clock.wallMs())
+    if (status < 400)
+      return new UpstreamError('invalid', `${host} answered ${status}, which is no answer to this`, {
+        status,
+      })
+    if (status === 429) {
+      const options = { status, retryAfterMs: quietMs ?? QUIET_MS }
+      return new UpstreamError('rate-limited', `${host} limits how often it may be asked`, options)
+    }
+    if ((status === 401 || status === 403) && this.#isRegistry(answer)) {
+      return new UpstreamError('refused', `${host} refuses access with ${status}`, { status })
+    }
+    return new UpstreamError('status', `${host} answered ${status}`, { status, retryAfterMs: quietMs })
+  }
+
+  #learn(attempt: Attempt, error: unknown, key: string): void {
+    const { breaker, negative } = this.#parts
+    if (!(error instanceof UpstreamError)) return
+    if (isOutage(error)) attempt.failed()
+    else if (error.kind !== 'token') attempt.succeeded()
+    if (error.kind === 'refused') negative.remember(key, 'refused')
+    if (error.kind === 'rate-limited') breaker.beQuiet(error.retryAfterMs ?? QUIET_MS)
+  }
+
+  #reported(question: Question, error: unknown): unknown {
+    const { events, namespace } = this.#parts
+    const isOurs = error instanceof OciError && error.code === 'DENIED'
+    if (error instanceof UpstreamError || isOurs) {
+      const kind = error instanceof UpstreamError ? error.kind : 'denied'
+      events.upstreamFailed({ namespace, verb: question.verb, kind, error })
+    }
+    return error
+  }
+
+  #quietError({ kind, forMs }: Quiet): UpstreamError {
+    const host = authorityText(this.#parts.origin)
+    const why = kind === 'breaker' ? 'it failed several times in a row' : 'it asked for that'
+    return new UpstreamError(kind, `${host} is left alone for now, because ${why}`, { retryAfterMs: forMs })
+  }
+}
+
+/** Whether an error says that the upstream is down, rather than that it does not like the question. */
+function isOutage({ kind, status }: UpstreamError): boolean {
+  switch (kind) {
+    case 'connect':
+    case 'cut':
+    case 'dns':
+    case 'invalid':
+    case 'stalled':
+    case 'timeout':
+    case 'tls':
+      return true
+    case 'status':
+      return (status ?? 500) >= 500 || status === 408
+    case 'breaker':
+    case 'mismatch':
+    case 'rate-limited':
+    case 'refused':
+    case 'token':
+      return false
+    default:
+      return kind satisfies never
+  }
+}

@@ -1,0 +1,199 @@
+import { randomUUID } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import { untilAborted } from '../lib/abort.ts'
+import type { Clock } from '../lib/clock.ts'
+import { UpstreamError } from '../oci/error.ts'
+import type { Namespace } from '../oci/namespace.ts'
+import { Breaker } from './breaker.ts'
+import { type Challenge, parseChallenges } from './challenge.ts'
+import type { Credential, CredentialSource } from './credentials.ts'
+import { requireRealm } from './realm.ts'
+import { isSameOrigin, type Origin, originText } from './target.ts'
+import { basicHeader, fetchToken, type Token } from './token.ts'
+import type { Transport } from './transport.ts'
+
+/** A token that is held; times are of the monotonic clock. */
+export interface HeldToken {
+  readonly text: string
+  readonly renewAtMs: number
+  readonly expiresAtMs: number
+  readonly challenge: Challenge
+}
+
+const TOKENS_MAX = 10_000
+/** Which part of a token's life is used before it is renewed. */
+const RENEW_AT = 0.8
+/** How long a token request may take, retry included, in milliseconds. */
+const TOKEN_MS = 10_000
+
+/** Creates the token cache that all upstreams share, so that its bound is one of the whole daemon. */
+export function createTokenCache(): LRUCache<string, HeldToken> {
+  return new LRUCache({ max: TOKENS_MAX })
+}
+
+/** What an {@link Authorizer} needs. */
+export interface AuthorizerOptions {
+  readonly namespace: Namespace
+  /** The upstream's own origin: the only one, beside trusted realms, that its credentials are for. */
+  readonly origin: Origin
+  readonly realms: readonly string[]
+  readonly credentials: CredentialSource | undefined
+  readonly transport: Transport
+  readonly tokens: LRUCache<string, HeldToken>
+  readonly clock: Clock
+}
+
+/** Who is to be convinced, of what: a bearer token is bound to both. */
+export interface Audience {
+  readonly origin: Origin
+  /** `repository:<name>:pull`, always made by us: the scope of a challenge could be anything. */
+  readonly scope: string
+}
+
+/** The `Authorization` headers of one upstream: from its credentials, or from tokens got for them or for nobody. */
+export class Authorizer {
+  readonly #options: AuthorizerOptions
+  readonly #id = randomUUID()
+  readonly #flights = new Map<string, Promise<string>>()
+  readonly #breaker: Breaker
+  #usesBasic = false
+
+  constructor(options: AuthorizerOptions) {
+    this.#options = options
+    this.#breaker = new Breaker({ clock: options.clock, onChange: () => undefined })
+  }
+
+  /** What to send unasked: a held token, renewed in time, or Basic where the upstream is known to want it. */
+  async header(audience: Audience, signal: AbortSignal): Promise<string | undefined> {
+    const { tokens, clock } = this.#options
+    const held = tokens.get(this.#key(audience))
+    if (held === undefined) return this.#usesBasic ? await this.#basic(audience.origin) : undefined
+    const nowMs = clock.monotonicMs()
+    if (nowMs < held.renewAtMs) return `Bearer ${held.text}`
+    try {
+      return await this.#renew(audience, held.challenge, signal)
+    } catch (error) {
+      signal.throwIfAborted()
+      // A token service in trouble does not spoil a token that is still good.
+      if (nowMs < held.expiresAtMs) return `Bearer ${held.text}`
+      if (isDown(error)) throw error
+      // The challenge may have changed since: ask without a token, and see.
+      tokens.delete(this.#key(audience))
+      return undefined
+    }
+  }
+
+  /**
+   * What to send after a 401 that answered `rejected`; `undefined` if there is nothing better. A token that others have renewed meanwhile is
+   * used as it is.
+   */
+  async answer(
+    audience: Audience,
+    challenges: readonly string[],
+    rejected: string | undefined,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    const parsed = parseChallenges(challenges)
+    const bearer = parsed.find(({ scheme, params }) => scheme === 'bearer' && params.has('realm'))
+    if (bearer !== undefined) {
+      const held = this.#options.tokens.get(this.#key(audience))
+      const isNewer = held !== undefined && `Bearer ${held.text}` !== rejected
+      if (isNewer && held.expiresAtMs > this.#options.clock.monotonicMs()) return `Bearer ${held.text}`
+      return await this.#renew(audience, bearer, signal)
+    }
+    if (!parsed.some(({ scheme }) => scheme === 'basic')) return undefined
+    return await this.#answerBasic(audience.origin, rejected)
+  }
+
+  async #answerBasic(origin: Origin, rejected: string | undefined): Promise<string | undefined> {
+    if (rejected !== undefined) this.#options.credentials?.forget()
+    const header = await this.#basic(origin)
+    if (header === undefined || header === rejected) return undefined
+    this.#usesBasic = true
+    return header
+  }
+
+  async #basic(origin: Origin): Promise<string | undefined> {
+    const credential = await this.#credentialFor(origin)
+    return credential?.kind === 'basic' ? basicHeader(credential) : undefined
+  }
+
+  async #credentialFor(origin: Origin): Promise<Credential | undefined> {
+    if (!isSameOrigin(origin, this.#options.origin)) return undefined
+    return await this.#options.credentials?.current()
+  }
+
+  /** One request for a token at a time, for all who wait for it; whoever leaves does not end it for the others. */
+  async #renew(audience: Audience, challenge: Challenge, signal: AbortSignal): Promise<string> {
+    const key = this.#key(audience)
+    const running = this.#flights.get(key)
+    const flight = running ?? this.#fetch(audience, challenge).finally(() => this.#flights.delete(key))
+    if (running === undefined) this.#flights.set(key, flight)
+    return await untilAborted(flight, signal)
+  }
+
+  async #fetch(audience: Audience, challenge: Challenge): Promise<string> {
+    const credential = await this.#credentialFor(audience.origin)
+    const { namespace, realms, tokens, clock } = this.#options
+    const realm = requireRealm(challenge.params.get('realm') ?? '', {
+      namespace,
+      origin: audience.origin,
+      sendsCredentials: credential !== undefined,
+      realms,
+    })
+    const service = challenge.params.get('service')
+    const token = await this.#ask({ realm, service, scope: audience.scope, credential })
+    const nowMs = clock.monotonicMs()
+    tokens.set(this.#key(audience), {
+      text: token.text,
+      renewAtMs: nowMs + token.lifeMs * RENEW_AT,
+      expiresAtMs: nowMs + token.lifeMs,
+      challenge,
+    })
+    return `Bearer ${token.text}`
+  }
+
+  /** A token service that is down is left alone for a while, as an upstream is: requests with a held token go on meanwhile. */
+  async #ask(request: Parameters<typeof fetchToken>[1]): Promise<Token> {
+    const quiet = this.#breaker.quiet()
+    if (quiet !== undefined) {
+      const kind = quiet.kind === 'rate-limited' ? 'rate-limited' : 'token'
+      const what = `the token service ${request.realm.origin.hostname} is left alone after failures`
+      throw new UpstreamError(kind, what, { retryAfterMs: quiet.forMs })
+    }
+    const attempt = this.#breaker.begin()
+    const timeout = AbortSignal.timeout(TOKEN_MS)
+    try {
+      const token = await fetchToken(this.#options, request, timeout)
+      attempt.succeeded()
+      return token
+    } catch (error) {
+      if (timeout.aborted) {
+        attempt.failed()
+        const what = `the token service ${request.realm.origin.hostname} did not answer in time`
+        throw new UpstreamError('token', what, { cause: error })
+      }
+      this.#learn(attempt, error)
+      throw error
+    }
+  }
+
+  #learn(attempt: ReturnType<Breaker['begin']>, error: unknown): void {
+    if (!(error instanceof UpstreamError)) attempt.abandoned()
+    else if (error.kind === 'token') attempt.failed()
+    else attempt.succeeded()
+    if (!(error instanceof UpstreamError)) return
+    if (error.kind === 'rate-limited') this.#breaker.beQuiet(error.retryAfterMs ?? 0)
+    if (error.kind === 'refused') this.#options.credentials?.forget()
+  }
+
+  #key({ origin, scope }: Audience): string {
+    return `${this.#id} ${originText(origin)} ${scope}`
+  }
+}
+
+/** Whether the token service itself is in trouble, rather than what it was asked. */
+function isDown(error: unknown): boolean {
+  if (!(error instanceof UpstreamError)) return false
+  return error.kind === 'rate-limited' || (error.kind === 'token' && (error.status ?? 500) >= 500)
+}

@@ -1,0 +1,111 @@
+import type { Clock } from '../lib/clock.ts'
+import { type Answer, headerOf, lengthOf, type PaceLimits, readPaced } from './answer.ts'
+import { asUpstreamError, Trouble } from './failure.ts'
+import type { BlobBody, BlobFrom } from './registry.ts'
+import { authorityText } from './target.ts'
+
+/** What an {@link UpstreamBlob} needs beside its answer. */
+export interface BlobContext {
+  readonly clock: Pick<Clock, 'monotonicMs'>
+  readonly limits: PaceLimits
+  readonly signal: AbortSignal
+  /** Hears of bytes as they come, every mebibyte and at the end. */
+  readonly onBytes: (bytes: number) => void
+  /** Called once, when the body is over or given up. */
+  readonly onEnd: () => void
+}
+
+/** Where a body starts and ends within its blob. */
+export interface Extent {
+  readonly offset: number
+  readonly sizeBytes: number | undefined
+}
+
+const CONTENT_RANGE = /^bytes ([0-9]{1,15})-([0-9]{1,15})\/([0-9]{1,15}|\*)$/
+const STRONG_ETAG = /^"[\x21\x23-\x7e]{1,512}"$/
+const REPORTED_BYTES = 1024 * 1024
+
+/**
+ * Which part of the blob an answer brings; `undefined` if that is not what was asked for: another range, one that contradicts its own length,
+ * or the range of something else than the validator named.
+ */
+export function extentOf(answer: Answer, from: BlobFrom): Extent | undefined {
+  const lengthBytes = lengthOf(answer.headers)
+  if (answer.status === 200) return { offset: 0, sizeBytes: lengthBytes }
+  const [, start, end, total] = CONTENT_RANGE.exec(headerOf(answer.headers, 'content-range') ?? '') ?? []
+  if (answer.status !== 206 || from.offset === 0 || Number(start) !== from.offset) return undefined
+  const endOffset = Number(end) + 1
+  const sizeBytes = total === '*' ? undefined : Number(total)
+  if (endOffset <= from.offset || (sizeBytes !== undefined && endOffset > sizeBytes)) return undefined
+  if (lengthBytes !== undefined && lengthBytes !== endOffset - from.offset) return undefined
+  const validator = strongEtagOf(answer)
+  if (from.validator !== undefined && validator !== undefined && validator !== from.validator)
+    return undefined
+  return { offset: from.offset, sizeBytes }
+}
+
+/** The answer's `ETag`, if it is a strong one (RFC 9110 §8.8.3). */
+export function strongEtagOf(answer: Answer): string | undefined {
+  const etag = headerOf(answer.headers, 'etag')
+  return etag !== undefined && STRONG_ETAG.test(etag) ? etag : undefined
+}
+
+/** A blob's body as it comes from an upstream. */
+export class UpstreamBlob implements BlobBody {
+  readonly offset: number
+  readonly sizeBytes: number | undefined
+  readonly validator: string | undefined
+  readonly chunks: AsyncIterable<Uint8Array>
+  readonly #answer: Answer
+  readonly #context: BlobContext
+  #isOver = false
+
+  constructor(answer: Answer, extent: Extent, context: BlobContext) {
+    this.offset = extent.offset
+    this.sizeBytes = extent.sizeBytes
+    this.validator = strongEtagOf(answer)
+    this.#answer = answer
+    this.#context = context
+    this.chunks = this.#read()
+    // A body that breaks or ends before anybody reads it gives its place back all the same.
+    answer.body.once('close', () => this.#end())
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#answer.body.destroy()
+    this.#end()
+    return Promise.resolve()
+  }
+
+  async *#read(): AsyncGenerator<Uint8Array> {
+    const { clock, limits, signal, onBytes } = this.#context
+    let position = this.offset
+    let unreported = 0
+    try {
+      for await (const piece of readPaced(this.#answer.body, limits, clock)) {
+        position += piece.byteLength
+        if (position > (this.sizeBytes ?? Number.POSITIVE_INFINITY)) {
+          throw new Trouble('invalid', 'sent more than it announced')
+        }
+        unreported += piece.byteLength
+        if (unreported >= REPORTED_BYTES) {
+          onBytes(unreported)
+          unreported = 0
+        }
+        yield piece
+      }
+      if (position < (this.sizeBytes ?? 0)) throw new Trouble('cut', 'broke off the connection')
+    } catch (error) {
+      throw asUpstreamError(error, authorityText(this.#answer.target.origin), signal)
+    } finally {
+      if (unreported > 0) onBytes(unreported)
+      this.#end()
+    }
+  }
+
+  #end(): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    this.#context.onEnd()
+  }
+}

@@ -1,0 +1,141 @@
+import { readFile, stat } from 'node:fs/promises'
+import type { Clock } from '../lib/clock.ts'
+import { UpstreamError } from '../oci/error.ts'
+import { findInDockerConfig } from './docker-config.ts'
+
+/** A secret as this room sees it: opened only where it is sent. */
+export interface Revealable {
+  reveal(): string
+}
+
+/** Where the credentials of an upstream are. */
+export type CredentialsOptions =
+  | { readonly kind: 'password'; readonly username: string; readonly password: Revealable }
+  | { readonly kind: 'password-file'; readonly username: string; readonly passwordFile: string }
+  | { readonly kind: 'docker-config'; readonly file: string }
+
+/** What an upstream is shown: a name and password, or an identity token that only a token realm takes. */
+export type Credential =
+  | { readonly kind: 'basic'; readonly username: string; readonly password: Revealable }
+  | { readonly kind: 'identity'; readonly token: Revealable }
+
+/** Gives the credential of one upstream. */
+export interface CredentialSource {
+  /** The credential as it is now; `undefined` if there is none. Throws an `UpstreamError` of kind `token` if it cannot be read. */
+  current(): Promise<Credential | undefined>
+  /** Says that the credential was refused, so that the next is read afresh. */
+  forget(): void
+}
+
+/** Wraps a text so that printing it shows nothing. */
+export function hidden(text: string): Revealable {
+  return { reveal: () => text }
+}
+
+/** Makes the source of what the configuration says. `hosts` are the names that a Docker config file may know the upstream by. */
+export function openCredentials(
+  options: CredentialsOptions,
+  hosts: readonly string[],
+  clock: Pick<Clock, 'monotonicMs'>,
+): CredentialSource {
+  switch (options.kind) {
+    case 'password': {
+      const { username, password } = options
+      return { current: async () => ({ kind: 'basic', username, password }), forget: () => undefined }
+    }
+    case 'password-file':
+      return new PasswordFile(options.username, options.passwordFile)
+    case 'docker-config':
+      return new DockerConfig(options.file, hosts, clock)
+    default:
+      throw new TypeError(`unknown kind of credentials: ${String(options satisfies never)}`)
+  }
+}
+
+/** A file that holds a password, read again when it changes. */
+class PasswordFile implements CredentialSource {
+  readonly #username: string
+  readonly #file: string
+  #version = ''
+  #password: Revealable | undefined
+
+  constructor(username: string, file: string) {
+    this.#username = username
+    this.#file = file
+  }
+
+  async current(): Promise<Credential> {
+    const { text, version } = await readChanged(this.#file, this.#password === undefined ? '' : this.#version)
+    if (text !== undefined) this.#password = hidden(text.replace(/\r?\n$/, ''))
+    this.#version = version
+    return { kind: 'basic', username: this.#username, password: this.#password ?? hidden('') }
+  }
+
+  forget(): void {
+    this.#version = ''
+  }
+}
+
+/** How long the answer of a credential helper is used, in milliseconds. */
+const HELPER_LIFE_MS = 300_000
+
+/** What a Docker config file has for an upstream. */
+class DockerConfig implements CredentialSource {
+  readonly #file: string
+  readonly #hosts: readonly string[]
+  readonly #clock: Pick<Clock, 'monotonicMs'>
+  #version = ''
+  #found: Promise<Credential | undefined> | undefined
+  #untilMs = 0
+
+  constructor(file: string, hosts: readonly string[], clock: Pick<Clock, 'monotonicMs'>) {
+    this.#file = file
+    this.#hosts = hosts
+    this.#clock = clock
+  }
+
+  async current(): Promise<Credential | undefined> {
+    const { text, version } = await readChanged(this.#file, '')
+    const nowMs = this.#clock.monotonicMs()
+    if (this.#found === undefined || version !== this.#version || nowMs >= this.#untilMs) {
+      this.#version = version
+      this.#untilMs = nowMs + HELPER_LIFE_MS
+      this.#found = this.#find(text ?? '')
+    }
+    return await this.#found
+  }
+
+  forget(): void {
+    this.#found = undefined
+  }
+
+  async #find(text: string): Promise<Credential | undefined> {
+    try {
+      return await findInDockerConfig(text, this.#hosts)
+    } catch (cause) {
+      this.#found = undefined
+      throw unreadable(this.#file, cause)
+    }
+  }
+}
+
+/** The text of the file, unless it is still of the version that is known. */
+async function readChanged(
+  file: string,
+  known: string,
+): Promise<{ readonly text: string | undefined; readonly version: string }> {
+  try {
+    const { mtimeMs, ctimeMs, size, ino } = await stat(file)
+    const version = `${mtimeMs} ${ctimeMs} ${size} ${ino}`
+    return { text: version === known ? undefined : await readFile(file, 'utf8'), version }
+  } catch (cause) {
+    throw unreadable(file, cause)
+  }
+}
+
+/** The file's name stands in the cause only: this message may reach a client. */
+function unreadable(file: string, cause: unknown): UpstreamError {
+  return new UpstreamError('token', 'the credentials of this upstream cannot be read', {
+    cause: new Error(`credentials from ${file}`, { cause }),
+  })
+}

@@ -1,0 +1,100 @@
+import { OciError, UpstreamError, type UpstreamErrorKind } from '../oci/error.ts'
+
+/** What our own timers and checks abort a request with; {@link asUpstreamError} gives it the upstream's name. */
+export class Trouble extends Error {
+  readonly kind: UpstreamErrorKind
+
+  constructor(kind: UpstreamErrorKind, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'Trouble'
+    this.kind = kind
+  }
+}
+
+/**
+ * What anything thrown while `host` was asked comes to: a refusal of ours and the reason of the caller's signal stay what they are, all
+ * else becomes an `UpstreamError`. The message never repeats text that the upstream sent.
+ */
+export function asUpstreamError(error: unknown, host: string, signal?: AbortSignal): unknown {
+  if (signal?.aborted === true) return signal.reason
+  if (error instanceof OciError || error instanceof UpstreamError) return error
+  if (error instanceof Trouble)
+    return new UpstreamError(error.kind, `${host} ${error.message}`, { cause: error })
+  const code = codeOf(error)
+  const kind = kindOf(code)
+  return new UpstreamError(kind, `${host} ${DESCRIBED[kind]}`, { cause: error })
+}
+
+/** Whether a second try at once makes sense: the connection broke before an answer, as a kept-alive one does when its server closes it. */
+export function isWorthRetrying(error: unknown): boolean {
+  return (
+    error instanceof UpstreamError && (error.kind === 'cut' || error.kind === 'connect') && !isTimeout(error)
+  )
+}
+
+function isTimeout(error: UpstreamError): boolean {
+  return error.cause instanceof Trouble
+}
+
+function codeOf(error: unknown): string {
+  for (
+    let current = error, depth = 0;
+    current instanceof Error && depth < 4;
+    current = current.cause, depth += 1
+  ) {
+    if ('code' in current && typeof current.code === 'string') return current.code
+  }
+  return ''
+}
+
+const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
+  ['ECONNREFUSED', 'connect'],
+  ['EHOSTUNREACH', 'connect'],
+  ['ENETUNREACH', 'connect'],
+  ['EADDRNOTAVAIL', 'connect'],
+  ['EMFILE', 'connect'],
+  ['ETIMEDOUT', 'timeout'],
+  ['ECONNRESET', 'cut'],
+  ['EPIPE', 'cut'],
+  ['UND_ERR_SOCKET', 'cut'],
+  ['UND_ERR_ABORTED', 'cut'],
+  ['UND_ERR_REQ_RETRY', 'cut'],
+  ['UND_ERR_CONNECT_TIMEOUT', 'timeout'],
+  ['UND_ERR_HEADERS_TIMEOUT', 'timeout'],
+  ['UND_ERR_BODY_TIMEOUT', 'stalled'],
+  ['UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'cut'],
+  ['UND_ERR_HEADERS_OVERFLOW', 'invalid'],
+  ['UND_ERR_DESTROYED', 'connect'],
+  ['UND_ERR_CLOSED', 'connect'],
+])
+
+type Kind = 'connect' | 'cut' | 'dns' | 'invalid' | 'stalled' | 'timeout' | 'tls'
+
+function kindOf(code: string): Kind {
+  const known = KINDS.get(code)
+  if (known !== undefined) return known
+  if (code.startsWith('HPE_')) return code === 'HPE_INVALID_EOF_STATE' ? 'cut' : 'invalid'
+  if (code.startsWith('EAI_') || code === 'ENOTFOUND' || code === 'ENODATA') return 'dns'
+  if (code.startsWith('ERR_TLS_') || code.startsWith('ERR_SSL_') || code.includes('CERT')) return 'tls'
+  return TLS_CODES.has(code) ? 'tls' : 'invalid'
+}
+
+/** OpenSSL's verification results that do not have CERT in their names. */
+const TLS_CODES: ReadonlySet<string> = new Set([
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'INVALID_CA',
+  'INVALID_PURPOSE',
+  'HOSTNAME_MISMATCH',
+  'PATH_LENGTH_EXCEEDED',
+  'EPROTO',
+])
+
+const DESCRIBED = {
+  connect: 'cannot be connected to',
+  cut: 'broke off the connection',
+  dns: 'cannot be found in the DNS',
+  invalid: 'sent an answer that cannot be understood',
+  stalled: 'stopped sending',
+  timeout: 'did not answer in time',
+  tls: 'does not prove by TLS that it is who it should be',
+} as const satisfies Record<Kind, string>

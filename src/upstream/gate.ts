@@ -1,0 +1,70 @@
+/** `body` is a blob on its way, which takes long; `short` is everything else. */
+export type Slot = 'short' | 'body'
+
+interface Waiting {
+  readonly slot: Slot
+  readonly admit: () => void
+}
+
+/** How many requests run at once. */
+export interface GateLimits {
+  readonly requestsMax: number
+  /** How many of them may be bodies: the rest is kept for manifests, which slow layers must not starve. */
+  readonly bodiesMax: number
+}
+
+export const GATE_LIMITS: GateLimits = { requestsMax: 64, bodiesMax: 56 }
+
+/** Lets only so many requests to one upstream run at once; those that wait go in the order in which they came. */
+export class Gate {
+  readonly #limits: GateLimits
+  readonly #waiting = new Set<Waiting>()
+  readonly #inside = { short: 0, body: 0 }
+
+  constructor(limits: GateLimits = GATE_LIMITS) {
+    this.#limits = limits
+  }
+
+  /** Waits for a place; resolves to what gives it back, which may be called twice. Rejects with the signal's reason. */
+  async enter(slot: Slot, signal: AbortSignal): Promise<() => void> {
+    signal.throwIfAborted()
+    if (this.#hasRoom(slot)) this.#inside[slot] += 1
+    else await this.#wait(slot, signal)
+    let isInside = true
+    return () => {
+      if (!isInside) return
+      isInside = false
+      this.#inside[slot] -= 1
+      this.#admitNext()
+    }
+  }
+
+  #hasRoom(slot: Slot): boolean {
+    const { short, body } = this.#inside
+    if (short + body >= this.#limits.requestsMax) return false
+    return slot === 'short' || body < this.#limits.bodiesMax
+  }
+
+  async #wait(slot: Slot, signal: AbortSignal): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const waiting = { slot, admit: resolve }
+    const onAbort = (): void => {
+      this.#waiting.delete(waiting)
+      reject(signal.reason as Error)
+    }
+    this.#waiting.add(waiting)
+    signal.addEventListener('abort', onAbort, { once: true })
+    await promise.finally(() => signal.removeEventListener('abort', onAbort))
+  }
+
+  /** The first in line that there is room for: a body that must wait does not hold up what stands behind it. */
+  #admitNext(): void {
+    for (const waiting of this.#waiting) {
+      if (!this.#hasRoom(waiting.slot)) continue
+      this.#waiting.delete(waiting)
+      this.#inside[waiting.slot] += 1
+      waiting.admit()
+      return
+    }
+  }
+}

@@ -1,0 +1,39 @@
+import { LRUCache } from 'lru-cache'
+import type { Clock } from '../lib/clock.ts'
+
+/** What an upstream said no to, and how: 404, or 401 and 403. */
+export type Refusal = 'absent' | 'refused'
+
+const LIFE_MS = { absent: 30_000, refused: 10_000 } as const satisfies Record<Refusal, number>
+const ENTRIES_MAX = 10_000
+
+interface Held {
+  readonly refusal: Refusal
+  readonly untilMs: number
+}
+
+/** Remembers for a short while what upstreams said no to, so that a client that asks again and again costs them nothing. */
+export class NegativeCache {
+  readonly #clock: Pick<Clock, 'monotonicMs'>
+  readonly #entries = new LRUCache<string, Held>({ max: ENTRIES_MAX })
+
+  constructor(clock: Pick<Clock, 'monotonicMs'>) {
+    this.#clock = clock
+  }
+
+  find(key: string): Refusal | undefined {
+    const held = this.#entries.get(key)
+    if (held === undefined) return undefined
+    if (held.untilMs > this.#clock.monotonicMs()) return held.refusal
+    this.#entries.delete(key)
+    return undefined
+  }
+
+  remember(key: string, refusal: Refusal): void {
+    this.#entries.set(key, { refusal, untilMs: this.#clock.monotonicMs() + LIFE_MS[refusal] })
+  }
+
+  forget(key: string): void {
+    this.#entries.delete(key)
+  }
+}

@@ -1,0 +1,77 @@
+import { getDomain } from 'tldts'
+import { OciError, UpstreamError } from '../oci/error.ts'
+import type { Namespace } from '../oci/namespace.ts'
+import {
+  authorityText,
+  isSameOrigin,
+  type Origin,
+  parseOrigin,
+  resolveTarget,
+  type Target,
+} from './target.ts'
+
+/** Realms that belong to a registry though the Public Suffix List does not show it. */
+const KNOWN_REALMS: ReadonlyMap<string, readonly string[]> = new Map([
+  ['registry-1.docker.io', ['auth.docker.io']],
+  ['nvcr.io', ['authn.nvidia.com']],
+  ['registry.gitlab.com', ['gitlab.com']],
+  ['registry.freedesktop.org', ['gitlab.freedesktop.org']],
+  ['registry.redhat.io', ['sso.redhat.com']],
+  ['registry.connect.redhat.com', ['sso.redhat.com']],
+  ['rg.fr-par.scw.cloud', ['api.scaleway.com']],
+  ['rg.nl-ams.scw.cloud', ['api.scaleway.com']],
+  ['rg.pl-waw.scw.cloud', ['api.scaleway.com']],
+])
+
+/** Who asks for a token, and with what. */
+export interface RealmTerms {
+  readonly namespace: Namespace
+  /** The registry that challenged. */
+  readonly origin: Origin
+  /** Whether a password or identity token would be sent. */
+  readonly sendsCredentials: boolean
+  /** Hosts that the operator listed. */
+  readonly realms: readonly string[]
+}
+
+/**
+ * Where the token of a challenge may be asked for (C1 and C3 of the credential policy). Throws an `UpstreamError` of kind `token` for a realm
+ * that is none, and a DENIED that names the setting where credentials would leave for a stranger.
+ */
+export function requireRealm(text: string, terms: RealmTerms): Target {
+  const { origin, namespace } = terms
+  const realm = /^https?:\/\//i.test(text) ? resolveTarget(text, origin) : undefined
+  if (realm === undefined) throw trouble(terms, 'names a token realm that is no URL')
+  if (realm.origin.protocol === 'http:' && origin.protocol === 'https:') {
+    throw trouble(terms, 'names a token realm without TLS')
+  }
+  if (!terms.sendsCredentials || isTrusted(realm.origin, terms)) return realm
+  const host = authorityText(realm.origin)
+  throw new OciError(
+    'DENIED',
+    `${namespace} names ${host} as its token realm, which its credentials are not for; ` +
+      `to allow it: "realms: [${host}]" in the entry "- namespace: ${namespace}" of the upstream file`,
+  )
+}
+
+function isTrusted(realm: Origin, { origin, realms }: RealmTerms): boolean {
+  if (isSameOrigin(realm, origin)) return true
+  const isListed = realms.some(listed => {
+    const parsed = parseOrigin(listed, realm.protocol)
+    return parsed !== undefined && isSameOrigin(parsed, realm)
+  })
+  if (isListed) return true
+  if (realm.protocol !== 'https:') return false
+  if (KNOWN_REALMS.get(origin.hostname)?.includes(realm.hostname) === true) return realm.port === 443
+  return origin.protocol === 'https:' && haveSameOwner(realm.hostname, origin.hostname)
+}
+
+/** Whether two names are under one registrable domain; addresses and bare suffixes are under none. */
+function haveSameOwner(one: string, other: string): boolean {
+  const owner = getDomain(one, { allowPrivateDomains: true })
+  return owner !== null && owner === getDomain(other, { allowPrivateDomains: true })
+}
+
+function trouble({ origin }: RealmTerms, what: string): UpstreamError {
+  return new UpstreamError('token', `${authorityText(origin)} ${what}`)
+}

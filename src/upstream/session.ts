@@ -1,0 +1,71 @@
+import { type Answer, discardBody, headersOf } from './answer.ts'
+import type { Audience, Authorizer } from './auth.ts'
+import { isSameOrigin, type Origin } from './target.ts'
+import type { Exchange, Transport } from './transport.ts'
+
+/** What {@link converse} works with. */
+export interface Session {
+  readonly origin: Origin
+  readonly transport: Transport
+  readonly authorizer: Authorizer
+}
+
+/** One request to the upstream's own origin, on behalf of a repository. */
+export type Request = Omit<Exchange, 'authorization'> & { readonly repository: string }
+
+/**
+ * Asks with what credentials it takes, answers a challenge once, and follows redirects. A storage service that refuses the URL it was
+ * given for (a presigned one that has expired) is asked once more by way of the upstream.
+ */
+export async function converse(session: Session, request: Request, signal: AbortSignal): Promise<Answer> {
+  const answer = await converseOnce(session, request, signal)
+  const isForeign = !isSameOrigin(answer.target.origin, session.origin)
+  if (answer.status !== 403 || !isForeign) return answer
+  discardBody(answer)
+  return await converseOnce(session, request, signal)
+}
+
+async function converseOnce(session: Session, request: Request, signal: AbortSignal): Promise<Answer> {
+  const { origin, transport, authorizer } = session
+  const audience = audienceOf(origin, request.repository)
+  const authorization = await authorizer.header(audience, signal)
+  const answer = await transport.follow({ ...request, authorization }, signal)
+  if (answer.status !== 401) return answer
+  if (!isSameOrigin(answer.target.origin, origin))
+    return await converseElsewhere(session, request, answer, signal)
+  const better = await authorizer.answer(audience, challengesOf(answer), authorization, signal)
+  if (better === undefined) return answer
+  discardBody(answer)
+  const second = await transport.follow({ ...request, authorization: better }, signal)
+  const isElsewhere = !isSameOrigin(second.target.origin, origin)
+  return second.status === 401 && isElsewhere
+    ? await converseElsewhere(session, request, second, signal)
+    : second
+}
+
+/** A redirect that ends at another registry, which wants a token of its own: it gets one that was asked for without credentials. */
+async function converseElsewhere(
+  { transport, authorizer }: Session,
+  request: Request,
+  refusal: Answer,
+  signal: AbortSignal,
+): Promise<Answer> {
+  const { target } = refusal
+  const repository = /^\/v2\/([a-z0-9._/-]{1,255})\/(?:manifests|blobs)\/[^/?]+(?:\?|$)/.exec(
+    target.path,
+  )?.[1]
+  if (repository === undefined) return refusal
+  const audience = audienceOf(target.origin, repository)
+  const authorization = await authorizer.answer(audience, challengesOf(refusal), undefined, signal)
+  if (authorization === undefined) return refusal
+  discardBody(refusal)
+  return await transport.follow({ ...request, target, authorization }, signal)
+}
+
+function audienceOf(origin: Origin, repository: string): Audience {
+  return { origin, scope: `repository:${repository}:pull` }
+}
+
+function challengesOf(answer: Answer): readonly string[] {
+  return headersOf(answer.headers, 'www-authenticate')
+}

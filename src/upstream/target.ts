@@ -1,0 +1,76 @@
+import { parseAddress } from './address.ts'
+
+/** Scheme, host and port: what a bearer token or a password is bound to. */
+export interface Origin {
+  readonly protocol: 'http:' | 'https:'
+  /** Lower-case; an IPv6 address without its brackets. */
+  readonly hostname: string
+  readonly port: number
+}
+
+/** Where a request goes: an origin, and the path with its query as it stands on the request line. */
+export interface Target {
+  readonly origin: Origin
+  readonly path: string
+}
+
+const HOST_LENGTH_MAX = 253
+const URL_LENGTH_MAX = 16 * 1024
+const LABEL = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/
+const NUMBER_LABEL = /^(?:[0-9]+|0x[0-9a-f]*)$/
+const PORT = /^[0-9]{1,5}$/
+const VISIBLE = /^[\x21-\x7e]*$/
+const DEFAULT_PORTS = { 'http:': 80, 'https:': 443 } as const
+
+/**
+ * Reads `host[:port]`: a name of letters, digits, hyphens, underscores and dots whose last label is no number, or an IP address in
+ * its standard form, IPv6 in brackets. No URL parser sees the text, since those make `0x7f.1` and `①②⑦.0.0.1` a loopback address.
+ */
+export function parseOrigin(authority: string, protocol: Origin['protocol']): Origin | undefined {
+  const [, host, portText] = /^(\[[0-9a-f:.]+\]|[^:[\]]+)(?::(.+))?$/.exec(authority.toLowerCase()) ?? []
+  if (host === undefined || host.length > HOST_LENGTH_MAX) return undefined
+  const hostname = host.startsWith('[') ? host.slice(1, -1) : host
+  if (!isHostname(hostname, host.startsWith('['))) return undefined
+  if (portText === undefined) return { protocol, hostname, port: DEFAULT_PORTS[protocol] }
+  const port = PORT.test(portText) ? Number(portText) : 0
+  return port >= 1 && port <= 65_535 ? { protocol, hostname, port } : undefined
+}
+
+function isHostname(hostname: string, isBracketed: boolean): boolean {
+  if (isBracketed) return hostname.includes(':') && parseAddress(hostname) !== undefined
+  const labels = hostname.split('.')
+  if (NUMBER_LABEL.test(labels.at(-1) ?? '')) return parseAddress(hostname)?.family === 4
+  return labels.every(label => LABEL.test(label))
+}
+
+/**
+ * Reads a URL that an upstream sent (`Location`, a realm, `Link`), absolute or relative to where it was sent from; a fragment is
+ * dropped. `undefined` for any other scheme, for userinfo, for anything but visible ASCII, and for hosts that {@link parseOrigin} refuses.
+ */
+export function resolveTarget(text: string, base: Origin): Target | undefined {
+  if (text.length === 0 || text.length > URL_LENGTH_MAX || !VISIBLE.test(text) || text.includes('\\'))
+    return undefined
+  const [reference = ''] = text.split('#', 1)
+  if (reference.startsWith('/') && !reference.startsWith('//')) return { origin: base, path: reference }
+  const [, scheme, authority, path] = /^(?:(https?):)?\/\/([^/?]*)(.*)$/i.exec(reference) ?? []
+  if (authority === undefined || path === undefined) return undefined
+  const protocol =
+    scheme === undefined ? base.protocol : scheme.toLowerCase() === 'https' ? 'https:' : 'http:'
+  const origin = parseOrigin(authority, protocol)
+  return origin === undefined ? undefined : { origin, path: path.startsWith('/') ? path : `/${path}` }
+}
+
+/** The origin as it stands before a path. */
+export function originText(origin: Origin): string {
+  return `${origin.protocol}//${authorityText(origin)}`
+}
+
+/** The host, with its port unless that is the scheme's own. */
+export function authorityText(origin: Origin): string {
+  const host = origin.hostname.includes(':') ? `[${origin.hostname}]` : origin.hostname
+  return origin.port === DEFAULT_PORTS[origin.protocol] ? host : `${host}:${origin.port}`
+}
+
+export function isSameOrigin(one: Origin, other: Origin): boolean {
+  return one.protocol === other.protocol && one.hostname === other.hostname && one.port === other.port
+}

@@ -1,0 +1,131 @@
+import type { Clock } from '../lib/clock.ts'
+import { UpstreamError } from '../oci/error.ts'
+import { requireShallow } from '../oci/manifest.ts'
+import { type Answer, discardBody, headerOf, PACE_LIMITS, readWhole } from './answer.ts'
+import type { Credential } from './credentials.ts'
+import { asUpstreamError } from './failure.ts'
+import { retryAfterMs } from './retry-after.ts'
+import { authorityText, type Target } from './target.ts'
+import type { Exchange, Transport } from './transport.ts'
+
+/** A bearer token, and how long it is good for, in milliseconds. */
+export interface Token {
+  readonly text: string
+  readonly lifeMs: number
+}
+
+/** What a token is asked for with. */
+export interface TokenRequest {
+  readonly realm: Target
+  readonly service: string | undefined
+  readonly scope: string
+  readonly credential: Credential | undefined
+}
+
+const BODY_MAX = 64 * 1024
+/** What the distribution specification has for a life that is not stated, and as the least that is given. */
+const LIFE_MS = 60_000
+const LIFE_MAX_MS = 24 * 3_600_000
+const VISIBLE = /^[\x21-\x7e]{1,12000}$/
+const CLIENT_ID = 'entrepot'
+/** When a token endpoint does not say how long it wants to be left alone. */
+const QUIET_MS = 60_000
+
+/** What asking for a token needs. */
+export interface TokenContext {
+  readonly transport: Transport
+  readonly clock: Clock
+}
+
+/**
+ * Asks a realm for a token: by GET, or by the OAuth2 POST for an identity token. Follows no redirect. Throws an `UpstreamError`: `refused` where
+ * the credential is, `rate-limited`, and `token` for every other trouble.
+ */
+export async function fetchToken(
+  { transport, clock }: TokenContext,
+  request: TokenRequest,
+  signal: AbortSignal,
+): Promise<Token> {
+  const host = authorityText(request.realm.origin)
+  try {
+    const answer = await transport.sendTwice(tokenExchange(request), signal)
+    requireGranted(answer, host, clock)
+    return parseToken(await readWhole(answer, { sizeMax: BODY_MAX, limits: PACE_LIMITS, clock }), host)
+  } catch (error) {
+    throw asTokenError(asUpstreamError(error, host, signal), host)
+  }
+}
+
+function tokenExchange({ realm, service, scope, credential }: TokenRequest): Exchange {
+  const form = new URLSearchParams({ ...(service === undefined ? {} : { service }), scope })
+  if (credential?.kind === 'identity') {
+    form.set('grant_type', 'refresh_token')
+    form.set('refresh_token', credential.token.reveal())
+    form.set('client_id', CLIENT_ID)
+    return {
+      method: 'POST',
+      target: realm,
+      headers: { accept: 'application/json', 'content-type': 'application/x-www-form-urlencoded' },
+      body: form.toString(),
+    }
+  }
+  if (credential !== undefined) form.set('account', credential.username)
+  const joint = realm.path.includes('?') ? '&' : '?'
+  return {
+    method: 'GET',
+    target: { origin: realm.origin, path: `${realm.path}${joint}${form.toString()}` },
+    headers: { accept: 'application/json' },
+    authorization: credential === undefined ? undefined : basicHeader(credential),
+  }
+}
+
+/** The `Authorization` of HTTP Basic. */
+export function basicHeader(credential: Extract<Credential, { kind: 'basic' }>): string {
+  return `Basic ${Buffer.from(`${credential.username}:${credential.password.reveal()}`).toString('base64')}`
+}
+
+function requireGranted(answer: Answer, host: string, clock: Clock): void {
+  const { status, headers } = answer
+  if (status === 200) return
+  discardBody(answer)
+  if (status === 401 || status === 403) {
+    throw new UpstreamError('refused', `${host} gives no token for this repository`, { status })
+  }
+  if (status !== 429)
+    throw new UpstreamError('token', `${host} answered ${status} instead of a token`, { status })
+  const quietMs = retryAfterMs(headerOf(headers, 'retry-after'), clock.wallMs()) ?? QUIET_MS
+  throw new UpstreamError('rate-limited', `${host} gives no more tokens for now`, {
+    status,
+    retryAfterMs: quietMs,
+  })
+}
+
+function parseToken(bytes: Uint8Array, host: string): Token {
+  let value: unknown
+  try {
+    requireShallow(bytes)
+    value = JSON.parse(Buffer.from(bytes).toString('utf8'))
+  } catch {
+    // The parser's message would quote the text, which may hold a token.
+    throw new UpstreamError('token', `${host} sent a token that is not JSON`)
+  }
+  const { token, access_token, expires_in } = (value ?? {}) as Partial<Record<string, unknown>>
+  const text = [token, access_token].find(candidate => typeof candidate === 'string' && candidate !== '')
+  if (typeof text !== 'string' || !VISIBLE.test(text)) {
+    throw new UpstreamError('token', `${host} sent no token`)
+  }
+  return { text, lifeMs: lifeOf(expires_in) }
+}
+
+function lifeOf(expiresIn: unknown): number {
+  const seconds = typeof expiresIn === 'number' ? expiresIn : Number.NaN
+  if (!Number.isFinite(seconds)) return LIFE_MS
+  return Math.min(Math.max(seconds * 1000, LIFE_MS), LIFE_MAX_MS)
+}
+
+/** Whatever keeps us from a token is trouble of kind `token`; refusals of ours stay what they are. */
+function asTokenError(error: unknown, host: string): unknown {
+  if (!(error instanceof UpstreamError)) return error
+  if (error.kind === 'token' || error.kind === 'refused' || error.kind === 'rate-limited') return error
+  return new UpstreamError('token', `the token service ${host} is in trouble`, { cause: error })
+}

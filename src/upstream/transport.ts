@@ -1,0 +1,187 @@
+import { Agent, type Dispatcher } from 'undici'
+import type { Clock } from '../lib/clock.ts'
+import { UpstreamError } from '../oci/error.ts'
+import { type Answer, type AnswerHeaders, discardBody, headerOf } from './answer.ts'
+import type { Dialer } from './dialer.ts'
+import { asUpstreamError, isWorthRetrying, Trouble } from './failure.ts'
+import { retryAfterMs } from './retry-after.ts'
+import { authorityText, isSameOrigin, originText, resolveTarget, type Target } from './target.ts'
+
+/** One request to an upstream. */
+export interface Exchange {
+  readonly method: 'GET' | 'HEAD' | 'POST'
+  readonly target: Target
+  /** Beside those that every request has. */
+  readonly headers: Readonly<Record<string, string>>
+  /** Sent to the first target only, and dropped for good where a redirect leads to another origin. */
+  readonly authorization?: string | undefined
+  readonly body?: string
+}
+
+/** Limits of one exchange, in milliseconds. */
+export interface ExchangeTimings {
+  /** From the start, dialling included, to the response's headers. */
+  readonly firstByteMs: number
+  /** A try that failed later than this is not repeated. */
+  readonly retryWithinMs: number
+  /** The pause before the second try is between half of this and all of it. */
+  readonly retryPauseMs: number
+}
+
+/** A first byte after 20 s must do; the two seconds more are for what dialling took. */
+export const EXCHANGE_TIMINGS: ExchangeTimings = {
+  firstByteMs: 22_000,
+  retryWithinMs: 8000,
+  retryPauseMs: 200,
+}
+
+const REDIRECTS_MAX = 5
+const INTERIM_MAX = 16
+const ORIGINS_MAX = 256
+const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
+const RETRIED: ReadonlySet<number> = new Set([500, 502, 503, 504])
+
+/** What a {@link Transport} needs. */
+export interface TransportOptions {
+  readonly dialer: Dialer
+  readonly clock: Clock
+  readonly timings: ExchangeTimings
+  readonly userAgent: string
+}
+
+/**
+ * HTTP with one upstream and with whoever it redirects to. Throws `UpstreamError`s, the dialer's refusals, and the reason of an aborted
+ * signal. Knows nothing of registries, and keeps no cookie and no cache.
+ */
+export class Transport implements AsyncDisposable {
+  readonly #options: TransportOptions
+  readonly #agent: Agent
+
+  constructor(options: TransportOptions) {
+    this.#options = options
+    this.#agent = new Agent({
+      connect: options.dialer.connect,
+      allowH2: false,
+      pipelining: 1,
+      maxOrigins: ORIGINS_MAX,
+      keepAliveTimeout: 15_000,
+      keepAliveMaxTimeout: 60_000,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+    })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#agent.destroy()
+  }
+
+  /** Asks and follows redirects by hand: at most five, and never from https to http. */
+  async follow(exchange: Exchange, signal: AbortSignal): Promise<Answer> {
+    let current = exchange
+    for (let hops = 0; hops <= REDIRECTS_MAX; hops += 1) {
+      const answer = await this.sendTwice(current, signal)
+      if (!REDIRECTS.has(answer.status)) return answer
+      discardBody(answer)
+      current = redirected(current, headerOf(answer.headers, 'location'))
+    }
+    throw invalid(exchange.target, `redirects more than ${REDIRECTS_MAX} times`)
+  }
+
+  /**
+   * Asks once, and once more if the connection broke before an answer (as a kept-alive one does that its server just closed), or if the
+   * answer is a passing trouble of the server.
+   */
+  async sendTwice(exchange: Exchange, signal: AbortSignal): Promise<Answer> {
+    const { clock, timings } = this.#options
+    const startMs = clock.monotonicMs()
+    const isInTime = (): boolean => clock.monotonicMs() - startMs <= timings.retryWithinMs
+    try {
+      const answer = await this.send(exchange, signal)
+      if (!RETRIED.has(answer.status) || !isInTime() || wantsQuiet(answer.headers, clock)) return answer
+      discardBody(answer)
+    } catch (error) {
+      if (!isWorthRetrying(error) || exchange.method === 'POST' || !isInTime()) throw error
+    }
+    await clock.delay(timings.retryPauseMs * (0.5 + Math.random() / 2), signal)
+    return await this.send(exchange, signal)
+  }
+
+  /** One exchange: no retry, no redirect. */
+  async send(exchange: Exchange, signal: AbortSignal): Promise<Answer> {
+    const { target } = exchange
+    const late = new AbortController()
+    const timer = setTimeout(
+      () => late.abort(new Trouble('timeout', 'did not answer in time')),
+      this.#options.timings.firstByteMs,
+    )
+    try {
+      const response = await this.#agent.request(
+        this.#request(exchange, AbortSignal.any([signal, late.signal]), late),
+      )
+      // Whoever reads the body learns of its errors; a body that nobody reads must not end the process.
+      response.body.on('error', () => undefined)
+      return usable({
+        status: response.statusCode,
+        headers: response.headers,
+        body: response.body,
+        target,
+      })
+    } catch (error) {
+      throw asUpstreamError(error, authorityText(target.origin), signal)
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  #request(exchange: Exchange, signal: AbortSignal, late: AbortController): Dispatcher.RequestOptions {
+    let interim = 0
+    const { method, target, headers, authorization, body } = exchange
+    return {
+      method,
+      origin: originText(target.origin),
+      path: target.path,
+      headers: {
+        'user-agent': this.#options.userAgent,
+        'accept-encoding': 'identity',
+        via: '1.1 entrepot',
+        'cdn-loop': 'entrepot',
+        ...headers,
+        ...(authorization === undefined ? {} : { authorization }),
+      },
+      ...(body === undefined ? {} : { body }),
+      signal,
+      onInfo: () => {
+        interim += 1
+        if (interim > INTERIM_MAX) late.abort(new Trouble('invalid', 'sends interim answers without end'))
+      },
+    }
+  }
+}
+
+/** Refuses an answer whose body is not the content itself: what is encoded would have to be decoded to be proved. */
+function usable(answer: Answer): Answer {
+  const encoding = headerOf(answer.headers, 'content-encoding') ?? answer.headers['content-encoding']
+  if (encoding === undefined || encoding === 'identity' || answer.status >= 300) return answer
+  answer.body.destroy()
+  throw new Trouble('invalid', 'sent an encoded answer though it was asked not to')
+}
+
+/** Whether the server asks to be left alone for longer than the pause before a second try. */
+function wantsQuiet(headers: AnswerHeaders, clock: Clock): boolean {
+  return (retryAfterMs(headerOf(headers, 'retry-after'), clock.wallMs()) ?? 0) > 1000
+}
+
+function redirected(exchange: Exchange, location: string | undefined): Exchange {
+  const from = exchange.target
+  const to = location === undefined ? undefined : resolveTarget(location, from.origin)
+  if (to === undefined) throw invalid(from, 'redirects to where nothing can be')
+  if (from.origin.protocol === 'https:' && to.origin.protocol === 'http:') {
+    throw invalid(from, 'redirects from https to http')
+  }
+  const { authorization, ...rest } = exchange
+  return { ...rest, target: to, ...(isSameOrigin(from.origin, to.origin) ? { authorization } : {}) }
+}
+
+function invalid(target: Target, what: string): UpstreamError {
+  return new UpstreamError('invalid', `${authorityText(target.origin)} ${what}`)
+}
