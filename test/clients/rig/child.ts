@@ -52,12 +52,17 @@ export class Child implements AsyncDisposable {
     return this.#lines
   }
 
-  /** Resolves once `probe` is true; fails with the daemon's own words when it dies or takes too long. */
+  /** Resolves once `probe` is true; a daemon that dies or takes too long is ended, and its own words are thrown. */
   async ready(probe: () => Promise<boolean>, limitMs = 20_000): Promise<void> {
     const end = performance.now() + limitMs
     while (!(await probe().catch(() => false))) {
-      if (!this.running) throw new Error(`${this.name} ended at its start:\n${this.output()}`)
-      if (performance.now() > end) throw new Error(`${this.name} was not ready in time:\n${this.output()}`)
+      const late = performance.now() > end
+      if (late || !this.running) {
+        await this.stop()
+        throw new Error(
+          `${this.name} ${late ? 'was not ready in time' : 'ended at its start'}:\n${this.output()}`,
+        )
+      }
       await new Promise(resolve => setTimeout(resolve, 50))
     }
   }
