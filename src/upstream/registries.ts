@@ -47,10 +47,13 @@ export interface UpstreamOptions {
 /** What {@link UpstreamRegistries} needs. */
 export interface RegistriesOptions {
   readonly upstreams: readonly UpstreamOptions[]
-  readonly mode: NamespaceMode
+  /** Which namespaces are mirrored that are not configured. */
+  readonly namespaces: NamespaceMode
   readonly events: Events
+  /** What this process calls itself in `CDN-Loop` (RFC 8586) and `Via`, so that it knows its own requests when they come back. */
+  readonly instance: string
   /** The version of this program, for the user agent. */
-  readonly version: string
+  readonly version?: string
   readonly clock?: Clock
   readonly resolve?: Resolve
   readonly timings?: Partial<DialTimings & ExchangeTimings & PaceLimits>
@@ -84,11 +87,11 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
   get(namespace: Namespace): Registry {
     const held = this.#configured.get(namespace) ?? this.#dynamic.get(namespace)
     if (held !== undefined) return held.registry
-    requireMirrored(namespace, this.#options.mode)
+    requireMirrored(namespace, this.#options.namespaces)
     const opened = this.#open(dynamicOptions(namespace), {
       kind: 'dynamic',
       namespace,
-      isAnyAddress: this.#options.mode === 'any',
+      isAnyAddress: this.#options.namespaces === 'any',
     })
     this.#dynamic.set(namespace, opened)
     return opened.registry
@@ -123,7 +126,7 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
   }
 
   #open(options: UpstreamOptions, terms: Terms): Held {
-    const { events, version, timings, resolve = systemResolve } = this.#options
+    const { events, instance, version, timings, resolve = systemResolve } = this.#options
     const { namespace } = options
     const clock = this.#clock
     const tls = readTls(options)
@@ -133,7 +136,8 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
       dialer,
       clock,
       timings: { ...EXCHANGE_TIMINGS, ...timings },
-      userAgent: options.userAgent ?? `entrepot/${version}`,
+      instance,
+      userAgent: options.userAgent ?? (version === undefined ? 'entrepot' : `entrepot/${version}`),
     })
     const names = [namespace, authorityText(origin)]
     const credentials =

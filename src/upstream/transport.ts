@@ -47,6 +47,8 @@ export interface TransportOptions {
   readonly clock: Clock
   readonly timings: ExchangeTimings
   readonly userAgent: string
+  /** What this process calls itself in `Via` and `CDN-Loop`. */
+  readonly instance: string
 }
 
 /**
@@ -143,13 +145,16 @@ export class Transport implements AsyncDisposable {
       headers: {
         'user-agent': this.#options.userAgent,
         'accept-encoding': 'identity',
-        via: '1.1 entrepot',
-        'cdn-loop': 'entrepot',
+        via: `1.1 ${this.#options.instance}`,
+        'cdn-loop': this.#options.instance,
         ...headers,
         ...(authorization === undefined ? {} : { authorization }),
       },
       ...(body === undefined ? {} : { body }),
       signal,
+      // A kept connection after HEAD: undici would close it, for the sake of servers that send a body all the same. Here such a body arrives
+      // on an idle connection, which undici then destroys.
+      ...(method === 'HEAD' ? { reset: false } : {}),
       onInfo: () => {
         interim += 1
         if (interim > INTERIM_MAX) late.abort(new Trouble('invalid', 'sends interim answers without end'))

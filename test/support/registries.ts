@@ -28,7 +28,8 @@ export function openRegistries(options: Partial<RegistriesOptions>): TestRegistr
   const log = openLog('debug', { write: line => lines.push(line) })
   const registries = new UpstreamRegistries({
     upstreams: [],
-    mode: 'public',
+    namespaces: 'public',
+    instance: 'entrepot-test',
     version: '0.0.0-test',
     ...options,
     events: new Events(log, metrics),
