@@ -360,7 +360,7 @@ test('No text of a secret ever shows in a problem, wherever it stands in a broke
     `- namespace: a.io\n  password: ${secret}: x\n`,
     `- {password:${secret}}`,
     `- ${secret}`,
-    `${secret}`,
+    secret,
     `- namespace: a.io\n  ${secret}: x\n`,
     `- namespace: a.io\n  host: u:${secret}@a.io\n`,
     `- namespace: a.io\n  host: ${secret}/\n  tls: ${secret}\n  realms: ${secret}\n`,

@@ -1,0 +1,64 @@
+import type { Environment, ExitCode, RunningDaemon } from '../../src/cli/environment.ts'
+import { run } from '../../src/cli/run.ts'
+import type { Config } from '../../src/config/config.ts'
+
+/** What a run of the command line left behind. */
+export interface Ran {
+  readonly code: ExitCode
+  readonly stdout: string
+  readonly stderr: string
+  /** The configuration that a daemon was started with, if one was. */
+  readonly config: Config | undefined
+}
+
+export interface RunOptions {
+  readonly env?: Readonly<Record<string, string>>
+  readonly startDaemon?: (config: Config, signals: FakeSignals) => Promise<RunningDaemon>
+}
+
+/** Signals that a test sends. */
+export class FakeSignals {
+  readonly #listeners = new Map<string, Set<() => void>>()
+
+  on(signal: string, listener: () => void): void {
+    this.#listeners.set(signal, (this.#listeners.get(signal) ?? new Set()).add(listener))
+  }
+
+  off(signal: string, listener: () => void): void {
+    this.#listeners.get(signal)?.delete(listener)
+  }
+
+  send(signal: string): void {
+    for (const listener of this.#listeners.get(signal) ?? []) listener()
+  }
+
+  /** How many listeners there are. */
+  get count(): number {
+    return [...this.#listeners.values()].reduce((sum, listeners) => sum + listeners.size, 0)
+  }
+}
+
+/** Runs the command line within this process; a daemon that is started is told to stop at once, unless a test brings its own. */
+export async function runCommandLine(argv: readonly string[], options: RunOptions = {}): Promise<Ran> {
+  const signals = new FakeSignals()
+  const stdout: string[] = []
+  const stderr: string[] = []
+  let config: Config | undefined
+  const environment: Environment = {
+    argv,
+    env: options.env ?? {},
+    cwd: '/srv',
+    stdout: { write: text => stdout.push(text) },
+    stderr: { write: text => stderr.push(text) },
+    signals,
+    startDaemon: async given => {
+      config = given
+      if (options.startDaemon !== undefined) return await options.startDaemon(given, signals)
+      signals.send('SIGTERM')
+      return { reload: async () => {}, stop: async () => {}, stopNow: () => {} }
+    },
+  }
+  const code = await run(environment)
+  if (signals.count > 0) throw new Error('listeners for signals are left over')
+  return { code, stdout: stdout.join(''), stderr: stderr.join(''), config }
+}

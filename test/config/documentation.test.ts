@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { test } from 'node:test'
+import { formatProblem } from '../../src/config/problem.ts'
+import { ENTRY_KEYS } from '../../src/config/schema.ts'
+import { FLAGS, SETTINGS } from '../../src/config/settings.ts'
+import { readYamlList } from '../../src/config/yaml-list.ts'
+
+const text = await readFile(new URL('../../docs/configuration.md', import.meta.url), 'utf8')
+const [ofFlags = '', ofFile = ''] = text.split('## The upstream file')
+
+/** The cells of every row of every table in a part of the document. */
+function rowsOf(part: string): readonly (readonly string[])[] {
+  const rows = part.split('\n').filter(line => line.startsWith('| ') && !/^\| (?:---|flag|key) /.test(line))
+  return rows.map(line =>
+    line
+      .split('|')
+      .slice(1, -1)
+      .map(cell => cell.trim()),
+  )
+}
+
+test('The document has a row for every flag, with its variable and its default, and for no other.', () => {
+  const rows = rowsOf(ofFlags).filter(([flag]) => flag !== '–')
+  const documented = rows.map(([flag = '', variable = '']) => `${flag} ${variable}`)
+  const known = FLAGS.map(flag => `\`--${flag}\` \`${SETTINGS[flag].environment}\``)
+  assert.deepEqual(documented.toSorted(), known.toSorted())
+  for (const [name = '', , stated = ''] of rows) {
+    const setting = SETTINGS[name.slice(3, -1) as keyof typeof SETTINGS]
+    if (setting.default !== undefined) assert.equal(stated, `\`${setting.default}\``, name)
+  }
+})
+
+test('The document has a row for every key of the upstream file, in their order, and for no other.', () => {
+  assert.deepEqual(
+    rowsOf(ofFile).map(([key]) => key),
+    ENTRY_KEYS.map(key => `\`${key}\``),
+  )
+})
+
+test("The document's example of an upstream file has known keys only.", () => {
+  const [, yaml = ''] = /```yaml\n(.*?)```/s.exec(ofFile) ?? []
+  const { entries, problems } = readYamlList(yaml, 'example')
+  assert.deepEqual(problems.map(formatProblem), [])
+  assert.equal(entries.length, 2)
+  for (const entry of entries) {
+    for (const key of entry.values.keys())
+      assert.ok(
+        ENTRY_KEYS.some(known => known === key),
+        key,
+      )
+  }
+})
