@@ -14,12 +14,12 @@ export interface Environment {
   readonly startDaemon: (config: Config) => Promise<RunningDaemon>
 }
 
-export interface Output {
+interface Output {
   write(text: string): unknown
 }
 
 /** Where signals come from, as a Node process has it. */
-export interface Signals {
+interface Signals {
   on(signal: NodeJS.Signals, listener: () => void): unknown
   off(signal: NodeJS.Signals, listener: () => void): unknown
 }

@@ -21,7 +21,7 @@ export interface YamlEntry {
 }
 
 /** A value and the line of its key; `undefined` where the file says null. */
-export interface YamlValue {
+interface YamlValue {
   readonly line: number
   readonly value: unknown
 }
