@@ -54,6 +54,7 @@ class RunningDaemon implements Daemon {
   readonly #cut = new AbortController()
   #directory: Directory
   #isDraining = false
+  #reloading = Promise.resolve()
   #stack: AsyncDisposableStack | undefined
   addresses: Daemon['addresses'] = { client: '', admin: undefined }
 
@@ -119,6 +120,12 @@ class RunningDaemon implements Daemon {
   }
 
   async reload(): Promise<void> {
+    // One after the other, so that what was read last is in force.
+    this.#reloading = this.#reloading.then(() => this.#reload())
+    await this.#reloading
+  }
+
+  async #reload(): Promise<void> {
     const { upstreamConfigFile, upstreamCredentials } = this.#config
     if (upstreamConfigFile === undefined) return
     try {
@@ -158,7 +165,7 @@ class RunningDaemon implements Daemon {
   ): Promise<string | undefined> {
     const { adminListen } = this.#config
     if (adminListen === undefined) return undefined
-    const parts = { mirror, directory: () => this.#directory, renderMetrics: metrics.render }
+    const parts = { mirror, directory: () => this.#directory, renderMetrics: () => metrics.render() }
     const server = new HttpServer((request, response) => handleAdmin(parts, request, response))
     const address = await server.listen(adminListen)
     undo.defer(async () => {

@@ -220,7 +220,7 @@ async function skipPrefix(
   let rest: Uint8Array = new Uint8Array(0)
   while (skipped < progress.offset) {
     const next = await iterator.next()
-    if (next.done === true) throw new UpstreamError('cut', 'the upstream started over and ended earlier')
+    if (next.done === true) throw new UpstreamError('mismatch', 'the upstream started over and ended earlier')
     const wantedBytes = Math.min(next.value.byteLength, progress.offset - skipped)
     hash.update(next.value.subarray(0, wantedBytes))
     skipped += wantedBytes

@@ -1,7 +1,7 @@
 import type { Hash } from 'node:crypto'
 import type { Clock } from '../lib/clock.ts'
 import type { Events, FinishedFill } from '../observe/events.ts'
-import { UpstreamError } from '../oci/error.ts'
+import { UpstreamError, type UpstreamErrorKind } from '../oci/error.ts'
 import type { SpoolFile, Store } from '../storage/store.ts'
 import { passThrough } from './bypass.ts'
 import { Download, type Progress, type Wanted } from './download.ts'
@@ -18,6 +18,9 @@ export interface FillParts {
   readonly events: Events
   readonly clock: Clock
 }
+
+/** After these, what was written so far is worth nothing. */
+const FRUITLESS: ReadonlySet<UpstreamErrorKind> = new Set<UpstreamErrorKind>(['invalid', 'mismatch'])
 
 /** How a fill began. `absent`: the upstream does not have the blob. `unspoolable`: there is nowhere to put it. */
 export type Opening =
@@ -105,19 +108,21 @@ export class Fill {
     const spool = new Spool(file)
     let download: Download | undefined
     try {
-      download = await this.#open(file, spool)
-      if (!(await download.open())) {
+      download = await this.#open(file)
+      if (download === undefined) {
         this.#finish({ result: 'absent', sizeBytes: 0, resumes: 0, error: undefined })
         this.#opening.resolve({ kind: 'absent' })
         return
       }
+      if (file.sizeBytes > 0) spool.restore(file.sizeBytes)
       if (download.sizeBytes !== undefined) spool.expect(download.sizeBytes)
       this.#opening.resolve({ kind: 'open', spool })
       const result = (await this.#pour(download, spool)) ? await this.#adopt(file, spool) : 'not-stored'
       this.#finish({ result, sizeBytes: spool.writtenBytes, resumes: download.resumes, error: undefined })
     } catch (error) {
       const isMismatch = error instanceof UpstreamError && error.kind === 'mismatch'
-      if (!isMismatch && spool.writtenBytes >= KEEP_BYTES) file.keep()
+      const isFruitless = error instanceof UpstreamError && FRUITLESS.has(error.kind)
+      if (!isFruitless && spool.writtenBytes >= KEEP_BYTES) file.keep()
       const failed = this.#abandoned.signal.aborted ? 'abandoned' : 'failed'
       const result = isMismatch ? 'mismatch' : failed
       this.#finish({ result, sizeBytes: spool.writtenBytes, resumes: download?.resumes ?? 0, error })
@@ -126,11 +131,21 @@ export class Fill {
     }
   }
 
-  /** Begins the download where a leftover of an earlier fill ends. */
-  async #open(file: SpoolFile, spool: Spool): Promise<Download> {
+  /** Begins the download where a leftover of an earlier fill ends, or afresh if that leads nowhere. `undefined`: there is no blob. */
+  async #open(file: SpoolFile): Promise<Download | undefined> {
     const progress = await this.#restore(file)
-    if (progress.offset > 0) spool.restore(progress.offset)
-    return this.#download(progress)
+    const download = this.#download(progress)
+    try {
+      return (await download.open()) ? download : undefined
+    } catch (error) {
+      const isFruitless =
+        error instanceof UpstreamError && (FRUITLESS.has(error.kind) || error.status === 416)
+      if (progress.offset === 0 || !isFruitless) throw error
+      await download.close()
+      await file.clear()
+      const afresh = this.#download(Download.start(this.wanted.digest))
+      return (await afresh.open()) ? afresh : undefined
+    }
   }
 
   #download(from: Progress, signal: AbortSignal = this.#abandoned.signal): Download {
