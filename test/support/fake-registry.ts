@@ -1,0 +1,143 @@
+import type { Digest } from '../../src/oci/digest.ts'
+import { UpstreamError } from '../../src/oci/error.ts'
+import type { RepositoryName } from '../../src/oci/name.ts'
+import { DOCKER_HUB, type Namespace } from '../../src/oci/namespace.ts'
+import { type Reference, referenceText } from '../../src/oci/reference.ts'
+import type {
+  BlobBody,
+  BlobFrom,
+  BlobHead,
+  FetchedManifest,
+  FetchedReferrers,
+  ManifestHead,
+  Registry,
+  TagsPage,
+  TagsPageRequest,
+} from '../../src/upstream/registry.ts'
+
+/** What a {@link FakeRegistry} answers; what is left out is answered by a clean 404. Each may throw. */
+export interface RegistryScript {
+  headManifest?(reference: string, attempt: number): MaybePromise<ManifestHead | undefined>
+  getManifest?(reference: string, attempt: number): MaybePromise<FetchedManifest | undefined>
+  headBlob?(digest: Digest): MaybePromise<BlobHead | undefined>
+  getBlob?(from: BlobFrom, attempt: number, signal: AbortSignal): MaybePromise<BlobBody | undefined>
+  listTags?(page: TagsPageRequest): MaybePromise<TagsPage | undefined>
+  getReferrers?(artifactType: string | undefined): MaybePromise<FetchedReferrers | undefined>
+}
+
+type MaybePromise<T> = T | Promise<T>
+
+/** An upstream that does what a test says, and remembers what it was asked. */
+export class FakeRegistry implements Registry {
+  readonly namespace: Namespace
+  readonly hasCredentials: boolean
+  script: RegistryScript
+  /** Every question: the verb and what it was about. */
+  readonly asked: string[] = []
+  currentTrouble: UpstreamError | undefined
+  #count = new Map<string, number>()
+
+  constructor(
+    script: RegistryScript = {},
+    options: { readonly namespace?: Namespace; readonly hasCredentials?: boolean } = {},
+  ) {
+    this.script = script
+    this.namespace = options.namespace ?? DOCKER_HUB
+    this.hasCredentials = options.hasCredentials ?? false
+  }
+
+  async headManifest(_: RepositoryName, reference: Reference): Promise<ManifestHead | undefined> {
+    const text = referenceText(reference)
+    return await this.script.headManifest?.(text, this.#ask('head-manifest', text))
+  }
+
+  async getManifest(_: RepositoryName, reference: Reference): Promise<FetchedManifest | undefined> {
+    const text = referenceText(reference)
+    return await this.script.getManifest?.(text, this.#ask('get-manifest', text))
+  }
+
+  async headBlob(_: RepositoryName, digest: Digest): Promise<BlobHead | undefined> {
+    this.#ask('head-blob', digest)
+    return await this.script.headBlob?.(digest)
+  }
+
+  async getBlob(
+    _: RepositoryName,
+    _digest: Digest,
+    from: BlobFrom,
+    signal: AbortSignal,
+  ): Promise<BlobBody | undefined> {
+    signal.throwIfAborted()
+    const attempt = this.#ask('get-blob', String(from.offset))
+    return await this.script.getBlob?.(from, attempt, signal)
+  }
+
+  async listTags(_: RepositoryName, page: TagsPageRequest): Promise<TagsPage | undefined> {
+    this.#ask('list-tags', JSON.stringify(page))
+    return await this.script.listTags?.(page)
+  }
+
+  async getReferrers(
+    _: RepositoryName,
+    digest: Digest,
+    artifactType: string | undefined,
+  ): Promise<FetchedReferrers | undefined> {
+    this.#ask('referrers', digest)
+    return await this.script.getReferrers?.(artifactType)
+  }
+
+  trouble(): UpstreamError | undefined {
+    return this.currentTrouble
+  }
+
+  /** Counts the questions of each verb, from zero. */
+  #ask(verb: string, about: string): number {
+    this.asked.push(`${verb} ${about}`)
+    const count = this.#count.get(verb) ?? 0
+    this.#count.set(verb, count + 1)
+    return count
+  }
+}
+
+/** How a scripted body departs from sending everything at once. */
+export interface BodyOptions {
+  readonly offset?: number
+  /** What the upstream states; `null` is no statement. */
+  readonly sizeBytes?: number | null
+  readonly validator?: string
+  readonly chunkBytes?: number
+  /** The connection breaks after so many bytes of this body. */
+  readonly cutAfter?: number
+  /** Nothing goes out before this resolves. */
+  readonly gate?: Promise<unknown>
+  readonly signal?: AbortSignal
+  readonly onDispose?: () => void
+}
+
+/** A body that sends `bytes` from its offset on. */
+export function blobBody(bytes: Uint8Array, options: BodyOptions = {}): BlobBody {
+  const { offset = 0, sizeBytes = bytes.byteLength, validator, onDispose } = options
+  return {
+    offset,
+    sizeBytes: sizeBytes ?? undefined,
+    validator,
+    chunks: sendChunks(bytes.subarray(offset), options),
+    [Symbol.asyncDispose]: async () => {
+      onDispose?.()
+      await Promise.resolve()
+    },
+  }
+}
+
+async function* sendChunks(rest: Uint8Array, options: BodyOptions): AsyncGenerator<Uint8Array> {
+  const { chunkBytes = 32 * 1024, cutAfter = Infinity, gate, signal } = options
+  for (let position = 0; position < Math.min(rest.byteLength, cutAfter); ) {
+    signal?.throwIfAborted()
+    await gate
+    signal?.throwIfAborted()
+    const end = Math.min(position + chunkBytes, rest.byteLength, cutAfter)
+    yield rest.subarray(position, end)
+    position = end
+  }
+  if (cutAfter < rest.byteLength) throw new UpstreamError('cut', 'the upstream broke off')
+}
