@@ -15,7 +15,7 @@ import { createMetrics, type Metrics } from './observe/metrics.ts'
 import type { Namespace } from './oci/namespace.ts'
 import { openFilesystemStore } from './storage/filesystem.ts'
 import type { Store } from './storage/store.ts'
-import { UpstreamRegistries } from './upstream/registries.ts'
+import { type RegistriesOptions, UpstreamRegistries } from './upstream/registries.ts'
 
 /** A daemon that listens. */
 export interface Daemon {
@@ -35,6 +35,8 @@ export interface DaemonOverrides {
   readonly log?: Log
   readonly store?: Store
   readonly firstHeaderMs?: number
+  /** How names of upstreams are resolved, and how patient we are with them. */
+  readonly upstream?: Pick<RegistriesOptions, 'resolve' | 'timings'>
 }
 
 /** Composes the daemon and listens. Rejects, with everything undone, if the store cannot be opened or an address cannot be had. */
@@ -75,6 +77,7 @@ class RunningDaemon implements Daemon {
         events,
         clock,
         instance,
+        ...overrides.upstream,
       }),
     )
     const mirror = undo.use(new Mirror({ store, events, clock, checkCacheDigest: config.checkCacheDigest }))

@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict'
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
+import type { Digest } from '../../src/oci/digest.ts'
+import { contentKey } from '../../src/storage/layout.ts'
+import type { Reply, TestMirror } from './mirror.ts'
+
+/** So long a test waits for what must come, before it says that it did not. */
+const PATIENCE_MS = 20_000
+
+/** Resolves once the condition holds, looking again whenever the event loop comes round; fails with `what` if it never does. */
+export async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  const deadlineMs = performance.now() + PATIENCE_MS
+  while (!(await condition())) {
+    assert.ok(performance.now() < deadlineMs, `waited in vain: ${what}`)
+    await setImmediate()
+  }
+}
+
+/** The lines of a mirror's log with this message. */
+export function linesOf(
+  mirror: Pick<TestMirror, 'log'>,
+  message: string,
+): readonly Record<string, unknown>[] {
+  return mirror.log.filter(line => line['msg'] === message)
+}
+
+/** Resolves once the mirror has logged so many lines with this message. */
+export async function logged(mirror: Pick<TestMirror, 'log'>, message: string, count = 1): Promise<void> {
+  await until(() => linesOf(mirror, message).length >= count, `${count} log lines "${message}"`)
+}
+
+/** Resolves once every fill of the digest is over, so that the next request finds the store and not the fill. */
+export async function stored(mirror: Pick<TestMirror, 'log'>, digest: Digest): Promise<void> {
+  const isStored = (line: Record<string, unknown>): boolean =>
+    line['digest'] === digest && line['result'] === 'stored'
+  await until(() => linesOf(mirror, 'fill finished').some(isStored), `${digest} is stored`)
+}
+
+/** Where content lies in the store of a mirror. */
+export function contentPath(mirror: Pick<TestMirror, 'root'>, digest: Digest): string {
+  return join(mirror.root, contentKey(digest))
+}
+
+/** The files of a mirror's scratch space, the files that say who owns it left out. */
+export async function spoolFiles(mirror: Pick<TestMirror, 'root'>): Promise<readonly string[]> {
+  const names = await readdir(join(mirror.root, 'spool'), { recursive: true, withFileTypes: true })
+  return names.filter(entry => entry.isFile() && entry.name !== 'owner').map(entry => entry.name)
+}
+
+/** The codes of an error body of the distribution specification. */
+export function errorCodes(reply: Reply): readonly string[] {
+  const document = JSON.parse(reply.body.toString()) as {
+    errors: readonly { code: string; message: string }[]
+  }
+  return document.errors.map(({ code }) => code)
+}
+
+/** The message of an error body. */
+export function errorMessage(reply: Reply): string {
+  const document = JSON.parse(reply.body.toString()) as { errors: readonly { message: string }[] }
+  return document.errors[0]?.message ?? ''
+}
