@@ -1,4 +1,4 @@
-import { rename, stat, unlink } from 'node:fs/promises'
+import { rename, stat, statfs, unlink } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import { hasCode } from '../lib/system-error.ts'
@@ -6,12 +6,13 @@ import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import { DurableDirectories, makeDirectory, makeDurableDirectory, syncDirectory } from './directories.ts'
 import { openFileObject } from './file-object.ts'
+import { listContent, listRecords } from './filesystem-walk.ts'
 import { contentKey, digestFileName, RECORD_BYTES_MAX, recordKey } from './layout.ts'
 import { Quarantine } from './quarantine.ts'
 import { openRegular, readFully } from './regular-file.ts'
 import { SpoolDirectory } from './spool-directory.ts'
 import { DiskSpool } from './spool-file.ts'
-import type { Durability, RecordName, SpoolFile, Store, StoredObject } from './store.ts'
+import type { Durability, RecordName, Room, SpoolFile, Store, StoredEntry, StoredObject } from './store.ts'
 
 /** For how long a probe that went well speaks for the next ones. */
 const PROBE_FRESH_MS = 1_000
@@ -124,6 +125,19 @@ export class FilesystemStore implements Store {
 
   async deleteRecord(name: RecordName): Promise<boolean> {
     return this.#remove(this.#recordPath(name), 'record')
+  }
+
+  list(): AsyncIterable<StoredEntry> {
+    return listContent(this.#root)
+  }
+
+  listRecords(): AsyncIterable<RecordName> {
+    return listRecords(this.#root)
+  }
+
+  async measureRoom(): Promise<Room> {
+    const { bavail, blocks, bsize } = await statfs(this.#root)
+    return { freeBytes: bavail * bsize, totalBytes: blocks * bsize }
   }
 
   async probe(): Promise<void> {

@@ -1,4 +1,6 @@
-import { algorithmOf, type Digest, hexOf } from '../oci/digest.ts'
+import { algorithmOf, type Digest, hexOf, parseDigest } from '../oci/digest.ts'
+import { parseRepositoryName, parseTag } from '../oci/name.ts'
+import { parseConfiguredNamespace } from '../oci/namespace.ts'
 import type { RecordName } from './store.ts'
 
 /**
@@ -25,6 +27,28 @@ export function recordKey(name: RecordName): string {
     default:
       return name satisfies never
   }
+}
+
+/** The digest that a key of {@link contentKey} stands for; `undefined` for any other key. */
+export function parseContentKey(key: string): Digest | undefined {
+  const [root, algorithm, first, rest, ...more] = key.split('/')
+  if (root !== 'blobs' || first?.length !== 2 || more.length > 0) return undefined
+  return parseDigest(`${algorithm}:${first}${rest}`)
+}
+
+/** The record that a key of {@link recordKey} names; `undefined` for any other key. */
+export function parseRecordKey(key: string): RecordName | undefined {
+  const match = /^repositories\/([^/]+)\/(.+)\/(_tags|_links)\/([^/]+)(?:\/([^/]+))?$/.exec(key)
+  const [, namespaceText = '', repositoryText = '', kind, first = '', second] = match ?? []
+  const namespace = parseConfiguredNamespace(namespaceText)
+  const repository = parseRepositoryName(repositoryText)
+  if (namespace !== namespaceText || repository === undefined) return undefined
+  if (kind === '_tags') {
+    const tag = second === undefined ? parseTag(first) : undefined
+    return tag === undefined ? undefined : { kind: 'tag', namespace, repository, tag }
+  }
+  const digest = parseDigest(`${first}:${second}`)
+  return digest === undefined ? undefined : { kind: 'link', namespace, repository, digest }
 }
 
 /** A digest as one component of a file name: `<algorithm>-<hex>`. */

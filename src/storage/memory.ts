@@ -1,6 +1,6 @@
 import type { Digest } from '../oci/digest.ts'
-import { contentKey, RECORD_BYTES_MAX, recordKey } from './layout.ts'
-import type { Durability, RecordName, SpoolFile, Store, StoredObject } from './store.ts'
+import { contentKey, parseContentKey, parseRecordKey, RECORD_BYTES_MAX, recordKey } from './layout.ts'
+import type { Durability, RecordName, Room, SpoolFile, Store, StoredEntry, StoredObject } from './store.ts'
 
 const PIECE_BYTES = 256 * 1024
 
@@ -26,7 +26,11 @@ export class MemoryStore implements Store {
     if (!(spool instanceof MemorySpool)) throw new TypeError('a spool of another store cannot be adopted')
     const bytes = spool.surrender(sizeBytes)
     this.#adoptions += 1
-    this.#contents.set(contentKey(digest), { bytes, version: `${this.#adoptions}` })
+    this.#contents.set(contentKey(digest), {
+      bytes,
+      version: `${this.#adoptions}`,
+      storedAtMs: Date.now(),
+    })
   }
 
   async delete(digest: Digest): Promise<boolean> {
@@ -51,6 +55,24 @@ export class MemoryStore implements Store {
     return this.#records.delete(recordKey(name))
   }
 
+  async *list(): AsyncGenerator<StoredEntry> {
+    for (const [key, { bytes, storedAtMs }] of this.#contents) {
+      const digest = parseContentKey(key)
+      if (digest !== undefined) yield { digest, sizeBytes: bytes.length, storedAtMs }
+    }
+  }
+
+  async *listRecords(): AsyncGenerator<RecordName> {
+    for (const key of this.#records.keys()) {
+      const name = parseRecordKey(key)
+      if (name !== undefined) yield name
+    }
+  }
+
+  async measureRoom(): Promise<Room | undefined> {
+    return undefined
+  }
+
   async probe(): Promise<void> {
     // Memory can always be read and written.
   }
@@ -63,6 +85,7 @@ export class MemoryStore implements Store {
 interface StoredBytes {
   readonly bytes: Buffer
   readonly version: string
+  readonly storedAtMs: number
 }
 
 class MemoryObject implements StoredObject {

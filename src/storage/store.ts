@@ -49,6 +49,18 @@ export interface Store extends AsyncDisposable {
   /** Forgets a record; `false` if there was none. */
   deleteRecord(name: RecordName): Promise<boolean>
 
+  /**
+   * Walks all content, in no particular order. What comes or goes meanwhile may be missed or named; what lies under no content's key is
+   * passed over. Leaving the loop early ends the walk.
+   */
+  list(): AsyncIterable<StoredEntry>
+
+  /** Walks all records of tags and links, likewise. */
+  listRecords(): AsyncIterable<RecordName>
+
+  /** How much room there is, where that can be known; `undefined` for a store without a limit of its own. */
+  measureRoom(): Promise<Room | undefined>
+
   /** Resolves if the store can be read and written now; throws what is wrong if it cannot. Cheap enough for a probe. */
   probe(): Promise<void>
 }
@@ -73,6 +85,20 @@ export type RecordName =
 
 /** Whether a record's write must survive a power cut. */
 export type Durability = 'durable' | 'relaxed'
+
+/** Content as a walk finds it. */
+export interface StoredEntry {
+  readonly digest: Digest
+  readonly sizeBytes: number
+  /** When it was stored, in milliseconds since 1970 by the store's own clock. */
+  readonly storedAtMs: number
+}
+
+/** The room of the medium that a store is on. */
+export interface Room {
+  readonly freeBytes: number
+  readonly totalBytes: number
+}
 
 /** Content that is open for reading. Its bytes are what is at rest, proved or not: the caller knows which. */
 export interface StoredObject extends AsyncDisposable {

@@ -105,9 +105,47 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
   describe(`${name}: reading`, { concurrency: true }, () => readingContract(withStore))
   describe(`${name}: spools`, { concurrency: true }, () => spoolContract(withStore))
   describe(`${name}: records`, { concurrency: true }, () => recordContract(withStore))
+  describe(`${name}: walks`, { concurrency: true }, () => walkContract(withStore))
 }
 
 type WithStore = (title: string, body: (store: Store) => Promise<void>) => void
+
+function walkContract(withStore: WithStore): void {
+  withStore('a walk names all content with its size, and nothing that was deleted', async store => {
+    const samples = [sample(0), sample(10), sample(70_000)]
+    const long = { bytes: Buffer.from('long'), digest: digestOf(Buffer.from('long'), 'sha512') }
+    const gone = sample(20)
+    for (const { digest, bytes } of [...samples, long, gone]) await put(store, digest, bytes)
+    await store.delete(gone.digest)
+    const found = new Map<Digest, number>()
+    for await (const entry of store.list()) {
+      found.set(entry.digest, entry.sizeBytes)
+      assert.ok(Math.abs(entry.storedAtMs - Date.now()) < 600_000)
+    }
+    assert.deepEqual(found, new Map([...samples, long].map(({ digest, bytes }) => [digest, bytes.length])))
+  })
+
+  withStore('a walk of records names every tag and link as it was written', async store => {
+    const names = [
+      tagRecord('1'),
+      tagRecord('_tags', 'a/b', 'registry.example.com:5000'),
+      linkRecord(sample(1).digest),
+      linkRecord(digestOf(Buffer.from('x'), 'sha512'), 'deep/er/name', 'ghcr.io'),
+    ]
+    for (const name of names) await store.writeRecord(name, Buffer.from('x'), 'relaxed')
+    const found: RecordName[] = []
+    for await (const name of store.listRecords()) found.push(name)
+    const byText = (name: RecordName): string => JSON.stringify(name, Object.keys(name).sort())
+    assert.deepEqual(found.map(byText).sort(), names.map(byText).sort())
+  })
+
+  withStore('an empty store walks over nothing, and room is a whole or unknown', async store => {
+    for await (const entry of store.list()) assert.fail(`found ${entry.digest}`)
+    for await (const name of store.listRecords()) assert.fail(`found ${name.kind}`)
+    const room = await store.measureRoom()
+    assert.ok(room === undefined || (room.freeBytes >= 0 && room.totalBytes >= room.freeBytes))
+  })
+}
 
 function contentContract(withStore: WithStore): void {
   withStore('content that was never stored is absent', async store => {
