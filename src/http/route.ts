@@ -99,7 +99,7 @@ function parseNamed(segments: readonly string[], query: URLSearchParams): Route 
   })
   const last = rest.at(-1) ?? ''
   const resource = rest.length > 2 ? rest.at(-2) : undefined
-  if (rest.at(-2) === 'uploads' || rest.at(-3) === 'uploads')
+  if (rest.at(-3) === 'blobs' && rest.at(-2) === 'uploads')
     throw new OciError('UNSUPPORTED', 'push is not supported: this is a pull-through mirror')
   if (resource === 'manifests') return { kind: 'manifest', name: named(2), reference: requireReference(last) }
   if (resource === 'blobs') return { kind: 'blob', name: named(2), digest: requireDigest(last) }

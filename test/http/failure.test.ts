@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { failureBody, failureOf } from '../../src/http/failure.ts'
+import { OciError, type OciErrorCode, UpstreamError, type UpstreamErrorKind } from '../../src/oci/error.ts'
+
+/** Code, status, default Retry-After in ms, whether the connection is closed. */
+const REFUSALS = {
+  BLOB_UNKNOWN: [404, undefined, false],
+  DENIED: [403, undefined, false],
+  DIGEST_INVALID: [400, undefined, false],
+  HEADERS_TOO_LARGE: [431, undefined, true],
+  LOOP_DETECTED: [508, undefined, true],
+  MANIFEST_UNKNOWN: [404, undefined, false],
+  NAME_INVALID: [400, undefined, false],
+  NAME_UNKNOWN: [404, undefined, false],
+  RANGE_INVALID: [416, undefined, false],
+  REQUEST_INVALID: [400, undefined, true],
+  TAG_INVALID: [400, undefined, false],
+  TOOMANYREQUESTS: [503, 5000, false],
+  UNAVAILABLE: [503, 5000, false],
+  UNSUPPORTED: [405, undefined, true],
+  URI_TOO_LONG: [414, undefined, true],
+} as const satisfies Record<OciErrorCode, readonly [number, number | undefined, boolean]>
+
+for (const [code, [status, retryAfterMs, mustClose]] of Object.entries(REFUSALS)) {
+  test(`${code} is ${status}${retryAfterMs === undefined ? '' : ' with Retry-After'}${mustClose ? ' and closes' : ''}`, () => {
+    const failure = failureOf(new OciError(code as OciErrorCode, 'told'))
+    assert.deepEqual(failure, { status, code, message: 'told', retryAfterMs, mustClose })
+  })
+}
+
+const TROUBLES = {
+  breaker: [502, 'UNAVAILABLE'],
+  connect: [502, 'UNAVAILABLE'],
+  cut: [502, 'UNAVAILABLE'],
+  dns: [502, 'UNAVAILABLE'],
+  invalid: [502, 'UNAVAILABLE'],
+  mismatch: [502, 'UNAVAILABLE'],
+  'rate-limited': [503, 'TOOMANYREQUESTS'],
+  refused: [403, 'DENIED'],
+  stalled: [502, 'UNAVAILABLE'],
+  status: [502, 'UNAVAILABLE'],
+  timeout: [504, 'UNAVAILABLE'],
+  tls: [502, 'UNAVAILABLE'],
+  token: [502, 'UNAVAILABLE'],
+} as const satisfies Record<UpstreamErrorKind, readonly [number, OciErrorCode]>
+
+for (const [kind, [status, code]] of Object.entries(TROUBLES)) {
+  test(`an upstream in trouble (${kind}) is ${status} ${code}, never a 404`, () => {
+    const failure = failureOf(new UpstreamError(kind as UpstreamErrorKind, 'told', { status: 404 }))
+    assert.deepEqual(
+      [failure.status, failure.code, failure.message, failure.retryAfterMs],
+      [status, code, 'told', status === 403 ? undefined : 5000],
+    )
+  })
+}
+
+test("the upstream's and the refusal's own Retry-After are kept where there is one, and only on what passes", () => {
+  assert.equal(
+    failureOf(new UpstreamError('rate-limited', 'x', { retryAfterMs: 90_000 })).retryAfterMs,
+    90_000,
+  )
+  assert.equal(failureOf(new UpstreamError('refused', 'x', { retryAfterMs: 90_000 })).retryAfterMs, undefined)
+  assert.equal(failureOf(new OciError('UNAVAILABLE', 'x', { retryAfterMs: 7 })).retryAfterMs, 7)
+  assert.equal(failureOf(new OciError('DENIED', 'x', { retryAfterMs: 7 })).retryAfterMs, undefined)
+})
+
+for (const broken of [
+  new Error('/data/blobs: EIO'),
+  new TypeError('x of undefined'),
+  'text',
+  undefined,
+  null,
+  7,
+]) {
+  test(`what is broken (${String(broken)}) is a 500 that tells nothing of it`, () => {
+    const failure = failureOf(broken)
+    assert.deepEqual([failure.status, failure.code], [500, 'UNKNOWN'])
+    assert.equal(failureBody(failure), '{"errors":[{"code":"UNKNOWN","message":"internal error"}]}')
+  })
+}
+
+test('an error body is JSON whatever its message holds', () => {
+  const message = '"}]}\n\u2028<script>'
+  assert.deepEqual(JSON.parse(failureBody({ code: 'DENIED', message })), {
+    errors: [{ code: 'DENIED', message }],
+  })
+})
