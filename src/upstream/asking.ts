@@ -73,31 +73,19 @@ export class Asking {
     signal: AbortSignal,
     read: (answer: Answer) => Promise<T> | T,
   ): Promise<T | undefined> {
-    try {
-      return await this.#askOnce(question, signal, read)
-    } catch (error) {
-      if (!(error instanceof UpstreamError) || error.kind !== 'cut') throw error
-      return await this.#askOnce(question, signal, read)
-    }
-  }
-
-  async #askOnce<T>(
-    question: Question,
-    signal: AbortSignal,
-    read: (answer: Answer) => Promise<T> | T,
-  ): Promise<T | undefined> {
-    const opened = await this.open(question, signal)
-    if (opened === undefined) return undefined
-    try {
-      return await read(opened.answer)
-    } catch (error) {
-      throw this.#reported(
-        question,
-        asUpstreamError(error, authorityText(opened.answer.target.origin), signal),
-      )
-    } finally {
-      discardBody(opened.answer)
-      opened.release()
+    for (let isLast = false; ; isLast = true) {
+      const opened = await this.open(question, signal)
+      if (opened === undefined) return undefined
+      try {
+        return await read(opened.answer)
+      } catch (thrown) {
+        const error = asUpstreamError(thrown, authorityText(opened.answer.target.origin), signal)
+        const isCut = error instanceof UpstreamError && error.kind === 'cut'
+        if (isLast || !isCut) throw this.#reported(question, error)
+      } finally {
+        discardBody(opened.answer)
+        opened.release()
+      }
     }
   }
 
@@ -228,7 +216,6 @@ function isOutage({ kind, status }: UpstreamError): boolean {
     case 'connect':
     case 'cut':
     case 'dns':
-    case 'invalid':
     case 'stalled':
     case 'timeout':
     case 'tls':
@@ -236,6 +223,7 @@ function isOutage({ kind, status }: UpstreamError): boolean {
     case 'status':
       return (status ?? 500) >= 500 || status === 408
     case 'breaker':
+    case 'invalid':
     case 'mismatch':
     case 'rate-limited':
     case 'refused':

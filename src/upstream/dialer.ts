@@ -69,11 +69,9 @@ export class Dialer {
   /** The undici connector of this dialer. */
   readonly connect: buildConnector.connector = (options, callback) => {
     const protocol = options.protocol === 'https:' ? 'https:' : 'http:'
-    const port = options.port === '' ? undefined : options.port
-    const origin = parseOrigin(
-      port === undefined ? options.hostname : `${options.hostname}:${port}`,
-      protocol,
-    )
+    // undici takes the brackets off an IPv6 address.
+    const host = options.hostname.includes(':') ? `[${options.hostname}]` : options.hostname
+    const origin = parseOrigin(options.port === '' ? host : `${host}:${options.port}`, protocol)
     if (origin === undefined) {
       callback(new Trouble('invalid', 'has a name that cannot be dialled'), null)
       return

@@ -98,7 +98,7 @@ export function judgeDial(
   }
   if (terms.allowed.some(cidr => contains(cidr, address))) return undefined
   const isOwn = isSameOrigin(origin, terms.origin)
-  if (kind === 'private' && (isOwn || (ownKind !== undefined && ownKind !== 'global'))) return undefined
+  if (kind === 'private' && (isOwn || ownKind === 'private')) return undefined
   if ((kind === 'loopback' || kind === 'link-local') && hostKind(terms.origin) === kind) return undefined
   return denied(
     `${terms.namespace} leads to ${authorityText(origin)}, which is at a ${DESCRIBED[kind]} address`,

@@ -162,6 +162,7 @@ export class FakeUpstream extends HeldContent implements AsyncDisposable {
     server.on('tlsClientError', (_error: Error, socket: Socket) => socket.destroy())
     server.on('connection', (socket: Socket) => {
       this.connections += 1
+      socket.setNoDelay(true)
       this.#sockets.add(socket)
       socket.on('error', () => undefined).on('close', () => this.#sockets.delete(socket))
     })
