@@ -47,6 +47,12 @@ export type StoreConfig =
       /** What every key begins with: empty, or ending with a slash. */
       readonly prefix: string
       readonly isPathStyle: boolean
+      /** Where blobs lie while they are fetched, until the bucket has them; `./data/spool` by default. */
+      readonly spoolDirectory: string
+      /** Whether a client that asks for a verified blob is sent to the bucket for it; off by default. */
+      readonly isRedirecting: boolean
+      /** A URL of scheme, host and port by which clients reach the bucket, where that is not {@link endpoint}. */
+      readonly redirectEndpoint: string | undefined
     }
 
 /** One entry of the upstream file. */

@@ -49,5 +49,8 @@ export function effectiveSettings(
     setting('secret_key', store.secretKey, 'secret-key'),
     setting('prefix', store.prefix, 'prefix'),
     setting('path_style', store.isPathStyle, 'path-style'),
+    setting('spool_dir', store.spoolDirectory, 'spool-dir'),
+    setting('redirect', store.isRedirecting, 'redirect'),
+    setting('redirect_host', store.redirectEndpoint, 'redirect-host'),
   ]
 }

@@ -16,17 +16,26 @@ export function readStore(reader: SettingsReader, kind: StoreKind | undefined, c
       reader.refuse(given, message, `entrepot ${group} --${given.flag} …`)
     }
   }
-  return kind === 's3' ? readS3(reader) : { kind: 'filesystem', root: readRoot(reader, cwd) }
+  if (kind === 's3') return readS3(reader, cwd)
+  return { kind: 'filesystem', root: readDirectory(reader, { flag: 'root', otherwise: DEFAULT_ROOT, cwd }) }
 }
 
 const DEFAULT_ROOT = './data'
+const DEFAULT_SPOOL_DIRECTORY = './data/spool'
 
-function readRoot(reader: SettingsReader, cwd: string): string {
-  const root = reader.parse(reader.find('root'), text => (text.includes('\0') ? undefined : text))
-  return resolve(cwd, root ?? DEFAULT_ROOT)
+function readDirectory(
+  reader: SettingsReader,
+  {
+    flag,
+    otherwise,
+    cwd,
+  }: { readonly flag: 'root' | 'spool-dir'; readonly otherwise: string; readonly cwd: string },
+): string {
+  const path = reader.parse(reader.find(flag), text => (text.includes('\0') ? undefined : text))
+  return resolve(cwd, path ?? otherwise)
 }
 
-function readS3(reader: SettingsReader): StoreConfig {
+function readS3(reader: SettingsReader, cwd: string): StoreConfig {
   const bucketGiven = reader.find('bucket')
   const endpoint = reader.parse(reader.find('host'), parseEndpoint)
   const accessKeyGiven = reader.find('access-key')
@@ -37,6 +46,11 @@ function readS3(reader: SettingsReader): StoreConfig {
     const origin = { kind: 'command-line' } as const
     const hint = 'give --bucket or S3_BUCKET'
     reader.problems.push({ origin, path: 'bucket', message: 'is required by the sub-command s3', hint })
+  }
+  const redirectHostGiven = reader.find('redirect-host')
+  const isRedirecting = reader.parse(reader.find('redirect'), parseBoolean) ?? false
+  if (redirectHostGiven !== undefined && !isRedirecting) {
+    reader.refuse(redirectHostGiven, 'is given without --redirect', 'it has no effect alone')
   }
   const alone = accessKeyGiven ?? secretKeyGiven
   if (alone !== undefined && (accessKeyGiven === undefined || secretKeyGiven === undefined)) {
@@ -56,6 +70,9 @@ function readS3(reader: SettingsReader): StoreConfig {
     secretKey,
     prefix: reader.parse(reader.find('prefix'), parsePrefix) ?? '',
     isPathStyle: reader.parse(reader.find('path-style'), parseBoolean) ?? endpoint !== undefined,
+    spoolDirectory: readDirectory(reader, { flag: 'spool-dir', otherwise: DEFAULT_SPOOL_DIRECTORY, cwd }),
+    isRedirecting,
+    redirectEndpoint: reader.parse(redirectHostGiven, parseEndpoint),
   }
 }
 

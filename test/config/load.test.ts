@@ -156,6 +156,10 @@ const BAD: readonly (readonly [Given, readonly string[]])[] = [
     ["S3_ACCESS_KEY: is given without --secret-key (give both, or neither for the SDK's credential chain)"],
   ],
   [
+    { env: { S3_BUCKET: 'b', S3_REDIRECT_HOST: 's3.example.com' }, store: 's3' },
+    ['S3_REDIRECT_HOST: is given without --redirect (it has no effect alone)'],
+  ],
+  [
     { env: { S3_BUCKET: 'a/b', S3_HOST: 'ftp://x' }, store: 's3' },
     [
       'S3_HOST: is not an endpoint (such as https://s3.example.com or http://minio:9000)',
@@ -229,7 +233,21 @@ test('An S3 bucket is described by flags and environment; a bare host means http
   assert.equal(store.prefix, 'mirror/')
   assert.equal(store.isPathStyle, true)
   assert.equal(store.secretKey?.reveal(), 'secret-hunter2')
+  assert.match(store.spoolDirectory, /\/data\/spool$/)
+  assert.equal(store.isRedirecting, false)
   assert.equal(`${inspect(config, { depth: 9 })}${JSON.stringify(config)}`.includes('hunter2'), false)
+})
+
+test('Clients can be sent to the bucket, also by another name than ours.', async () => {
+  const { config } = await load({
+    store: 's3',
+    flags: { 'spool-dir': '/var/spool', redirect: 'true', 'redirect-host': 's3.example.com' },
+    env: { S3_BUCKET: 'b', S3_HOST: 'http://minio:9000' },
+  })
+  assert.ok(config.store.kind === 's3')
+  assert.equal(config.store.spoolDirectory, '/var/spool')
+  assert.equal(config.store.isRedirecting, true)
+  assert.equal(config.store.redirectEndpoint, 'https://s3.example.com')
 })
 
 test("Amazon's own S3 is named by no host, and then the bucket stands in the host name.", async () => {
