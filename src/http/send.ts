@@ -84,7 +84,8 @@ async function sendContent(
     }
     if (!signal.aborted) response.end()
   } catch (error) {
-    if (!signal.aborted) throw error
+    // A write into a connection that is gone may fail before anybody has said that the client left.
+    if (!signal.aborted && !response.req.socket.destroyed) throw error
   } finally {
     watch.stop()
   }
@@ -165,8 +166,11 @@ class ReaderWatch {
 
 /**
  * Ends a response that cannot be completed: what was written is flushed, then FIN, so that clients can resume by Range. The
- * connection is never used again, and a chunked body never gets its last chunk.
+ * connection is never used again, and a chunked body never gets its last chunk. To an HTTP/1.0 client without a length the FIN
+ * would be the proper end of the body (RFC 9112, section 6.3), so that one gets a reset.
  */
 export function breakOff(response: ServerResponse): void {
-  response.socket?.destroySoon()
+  const isEndedByClose = response.req.httpVersion === '1.0' && !response.hasHeader('content-length')
+  if (isEndedByClose) response.socket?.resetAndDestroy()
+  else response.socket?.destroySoon()
 }

@@ -95,7 +95,9 @@ export class HttpServer {
     const { socket } = request
     this.#sockets.set(socket, (this.#sockets.get(socket) ?? 0) + 1)
     response.once('close', () => this.#onAnswered(socket))
-    void this.#handler(request, response)
+    // A pipelined request waits for its turn: until then its response has no socket by which we would see that the client has left.
+    if (response.socket === null) response.once('socket', () => void this.#handler(request, response))
+    else void this.#handler(request, response)
   }
 
   #onAnswered(socket: Socket): void {

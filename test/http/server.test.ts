@@ -1,0 +1,215 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { type Handler, HttpServer } from '../../src/http/server.ts'
+import { RawClient } from '../support/raw-client.ts'
+import { serve } from './rig.ts'
+
+const GET = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n'
+
+const answerOk: Handler = async (_, response) => {
+  response.writeHead(200, { 'Content-Length': '2' })
+  response.end('ok')
+  await Promise.resolve()
+}
+
+test('a client that sends its headers too slowly is told so once, and closed', async t => {
+  const { address } = await serve(t, answerOk, { headersMs: 100 })
+  using client = await RawClient.connect(address)
+  client.send('GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ')
+  assert.equal(await client.ended(), 'fin')
+  assert.deepEqual(client.statuses, [408])
+})
+
+test('a client that sends nothing at all is closed', async t => {
+  const { address } = await serve(t, answerOk, { headersMs: 100 })
+  using client = await RawClient.connect(address)
+  assert.equal(await client.ended(), 'fin')
+})
+
+test('an idle connection is closed when its keep-alive time is over', async t => {
+  const { address } = await serve(t, answerOk, { keepAliveMs: 50 })
+  using client = await RawClient.connect(address)
+  client.send(GET)
+  await client.until(({ body }) => body.toString() === 'ok')
+  assert.equal(await client.ended(), 'fin')
+})
+
+test('a TLS ClientHello on the plain port is closed at once without a word', async t => {
+  const { address } = await serve(t, answerOk)
+  using client = await RawClient.connect(address)
+  client.send(Buffer.from('1603010200010001fc0303', 'hex'))
+  await client.ended()
+  assert.equal(client.received, '')
+})
+
+for (const [what, bytes] of [
+  ['that is no HTTP', 'hello\r\n\r\n'],
+  ['of another protocol version', 'GET / HTTP/3.7\r\nHost: x\r\n\r\n'],
+  ['with a bare NUL in a header', 'GET / HTTP/1.1\r\nHost: x\r\nA: \0\r\n\r\n'],
+  ['with a space before the colon', 'GET / HTTP/1.1\r\nHost : x\r\n\r\n'],
+  [
+    'with two different lengths',
+    'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab',
+  ],
+  [
+    'with a length and chunks',
+    'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+  ],
+  ['with a folded header', 'GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n'],
+] as const) {
+  test(`a request ${what} is answered 400 or closed, and the connection is not used again`, async t => {
+    let handled = 0
+    const { address } = await serve(t, async (request, response) => {
+      if (request.url === '/second') handled += 1
+      await answerOk(request, response)
+    })
+    using client = await RawClient.connect(address)
+    client.send(`${bytes}GET /second HTTP/1.1\r\nHost: x\r\n\r\n`)
+    await client.ended()
+    assert.equal(client.statuses[0], 400)
+    assert.equal(handled, 0)
+  })
+}
+
+test('33 KiB of headers are answered 431 and the connection is closed', async t => {
+  const { address } = await serve(t, answerOk)
+  using client = await RawClient.connect(address)
+  client.send(`GET / HTTP/1.1\r\nHost: x\r\nA: ${'a'.repeat(33 * 1024)}\r\n\r\n`)
+  await client.ended()
+  assert.deepEqual(client.statuses, [431])
+  assert.match(client.body.toString(), /"errors"/)
+})
+
+test('one address has as many connections as the limit says and no more, until one of them is closed', async t => {
+  const { address } = await serve(t, answerOk, { connectionsPerAddressMax: 2 })
+  using first = await RawClient.connect(address)
+  using second = await RawClient.connect(address)
+  using third = await RawClient.connect(address)
+  await third.ended()
+  for (const client of [first, second]) {
+    client.send(GET)
+    await client.until(({ body }) => body.toString() === 'ok')
+  }
+  first.send('GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+  await first.ended()
+  using fourth = await RawClient.connect(address)
+  fourth.send(GET)
+  await fourth.until(({ body }) => body.toString() === 'ok')
+})
+
+test('beyond the total limit connections are closed unanswered, and those within it are served', async t => {
+  const { address } = await serve(t, answerOk, { connectionsMax: 2 })
+  using first = await RawClient.connect(address)
+  using second = await RawClient.connect(address)
+  first.send(GET)
+  second.send(GET)
+  await Promise.all([first, second].map(async client => await client.until(({ body }) => body.length > 0)))
+  using third = await RawClient.connect(address)
+  await third.ended()
+  assert.equal(third.received, '')
+})
+
+test('an address that is in use is refused with an error', async t => {
+  const { address } = await serve(t, answerOk)
+  const other = new HttpServer(answerOk)
+  const port = Number(address.split(':')[1])
+  await assert.rejects(other.listen({ kind: 'tcp', host: '127.0.0.1', port }), { code: 'EADDRINUSE' })
+})
+
+test('a unix socket is listened on, and told as unix:<path>', async t => {
+  const room = await mkdtemp(join(tmpdir(), 'entrepot-http-'))
+  t.after(async () => await rm(room, { recursive: true }))
+  const server = new HttpServer(answerOk)
+  const path = join(room, 'socket')
+  assert.equal(await server.listen({ kind: 'unix', path }), `unix:${path}`)
+  const socket = connect(path)
+  socket.write('GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+  const [first] = (await once(socket, 'data')) as [Buffer]
+  assert.match(first.toString(), /^HTTP\/1\.1 200 /)
+  socket.destroy()
+  await server.close()
+})
+
+test('closing ends idle and silent connections, lets a running answer finish, and takes no new ones', async t => {
+  const { promise: go, resolve: letGo } = Promise.withResolvers<void>()
+  const { promise: running, resolve: isRunning } = Promise.withResolvers<void>()
+  const { address, server } = await serve(t, async (request, response) => {
+    if (request.url === '/slow') {
+      isRunning()
+      await go
+    }
+    await answerOk(request, response)
+  })
+  using silent = await RawClient.connect(address)
+  using idle = await RawClient.connect(address)
+  using busy = await RawClient.connect(address)
+  idle.send(GET)
+  await idle.until(({ body }) => body.length > 0)
+  busy.send('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n')
+  await running
+  const closed = server.close()
+  await Promise.all([silent.ended(), idle.ended()])
+  await assert.rejects(RawClient.connect(address))
+  letGo()
+  await busy.until(({ body }) => body.toString() === 'ok')
+  await closed
+})
+
+test('a client that waits for 100 Continue is answered without it', async t => {
+  const { address } = await serve(t, answerOk)
+  using client = await RawClient.connect(address)
+  client.send('PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n')
+  await client.until(({ statuses }) => statuses.length > 0)
+  assert.deepEqual(client.statuses, [200])
+})
+
+test('a request without a Host is answered 400 and the connection closed', async t => {
+  const { address } = await serve(t, answerOk)
+  using client = await RawClient.connect(address)
+  client.send('GET / HTTP/1.1\r\n\r\n')
+  assert.equal(await client.ended(), 'fin')
+  assert.deepEqual(client.statuses, [400])
+})
+
+test('pipelined requests are handled one after the other, and answered in order', async t => {
+  const running: string[] = []
+  let mostAtOnce = 0
+  const { address } = await serve(t, async (request, response) => {
+    running.push(request.url ?? '')
+    mostAtOnce = Math.max(mostAtOnce, running.length)
+    await new Promise(resolve => setImmediate(resolve))
+    running.pop()
+    response.writeHead(200, { 'Content-Length': '2' })
+    response.end(request.url)
+  })
+  using client = await RawClient.connect(address)
+  client.send(['/a', '/b', '/c'].map(path => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`).join(''))
+  await client.until(({ received }) => received.endsWith('/c'))
+  assert.deepEqual(client.statuses, [200, 200, 200])
+  assert.deepEqual(client.received.match(/\/[abc]/g), ['/a', '/b', '/c'])
+  assert.equal(mostAtOnce, 1)
+})
+
+test('a pipelined request whose client leaves before its turn is never begun', async t => {
+  const handled: (string | undefined)[] = []
+  const { promise: begun, resolve: hasBegun } = Promise.withResolvers<void>()
+  const { promise: left, resolve: hasLeft } = Promise.withResolvers<void>()
+  const { address, server } = await serve(t, async (request, response) => {
+    handled.push(request.url)
+    hasBegun()
+    response.once('close', hasLeft)
+    await left
+  })
+  using client = await RawClient.connect(address)
+  client.send('GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n')
+  await begun
+  client.socket.destroy()
+  await left
+  await server.close()
+  assert.deepEqual(handled, ['/a'])
+})
