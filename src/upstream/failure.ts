@@ -62,7 +62,7 @@ const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
   ['UND_ERR_CONNECT_TIMEOUT', 'timeout'],
   ['UND_ERR_HEADERS_TIMEOUT', 'timeout'],
   ['UND_ERR_BODY_TIMEOUT', 'stalled'],
-  ['UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'cut'],
+  ['UND_ERR_RES_CONTENT_LENGTH_MISMATCH', 'invalid'],
   ['UND_ERR_HEADERS_OVERFLOW', 'invalid'],
   ['UND_ERR_DESTROYED', 'connect'],
   ['UND_ERR_CLOSED', 'connect'],

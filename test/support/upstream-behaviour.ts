@@ -46,11 +46,11 @@ export type Ending =
 export interface Behaviour {
   /** Nothing is sent before this resolves. */
   readonly until?: Promise<unknown>
-  /** Sent instead of any answer, verbatim; then the connection ends as `then` says (`fin` unless told otherwise). */
+  /** Sent instead of any answer, verbatim; then the connection ends as `ending` says (`fin` unless told otherwise). */
   readonly raw?: string | Uint8Array
   /** Sent before the answer, verbatim: for floods of 1xx. */
   readonly preface?: string
-  /** No answer: the connection ends as `then` says (`stall` unless told otherwise). */
+  /** No answer: the connection ends as `ending` says (`stall` unless told otherwise). */
   readonly isSilent?: boolean
   readonly status?: number
   /** Replaces the body; its Content-Length follows unless `length` says otherwise. */
@@ -59,9 +59,9 @@ export interface Behaviour {
   readonly headers?: Readonly<Record<string, string | readonly string[] | undefined>>
   /** What Content-Length says: `chunked` states none but frames the body, `none` states none and ends by FIN. */
   readonly length?: number | 'chunked' | 'none'
-  /** Sends only the first so many bytes of the body, then ends as `then` says (`fin` unless told otherwise). */
+  /** Sends only the first so many bytes of the body, then ends as `ending` says (`fin` unless told otherwise). */
   readonly cutAt?: number
-  readonly then?: Ending
+  readonly ending?: Ending
   /** Flips a bit of the byte at this offset of the content (the whole blob, also where a range is sent). */
   readonly corruptAt?: number
   /** Sends the first `at` bytes of the body, then waits for `until`, then goes on. */

@@ -88,15 +88,15 @@ export async function sendAnswer(
   await behaviour.until
   if (behaviour.raw !== undefined) {
     await write(socket, Buffer.from(behaviour.raw as string))
-    return end(socket, behaviour.then ?? 'fin')
+    return end(socket, behaviour.ending ?? 'fin')
   }
-  if (behaviour.isSilent === true) return end(socket, behaviour.then ?? 'stall')
+  if (behaviour.isSilent === true) return end(socket, behaviour.ending ?? 'stall')
   const length = behaviour.length ?? answer.body.byteLength
   const hasBody = request.method !== 'HEAD' && answer.status !== 204 && answer.status !== 304
   await write(socket, Buffer.from((behaviour.preface ?? '') + headText(answer, length), 'latin1'))
   if (hasBody) await sendBody(socket, answer.body, behaviour)
-  if (hasBody && behaviour.cutAt !== undefined) return end(socket, behaviour.then ?? 'fin')
-  return end(socket, behaviour.then ?? (length === 'none' && hasBody ? 'fin' : 'keep'))
+  if (hasBody && behaviour.cutAt !== undefined) return end(socket, behaviour.ending ?? 'fin')
+  return end(socket, behaviour.ending ?? (length === 'none' && hasBody ? 'fin' : 'keep'))
 }
 
 function headText(answer: Answer, length: number | 'chunked' | 'none'): string {

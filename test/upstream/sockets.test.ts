@@ -40,7 +40,7 @@ const ALLOWED: ReadonlyMap<string, readonly string[]> = new Map([
 const files = readdirSync(SOURCE, { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.ts'))
 
 const FORBIDDEN =
-  /(?<![.#\w])fetch\(|\bWebSocket\b|\bEventSource\b|setGlobalDispatcher|getGlobalDispatcher|process\.binding|\bimport\(|require\(/
+  /(?<!async |[.#\w])fetch\(|\bWebSocket\b|\bEventSource\b|setGlobalDispatcher|getGlobalDispatcher|process\.binding|\bimport\(|require\(/
 
 interface Import {
   readonly module: string
