@@ -59,6 +59,11 @@ export class Events {
     this.#log.info(fields, 'listening')
   }
 
+  /** What a store says of itself when it is opened: where it is, and what it was found able to do. */
+  storeOpened(fields: Readonly<Record<string, unknown>>): void {
+    this.#log.info(fields, 'store opened')
+  }
+
   warned(message: string, fields: object = {}): void {
     this.#log.warn(fields, message)
   }

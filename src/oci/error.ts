@@ -73,3 +73,14 @@ export class UpstreamError extends Error {
     this.retryAfterMs = options.retryAfterMs
   }
 }
+
+/**
+ * The store could not be asked, or did not answer: neither "absent" nor damage, and nothing that the content under a digest should be
+ * blamed for. It stands here because the mirror decides by it, and may not know a store's code.
+ */
+export class StoreUnavailableError extends Error {
+  constructor(message: string, options: ErrorOptions = {}) {
+    super(message, options)
+    this.name = 'StoreUnavailableError'
+  }
+}

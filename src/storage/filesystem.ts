@@ -81,7 +81,7 @@ export class FilesystemStore implements Store {
   async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {
     if (!(spool instanceof DiskSpool)) throw new TypeError('a spool of another store cannot be adopted')
     const target = this.#contentPath(digest)
-    await spool.surrender(sizeBytes, async path => {
+    await spool.surrender(sizeBytes, 'durable', async path => {
       await this.#replace(path, target, 'durable')
       try {
         await syncDirectory(dirname(target))

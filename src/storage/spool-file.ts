@@ -2,7 +2,7 @@ import { type FileHandle, unlink } from 'node:fs/promises'
 import { hasCode } from '../lib/system-error.ts'
 import type { Events } from '../observe/events.ts'
 import { readFully, writeFully } from './regular-file.ts'
-import type { SpoolFile } from './store.ts'
+import type { Durability, SpoolFile } from './store.ts'
 
 /** What a spool on disk is made from. */
 export interface DiskSpoolParts {
@@ -57,10 +57,14 @@ export class DiskSpool implements SpoolFile {
   }
 
   /**
-   * Gives the file away: proves that it holds exactly `sizeBytes` bytes, makes them durable, and has `move` take it from its path.
-   * Nobody can write into it afterwards. If any of that throws, the spool is as it was.
+   * Gives the file away: proves that it holds exactly `sizeBytes` bytes, makes them durable if they shall be, and has `move` take it
+   * from its path. Nobody can write into it afterwards. If any of that throws, the spool is as it was.
    */
-  async surrender(sizeBytes: number, move: (path: string) => Promise<void>): Promise<void> {
+  async surrender(
+    sizeBytes: number,
+    durability: Durability,
+    move: (path: string) => Promise<void>,
+  ): Promise<void> {
     this.#assertOpen()
     if (this.#sizeBytes !== sizeBytes) {
       throw new Error(`a spool of ${this.#sizeBytes} bytes cannot be adopted as ${sizeBytes} bytes`)
@@ -68,7 +72,7 @@ export class DiskSpool implements SpoolFile {
     this.#state = 'moving'
     try {
       await this.#trimTo(sizeBytes)
-      await this.#parts.handle.datasync()
+      if (durability === 'durable') await this.#parts.handle.datasync()
       await move(this.#parts.path)
       this.#state = 'adopted'
     } finally {

@@ -31,7 +31,10 @@ export interface Store extends AsyncDisposable {
    */
   adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void>
 
-  /** Forgets content; open handles stay readable. `false` if there was none. */
+  /**
+   * Forgets content; `false` if there was none. Open handles stay readable where the store can hold what nobody sees any more, as a disk
+   * can; from others their reads may throw, but never give other bytes. The same holds for what `adopt` replaces and `quarantine` takes.
+   */
   delete(digest: Digest): Promise<boolean>
 
   /**
@@ -63,6 +66,20 @@ export interface Store extends AsyncDisposable {
 
   /** Resolves if the store can be read and written now; throws what is wrong if it cannot. Cheap enough for a probe. */
   probe(): Promise<void>
+
+  /**
+   * Makes a URL by which a client without any credentials can GET the content for some minutes, whether it is there or not. Only in a
+   * store to which clients are to be sent.
+   */
+  readonly presign?: ((digest: Digest) => Promise<string>) | undefined
+}
+
+/** The store cannot be used as it is configured; waiting will not help. Its message says what to change, and is fit to be shown. */
+export class StoreUnusableError extends Error {
+  constructor(message: string, options: ErrorOptions = {}) {
+    super(message, options)
+    this.name = 'StoreUnusableError'
+  }
 }
 
 /**
@@ -107,7 +124,8 @@ export interface StoredObject extends AsyncDisposable {
   readonly version: string
   /**
    * Yields `[start, end)` in order, in pieces of at most 1 MiB, each valid until the next is asked for. Throws if the object turns
-   * out shorter, or cannot be read. Several reads of one object may run at once.
+   * out shorter, or cannot be read; a `StoreUnavailableError` says nothing about the bytes, anything else does. Several reads of one
+   * object may run at once.
    */
   read(start: number, end: number): AsyncIterable<Uint8Array>
 }
