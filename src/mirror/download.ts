@@ -89,11 +89,15 @@ export class Download {
     return { offset: this.#offset, hash: this.#hash.copy() }
   }
 
-  /** Asks the upstream; `false` if it does not have the blob. Throws the upstream's trouble. */
+  /**
+   * Asks the upstream; `false` if it does not have the blob. Throws the upstream's trouble, and that it claims to have the blob with
+   * nothing in it: the headers of an empty response are the whole response, so they must not leave before the proof.
+   */
   async open(): Promise<boolean> {
     const body = await this.#request()
     if (body === undefined) return false
     await this.#use(body)
+    if (this.#sizeBytes === 0) this.#requireMatch()
     return true
   }
 
@@ -202,7 +206,7 @@ export class Download {
 
   #requireMatch(): void {
     const { digest } = this.#wanted
-    const actual = finishHash(this.#hash, algorithmOf(digest))
+    const actual = finishHash(this.#hash.copy(), algorithmOf(digest))
     if (actual !== digest)
       throw new UpstreamError('mismatch', `the upstream sent ${actual} when asked for ${digest}`)
   }

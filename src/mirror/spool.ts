@@ -86,7 +86,7 @@ export class Spool {
 
   /** The file is whole and matches its digest: the tail may go. */
   prove(): void {
-    this.#sizeBytes = this.#writtenBytes
+    if (this.#state.kind === 'growing') this.#sizeBytes = this.#writtenBytes
     this.#settle({ kind: 'proved' })
   }
 
@@ -114,8 +114,9 @@ export class Spool {
     let offset = start
     while (!signal.aborted) {
       const last = Math.min(end, this.#sizeBytes ?? Infinity)
-      if (offset >= last) return
       const state = this.#state
+      // An empty content has no tail to hold back, so its end itself waits for the proof.
+      if (offset >= last && (last > 0 || state.kind === 'proved')) return
       const limit = Math.min(last, this.#readableBytes())
       if (offset < limit) {
         const piece = await this.#piece(offset, limit)
