@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { digestOf } from '../../src/oci/digest.ts'
 import { startMirror } from '../support/mirror.ts'
 import { startUpstream } from '../support/upstream.ts'
+import { stored } from '../support/waiting.ts'
 
 test('a cold pull fetches each object once from the upstream, and a warm one none', async () => {
   await using upstream = await startUpstream()
@@ -26,6 +27,7 @@ test('a cold pull fetches each object once from the upstream, and a warm one non
       assert.equal(blob.status, 200)
       assert.equal(digestOf(blob.body), digest)
       assert.equal(blob.headers['cache-status'], outcome)
+      await stored(mirror, digest)
       assert.equal(upstream.count({ method: 'GET', path: `/v2/library/tools/blobs/${digest}` }), 1)
     }
   }
