@@ -45,7 +45,7 @@ export function extentOf(answer: Answer, from: BlobFrom): Extent | undefined {
 }
 
 /** The answer's `ETag`, if it is a strong one (RFC 9110 §8.8.3). */
-export function strongEtagOf(answer: Answer): string | undefined {
+function strongEtagOf(answer: Answer): string | undefined {
   const etag = headerOf(answer.headers, 'etag')
   return etag !== undefined && STRONG_ETAG.test(etag) ? etag : undefined
 }

@@ -4,7 +4,7 @@ import { UpstreamError } from '../oci/error.ts'
 import { findInDockerConfig } from './docker-config.ts'
 
 /** A secret as this room sees it: opened only where it is sent. */
-export interface Revealable {
+interface Revealable {
   reveal(): string
 }
 
@@ -28,7 +28,7 @@ export interface CredentialSource {
 }
 
 /** Wraps a text so that printing it shows nothing. */
-export function hidden(text: string): Revealable {
+function hidden(text: string): Revealable {
   return { reveal: () => text }
 }
 

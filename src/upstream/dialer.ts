@@ -2,13 +2,14 @@ import { lookup } from 'node:dns/promises'
 import { connect as connectTcp, type Socket } from 'node:net'
 import { connect as connectTls, getCACertificates, type TLSSocket } from 'node:tls'
 import type { buildConnector } from 'undici'
+import { untilAborted } from '../lib/abort.ts'
 import { type Address, type AddressKind, judgeAddress, parseAddress } from './address.ts'
 import { Trouble } from './failure.ts'
 import { judgeDial, requireOrigin, type Terms } from './policy.ts'
 import { isSameOrigin, type Origin, parseOrigin } from './target.ts'
 
-/** Resolves a host name to all of its addresses, as text. */
-export type Resolve = (hostname: string) => Promise<readonly string[]>
+/** Resolves a host name to all of its addresses, as text. After the signal has aborted, nobody waits for the answer. */
+export type Resolve = (hostname: string, signal: AbortSignal) => Promise<readonly string[]>
 
 /** How TLS is spoken with one upstream; certificates and keys are PEM texts. */
 export interface TlsTerms {
@@ -116,13 +117,13 @@ export class Dialer {
 
   async #resolve(hostname: string): Promise<readonly Address[]> {
     const { resolve, timings } = this.#options
-    const { promise: tooLate, reject } = Promise.withResolvers<never>()
+    const late = new AbortController()
     const timer = setTimeout(
-      () => reject(new Trouble('dns', 'was not found in the DNS in time')),
+      () => late.abort(new Trouble('dns', 'was not found in the DNS in time')),
       timings.resolveMs,
     )
     try {
-      const texts = await Promise.race([resolve(hostname), tooLate])
+      const texts = await untilAborted(resolve(hostname, late.signal), late.signal)
       const addresses = texts.map(text => parseAddress(text)).filter(address => address !== undefined)
       if (addresses.length === 0) throw new Trouble('dns', 'has no address in the DNS')
       return addresses

