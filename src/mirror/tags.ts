@@ -49,7 +49,9 @@ export class Tags {
   /** What the tag is known to mean; a store that cannot tell, or a record that makes no sense, is "unknown". */
   async read(place: Place, tag: Tag): Promise<KnownTag | undefined> {
     const key = keyOf(place, tag)
-    const entry = this.#remembered.get(key) ?? (await this.#load(place, tag))
+    const known = this.#remembered.get(key) ?? (await this.#load(place, tag))
+    // What was written while the record was being read is newer than the record.
+    const entry = this.#remembered.get(key) ?? known
     if (entry === undefined) return undefined
     this.#remembered.set(key, entry)
     return { digest: entry.digest, ageMs: this.#clock.monotonicMs() - entry.checkedAtMonotonicMs }

@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Flights, SharedCalls } from '../../src/mirror/flights.ts'
+import { OciError } from '../../src/oci/error.ts'
+
+test('a job is started once for its key, and again only after it was removed', () => {
+  const flights = new Flights<object>(10)
+  const first = flights.join('a', () => ({}))
+  assert.deepEqual(
+    flights.join('a', () => assert.fail('started twice')),
+    { job: first.job, isNew: false },
+  )
+  assert.notEqual(flights.join('b', () => ({})).job, first.job)
+  flights.remove('a', first.job)
+  assert.ok(!flights.has('a'))
+  assert.equal(flights.join('a', () => ({})).isNew, true)
+})
+
+test('a job that was replaced cannot remove its successor', () => {
+  const flights = new Flights<object>(10)
+  const { job: first } = flights.join('a', () => ({}))
+  flights.remove('a', first)
+  const { job: second } = flights.join('a', () => ({}))
+  flights.remove('a', first)
+  assert.deepEqual(flights.running(), [second])
+})
+
+test('at the cap new jobs are refused with UNAVAILABLE, and running ones are still joined', () => {
+  const flights = new Flights<object>(2)
+  for (const key of ['a', 'b']) flights.join(key, () => ({}))
+  assert.throws(
+    () => flights.join('c', () => ({})),
+    error => error instanceof OciError && error.code === 'UNAVAILABLE' && error.retryAfterMs === 5000,
+  )
+  assert.equal(flights.join('b', () => ({})).isNew, false)
+  assert.equal(flights.count, 2)
+})
+
+test('a start that throws leaves nothing behind', () => {
+  const flights = new Flights<object>(1)
+  assert.throws(() => flights.join('a', () => assert.fail('no')))
+  assert.equal(flights.count, 0)
+})
+
+test('one call serves all who ask while it runs, and the next asks again', async () => {
+  const calls = new SharedCalls<number>(10)
+  let started = 0
+  const { promise, resolve } = Promise.withResolvers<number>()
+  const ask = async (): Promise<number> => {
+    started += 1
+    return await promise
+  }
+  const joined = Array.from({ length: 100 }, () => calls.call('a', ask))
+  resolve(7)
+  assert.deepEqual(await Promise.all(joined.map(async ({ job }) => await job)), Array(100).fill(7))
+  assert.equal(started, 1)
+  await calls.call('a', ask).job
+  assert.equal(started, 2)
+})
+
+test('a call that fails is gone before anybody sees that it failed', async () => {
+  const calls = new SharedCalls<number>(10)
+  const failing = calls.call('a', async () => await Promise.reject(new Error('down')))
+  const retried = failing.job.catch(() => calls.call('a', async () => await Promise.resolve(1)))
+  const retry = await retried
+  assert.ok(typeof retry === 'object' && retry.isNew)
+})
+
+test('a call that fails and that nobody waits for crashes nothing', async () => {
+  const calls = new SharedCalls<number>(10)
+  calls.call('a', async () => await Promise.reject(new Error('down'))).job.catch(() => undefined)
+  await new Promise(resolve => setImmediate(resolve))
+  assert.equal(calls.call('a', async () => await Promise.resolve(1)).isNew, true)
+})

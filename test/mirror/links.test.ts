@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Links } from '../../src/mirror/links.ts'
+import { DOCKER_HUB } from '../../src/oci/namespace.ts'
+import { MemoryStore } from '../../src/storage/memory.ts'
+import type { Store } from '../../src/storage/store.ts'
+import { seeEvents } from '../support/seen-events.ts'
+import { makeBlob, nameOf, storeWith } from './rig.ts'
+
+const place = { namespace: DOCKER_HUB, repository: nameOf('library/a') }
+const other = { namespace: DOCKER_HUB, repository: nameOf('library/b') }
+const one = makeBlob(1).digest
+const two = makeBlob(2).digest
+
+function linksOf(store: Store): Links {
+  return new Links(store, seeEvents().events)
+}
+
+test('a repository sees what was added for it, and no other repository does', async () => {
+  await using links = linksOf(new MemoryStore())
+  links.add(place, [one])
+  assert.deepEqual(
+    [await links.has(place, one), await links.has(place, two), await links.has(other, one)],
+    [true, false, false],
+  )
+})
+
+test('links outlive the process once it has disposed of them', async () => {
+  const store = new MemoryStore()
+  const links = linksOf(store)
+  links.add(place, [one, two])
+  await links[Symbol.asyncDispose]()
+  await using later = linksOf(store)
+  assert.deepEqual(
+    [await later.has(place, one), await later.has(place, two), await later.has(other, two)],
+    [true, true, false],
+  )
+})
+
+test('a removed link is gone from memory and from the store', async () => {
+  const store = new MemoryStore()
+  const links = linksOf(store)
+  links.add(place, [one])
+  await links[Symbol.asyncDispose]()
+  assert.equal(await links.remove(place, one), true)
+  assert.equal(await links.has(place, one), false)
+  assert.equal(await links.remove(place, one), false)
+})
+
+test('a store that cannot tell is no link, and is told of', async () => {
+  const seen = seeEvents()
+  const store = storeWith(new MemoryStore(), {
+    readRecord: async () => await Promise.reject(new Error('EIO')),
+  })
+  await using links = new Links(store, seen.events)
+  assert.equal(await links.has(place, one), false)
+  assert.deepEqual(
+    seen.of('storage failed').map(fields => fields['operation']),
+    ['read-link'],
+  )
+})
+
+test('a store that cannot be written forgets links and harms nobody', async () => {
+  const seen = seeEvents()
+  const store = storeWith(new MemoryStore(), {
+    writeRecord: async () => await Promise.reject(new Error('ENOSPC')),
+  })
+  const links = new Links(store, seen.events)
+  links.add(place, [one])
+  assert.equal(await links.has(place, one), true)
+  await links[Symbol.asyncDispose]()
+  assert.equal(seen.of('storage failed').length, 1)
+})
+
+test('at most eight links are written at once, each once, and disposing waits for the last', async () => {
+  let running = 0
+  let mostAtOnce = 0
+  let written = 0
+  const store = storeWith(new MemoryStore(), {
+    writeRecord: async () => {
+      running += 1
+      mostAtOnce = Math.max(mostAtOnce, running)
+      await new Promise(resolve => setImmediate(resolve))
+      running -= 1
+      written += 1
+    },
+  })
+  const links = linksOf(store)
+  const digests = Array.from({ length: 50 }, (_, index) => makeBlob(index + 10).digest)
+  links.add(place, digests)
+  links.add(place, digests)
+  await links[Symbol.asyncDispose]()
+  assert.deepEqual([mostAtOnce, written, running], [8, 50, 0])
+})

@@ -1,0 +1,161 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Tags } from '../../src/mirror/tags.ts'
+import { DOCKER_HUB } from '../../src/oci/namespace.ts'
+import { MemoryStore } from '../../src/storage/memory.ts'
+import type { Store } from '../../src/storage/store.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+import { type SeenEvents, seeEvents } from '../support/seen-events.ts'
+import { makeBlob, nameOf, storeWith, tagOf } from './rig.ts'
+
+const TEN_YEARS_MS = 10 * 365 * 24 * 3_600_000
+const place = { namespace: DOCKER_HUB, repository: nameOf('library/a') }
+const tag = tagOf('latest')
+const old = makeBlob(1).digest
+const young = makeBlob(2).digest
+
+interface Rig {
+  readonly store: Store
+  readonly clock: FakeClock
+  readonly seen: SeenEvents
+  readonly tags: Tags
+}
+
+function makeTags(store: Store = new MemoryStore(), clock = new FakeClock()): Rig {
+  const seen = seeEvents()
+  return { store, clock, seen, tags: new Tags(store, seen.events, clock) }
+}
+
+test('a tag that nobody has asked for is unknown', async () => {
+  assert.equal(await makeTags().tags.read(place, tag), undefined)
+})
+
+test('a tag ages with the time that passes, here and in the next process', async () => {
+  const { tags, clock, store } = makeTags()
+  await tags.write(place, tag, old)
+  clock.advance(5000)
+  assert.deepEqual(await tags.read(place, tag), { digest: old, ageMs: 5000 })
+  assert.deepEqual(await makeTags(store, clock).tags.read(place, tag), { digest: old, ageMs: 5000 })
+})
+
+for (const jumpMs of [TEN_YEARS_MS, -TEN_YEARS_MS]) {
+  const where = jumpMs > 0 ? 'forward' : 'back'
+  test(`a jump of the wall clock ten years ${where} ages nothing that this process has seen`, async () => {
+    const { tags, clock } = makeTags()
+    await tags.write(place, tag, old)
+    clock.jumpWall(jumpMs)
+    clock.advance(1)
+    assert.deepEqual(await tags.read(place, tag), { digest: old, ageMs: 1 })
+  })
+}
+
+test('a record from ten years in the future counts as now, is written down so, and ages from then on', async () => {
+  const { tags, clock, store } = makeTags()
+  await tags.write(place, tag, old)
+  clock.jumpWall(-TEN_YEARS_MS)
+  const next = makeTags(store, clock)
+  assert.deepEqual(await next.tags.read(place, tag), { digest: old, ageMs: 0 })
+  clock.advance(7000)
+  assert.deepEqual(await next.tags.read(place, tag), { digest: old, ageMs: 7000 })
+  assert.deepEqual(await makeTags(store, clock).tags.read(place, tag), { digest: old, ageMs: 7000 })
+})
+
+test('a record that lay for ten years is ten years old', async () => {
+  const { tags, clock, store } = makeTags()
+  await tags.write(place, tag, old)
+  clock.jumpWall(TEN_YEARS_MS)
+  assert.equal((await makeTags(store, clock).tags.read(place, tag))?.ageMs, TEN_YEARS_MS)
+})
+
+for (const [what, text] of [
+  ['nothing', ''],
+  ['no JSON', '{'],
+  ['null', 'null'],
+  ['a list', '[]'],
+  ['no digest', '{"checkedAt":"2026-01-01T00:00:00.000Z"}'],
+  ['a digest that is none', '{"digest":"sha256:abc","checkedAt":"2026-01-01T00:00:00.000Z"}'],
+  ['no time', `{"digest":"${old}"}`],
+  ['a time that is none', `{"digest":"${old}","checkedAt":"yesterday"}`],
+] as const) {
+  test(`a record with ${what} is told of, and the tag is unknown`, async () => {
+    const { tags, store, seen } = makeTags()
+    await store.writeRecord({ kind: 'tag', ...place, tag }, Buffer.from(text), 'durable')
+    assert.equal(await tags.read(place, tag), undefined)
+    assert.equal(seen.of('storage failed').length, 1)
+    await tags.write(place, tag, old)
+    assert.equal((await tags.read(place, tag))?.digest, old)
+  })
+}
+
+test('an expected tag keeps its old meaning until the new manifest is stored', async () => {
+  const { tags, clock, store } = makeTags()
+  await tags.write(place, tag, old)
+  clock.advance(1000)
+  tags.expect(place, tag, young)
+  assert.equal((await tags.read(place, tag))?.digest, old)
+  clock.advance(500)
+  await tags.confirm(place, young)
+  assert.deepEqual(await tags.read(place, tag), { digest: young, ageMs: 500 })
+  assert.deepEqual(await makeTags(store, clock).tags.read(place, tag), { digest: young, ageMs: 500 })
+})
+
+test('a manifest that is stored late does not take a tag back that has moved on since', async () => {
+  const { tags, clock } = makeTags()
+  tags.expect(place, tag, old)
+  clock.advance(1)
+  tags.expect(place, tag, young)
+  await tags.confirm(place, young)
+  await tags.confirm(place, old)
+  assert.equal((await tags.read(place, tag))?.digest, young)
+})
+
+test('a confirmation moves every tag that waits for the manifest, in its own repository only', async () => {
+  const { tags } = makeTags()
+  const other = { namespace: DOCKER_HUB, repository: nameOf('library/b') }
+  for (const name of ['a', 'b']) tags.expect(place, tagOf(name), young)
+  tags.expect(other, tag, young)
+  await tags.confirm(place, young)
+  assert.equal((await tags.read(place, tagOf('a')))?.digest, young)
+  assert.equal((await tags.read(place, tagOf('b')))?.digest, young)
+  assert.equal(await tags.read(other, tag), undefined)
+})
+
+test('a removed tag is gone from memory and from the store', async () => {
+  const { tags, store } = makeTags()
+  await tags.write(place, tag, old)
+  assert.equal(await tags.remove(place, tag), true)
+  assert.equal(await tags.read(place, tag), undefined)
+  assert.equal(await tags.remove(place, tag), false)
+  assert.equal(await makeTags(store).tags.read(place, tag), undefined)
+})
+
+test('a store that cannot be read or written is told of, and the process remembers for itself', async () => {
+  const sick = async (): Promise<never> => await Promise.reject(new Error('EIO'))
+  const { tags, seen } = makeTags(storeWith(new MemoryStore(), { readRecord: sick, writeRecord: sick }))
+  assert.equal(await tags.read(place, tag), undefined)
+  await tags.write(place, tag, old)
+  assert.equal((await tags.read(place, tag))?.digest, old)
+  assert.deepEqual(
+    seen.of('storage failed').map(fields => fields['operation']),
+    ['read-tag', 'write-tag'],
+  )
+})
+
+test('an old record that is read slowly does not replace what was written meanwhile', async () => {
+  const store = new MemoryStore()
+  await makeTags(store).tags.write(place, tag, old)
+  const { promise: go, resolve: letGo } = Promise.withResolvers<void>()
+  const slow = storeWith(store, {
+    readRecord: async name => {
+      const record = await store.readRecord(name)
+      await go
+      return record
+    },
+  })
+  const { tags } = makeTags(slow)
+  const reading = tags.read(place, tag)
+  await tags.write(place, tag, young)
+  letGo()
+  assert.equal((await reading)?.digest, young)
+  assert.equal((await tags.read(place, tag))?.digest, young)
+})
