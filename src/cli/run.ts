@@ -4,9 +4,13 @@ import { ConfigError, formatProblem, type Problem } from '../config/problem.ts'
 import type { StoreKind } from '../config/store.ts'
 import { nearest } from '../lib/nearest.ts'
 import { check } from './check.ts'
+import { doctor } from './doctor.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
 import { givenFlags, yargsOptions } from './flags.ts'
+import { healthcheck } from './healthcheck.ts'
 import { serve } from './serve.ts'
+import { setup } from './setup.ts'
+import { runTool, type Tool } from './tool.ts'
 import { version } from './version.ts'
 
 type Command = (environment: Environment, loaded: LoadedConfig) => Promise<ExitCode> | ExitCode
@@ -14,6 +18,12 @@ type Command = (environment: Environment, loaded: LoadedConfig) => Promise<ExitC
 const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ['serve', serve],
   ['check', check],
+  ['healthcheck', healthcheck],
+])
+/** Commands with flags of their own, which need no configuration of a mirror; the name is the first word. */
+const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
+  ['setup', setup],
+  ['doctor', doctor],
 ])
 const STORES: ReadonlyMap<string, StoreKind> = new Map([
   ['filesystem', 'filesystem'],
@@ -22,23 +32,29 @@ const STORES: ReadonlyMap<string, StoreKind> = new Map([
 
 /** Runs the command line to its end. Never throws for what a user wrote; everything else that is thrown is a defect or a fault. */
 export async function run(environment: Environment): Promise<ExitCode> {
-  const { parsed, output } = await parse(environment.argv)
-  if (output !== '') {
-    environment.stdout.write(`${output}\n`)
-    return EXIT.ok
-  }
-  const flags = givenFlags(parsed, environment.argv)
-  const words = readWords(parsed['_'])
-  const problems = [...flags.problems, ...words.problems]
+  const name = environment.argv[0] ?? ''
+  const tool = TOOLS.get(name)
   try {
-    const { env, cwd } = environment
-    const loaded = await loadConfig({ flags: flags.flags, env, cwd, store: words.store, problems })
-    return await words.command(environment, loaded)
+    const ran = tool === undefined ? await runCommand(environment) : await runTool(name, tool, environment)
+    if (typeof ran === 'number') return ran
+    environment.stdout.write(`${ran.help}\n`)
+    return EXIT.ok
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     environment.stderr.write(refusal(error))
     return EXIT.configuration
   }
+}
+
+async function runCommand(environment: Environment): Promise<{ readonly help: string } | ExitCode> {
+  const { parsed, output } = await parse(environment.argv)
+  if (output !== '') return { help: output }
+  const flags = givenFlags(parsed, environment.argv)
+  const words = readWords(parsed['_'])
+  const problems = [...flags.problems, ...words.problems]
+  const { env, cwd } = environment
+  const loaded = await loadConfig({ flags: flags.flags, env, cwd, store: words.store, problems })
+  return await words.command(environment, loaded)
 }
 
 interface Parsed {
@@ -83,7 +99,10 @@ function parser(): Argv {
 const USAGE = `A pull-through caching mirror for OCI registries.
 
   entrepot [serve] [filesystem | s3] [options]   run the mirror, with its cache in a directory or in a bucket
-  entrepot check [filesystem | s3] [options]     print the effective configuration, or everything wrong with it`
+  entrepot check [filesystem | s3] [options]     print the effective configuration, or everything wrong with it
+  entrepot healthcheck [options]                 ask the mirror that runs with these options whether it is alive
+  entrepot setup <client> --mirror URL           print or write the configuration of a client; see entrepot setup --help
+  entrepot doctor [options]                      find out which registries this machine's clients get from the mirror`
 
 const EPILOGUE = `In brackets: the environment variable that sets the same (a flag wins over it), and the default.
 Exit codes: 0 all well, 1 failure, 2 the configuration is wrong and nothing was started.`
@@ -94,7 +113,7 @@ interface Words {
   readonly problems: readonly Problem[]
 }
 
-/** Reads `[serve | check] [filesystem | s3]`. */
+/** Reads `[serve | check | healthcheck] [filesystem | s3]`. */
 function readWords(positional: unknown): Words {
   const words = Array.isArray(positional) ? positional.map(String) : []
   const command = COMMANDS.get(words[0] ?? '')
@@ -105,7 +124,7 @@ function readWords(positional: unknown): Words {
 }
 
 function unknownWord(word: string): Problem {
-  const known = [...COMMANDS.keys(), ...STORES.keys()]
+  const known = [...COMMANDS.keys(), ...TOOLS.keys(), ...STORES.keys()]
   const meant = nearest(word, known)
   const isShowable = meant !== undefined || /^[a-z]{1,20}$/.test(word)
   return {

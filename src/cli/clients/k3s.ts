@@ -1,0 +1,77 @@
+import { type Document, isMap, parseDocument } from 'yaml'
+import type { HostFiles, Plan, PlannedFile, Wish } from './client.ts'
+
+export const K3S_REGISTRIES = '/etc/rancher/k3s/registries.yaml'
+
+/** k3s (and RKE2, which has the same file elsewhere): `registries.yaml`, of which it makes containerd's configuration. */
+export async function planK3s(wish: Wish, files: HostFiles): Promise<Plan> {
+  const notes = [
+    'k3s reads the file at its start, on servers and agents alike: `systemctl restart k3s` or `k3s-agent`.',
+    'For RKE2, the same text belongs into /etc/rancher/rke2/registries.yaml.',
+  ]
+  return { files: [await planFile(wish, files)], notes }
+}
+
+async function planFile(wish: Wish, files: HostFiles): Promise<PlannedFile> {
+  const path = K3S_REGISTRIES
+  const before = await files.read(path)
+  const document = parseDocument(before ?? '')
+  const isReadable = document.errors.length === 0 && (document.contents === null || isMap(document.contents))
+  if (!isReadable) return { path, before, after: fresh(wish), refusal: 'it is no YAML map' }
+  const contradictions = [...addMirrors(document, wish), ...addAuthority(document, wish)]
+  if (contradictions.length > 0)
+    return {
+      path,
+      before,
+      after: fresh(wish),
+      refusal: `it has other plans for ${contradictions.join(', ')}`,
+    }
+  const after = document.toString({ lineWidth: 0 })
+  const isSame = before !== undefined && sameValue(parseDocument(before).toJS(), document.toJS())
+  return { path, before, after: isSame ? before : after }
+}
+
+/** Adds what is missing, and returns the names of which something else is said. */
+function addMirrors(document: Document, { mirror, registries }: Wish): string[] {
+  const contradictions: string[] = []
+  for (const name of registries === 'all' ? ['*'] : registries) {
+    const given = endpointsOf(document.toJS(), name) ?? []
+    // An entry without endpoints says nothing but that the registry is served by other nodes too.
+    if (given.length === 0) document.setIn(['mirrors', name], document.createNode({ endpoint: [mirror.url] }))
+    else if (given[0] !== mirror.url) contradictions.push(name)
+  }
+  return contradictions
+}
+
+function addAuthority(document: Document, { mirror, caFile }: Wish): string[] {
+  if (caFile === undefined) return []
+  const keys = ['configs', mirror.authority, 'tls', 'ca_file']
+  const given = document.getIn(keys)
+  if (given === undefined) document.setIn(keys, caFile)
+  return given === undefined || given === caFile ? [] : [mirror.authority]
+}
+
+/** The endpoints of a registry in the whole file, `undefined` where it is not in there. */
+export function endpointsOf(file: unknown, name: string): readonly unknown[] | undefined {
+  const entry = valueAt(valueAt(file, 'mirrors'), name)
+  if (entry === undefined) return undefined
+  const endpoints = valueAt(entry, 'endpoint')
+  return Array.isArray(endpoints) ? endpoints : []
+}
+
+/** A value of a map as YAML gives it; `undefined` for anything else. */
+export function valueAt(map: unknown, key: string): unknown {
+  const isObject = typeof map === 'object' && map !== null && !Array.isArray(map)
+  return isObject && Object.hasOwn(map, key) ? (map as Readonly<Record<string, unknown>>)[key] : undefined
+}
+
+function fresh(wish: Wish): string {
+  const document = parseDocument('')
+  addMirrors(document, wish)
+  addAuthority(document, wish)
+  return document.toString({ lineWidth: 0 })
+}
+
+function sameValue(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other)
+}

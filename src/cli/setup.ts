@@ -1,0 +1,144 @@
+import { resolve } from 'node:path'
+import { ConfigError, type Problem } from '../config/problem.ts'
+import { lineDiff } from '../lib/line-diff.ts'
+import { nearest } from '../lib/nearest.ts'
+import { type Namespace, parseConfiguredNamespace } from '../oci/namespace.ts'
+import { planBuildkit } from './clients/buildkit.ts'
+import type { Plan, PlanClient, PlannedFile, Wish } from './clients/client.ts'
+import { planContainerd } from './clients/containerd.ts'
+import { planCrio, planPodman } from './clients/containers-image.ts'
+import { planDocker } from './clients/docker.ts'
+import { NO_FILES, RootedFiles } from './clients/host-files.ts'
+import { planK3s } from './clients/k3s.ts'
+import { planKind } from './clients/kind.ts'
+import { parseMirrorUrl } from './clients/mirror-url.ts'
+import { type Environment, EXIT, type ExitCode } from './environment.ts'
+import { flagProblem, type Tool, type ToolWords, wordProblem } from './tool.ts'
+
+const CLIENTS: ReadonlyMap<string, PlanClient> = new Map<string, PlanClient>([
+  ['docker', planDocker],
+  ['containerd', planContainerd],
+  ['crio', planCrio],
+  ['podman', planPodman],
+  ['buildkit', planBuildkit],
+  ['k3s', planK3s],
+  ['kind', planKind],
+])
+const NAMES = [...CLIENTS.keys()]
+
+/** `entrepot setup <client>`: prints the configuration that points a client at a mirror, or writes it where it belongs. */
+export const setup: Tool = {
+  usage: `<${NAMES.join(' | ')}> --mirror URL [options]`,
+  description:
+    'Print the configuration that makes a client pull through a mirror, or write it with --write. A file that says\notherwise is never changed.',
+  flags: {
+    mirror: {
+      type: 'text',
+      value: 'URL',
+      description: 'the mirror, such as http://mirror.example.com:8080 (required)',
+    },
+    namespace: {
+      type: 'list',
+      value: 'REGISTRY',
+      description: 'a registry that is to come from the mirror, such as ghcr.io; may be repeated',
+    },
+    all: {
+      type: 'boolean',
+      description: 'every registry, the default; where a client cannot say that, the well-known ones',
+    },
+    ca: {
+      type: 'text',
+      value: 'FILE',
+      description: "the authority of the mirror's certificate, as the client finds it",
+    },
+    write: { type: 'boolean', description: 'show what changes, then write the files; all or none' },
+    root: {
+      type: 'text',
+      value: 'DIR',
+      description: 'the directory that stands for / with --write, such as /mnt/image',
+    },
+  },
+  run: async (environment, words) => {
+    const { plan, wish } = readWish(words)
+    const root = words.text('root')
+    if (!words.isOn('write')) return print(environment, await plan(wish, NO_FILES))
+    const files = new RootedFiles(resolve(environment.cwd, root ?? '/'), environment.cwd)
+    return await write(environment, await plan(wish, files), files)
+  },
+}
+
+function readWish(given: ToolWords): { readonly plan: PlanClient; readonly wish: Wish } {
+  const problems: Problem[] = []
+  const [name, ...others] = given.words
+  const plan = CLIENTS.get(name ?? '')
+  if (plan === undefined) problems.push(unknownClient(name))
+  for (const word of others) problems.push(wordProblem(word, 'is one word too many', 'name one client'))
+  const mirror = parseMirrorUrl(given.text('mirror') ?? '')
+  if (mirror === undefined) {
+    const message = given.text('mirror') === undefined ? 'is missing' : 'is not the address of a mirror'
+    problems.push(flagProblem('mirror', message, 'such as http://mirror.example.com:8080, without a path'))
+  }
+  const registries = readRegistries(given, problems)
+  const caFile = given.text('ca')
+  if (caFile !== undefined && !/^\/[\x20-\x7e]+$/.test(caFile))
+    problems.push(flagProblem('ca', 'is not an absolute path', 'such as /etc/ssl/private-ca.pem'))
+  if (given.text('root') !== undefined && !given.isOn('write'))
+    problems.push(flagProblem('root', 'has no effect without --write', undefined))
+  if (problems.length > 0 || plan === undefined || mirror === undefined) throw new ConfigError(problems)
+  return { plan, wish: { mirror, registries, caFile } }
+}
+
+function readRegistries(given: ToolWords, problems: Problem[]): Wish['registries'] {
+  const texts = given.list('namespace')
+  if (texts.length === 0) return 'all'
+  if (given.isOn('all')) problems.push(flagProblem('all', 'contradicts --namespace', 'keep one of them'))
+  const registries = new Set<Namespace>()
+  for (const text of texts) {
+    const name = parseConfiguredNamespace(text)
+    if (name === undefined) {
+      problems.push(flagProblem('namespace', 'is not a registry', 'as images name it, such as ghcr.io'))
+    } else registries.add(name)
+  }
+  return [...registries]
+}
+
+function unknownClient(name: string | undefined): Problem {
+  if (name === undefined) return wordProblem('client', 'is missing', NAMES.join(', '))
+  const meant = nearest(name, NAMES)
+  const hint = meant === undefined ? NAMES.join(', ') : `did you mean ${meant}?`
+  return wordProblem(name, 'is not a client known here', hint)
+}
+
+function print(environment: Environment, { files, notes }: Plan): ExitCode {
+  environment.stdout.write(files.map(({ path, after }) => `# ${path}\n${after}`).join('\n'))
+  tell(environment, notes)
+  return EXIT.ok
+}
+
+async function write(
+  environment: Environment,
+  { files, notes }: Plan,
+  target: RootedFiles,
+): Promise<ExitCode> {
+  for (const { path, before, after } of files) environment.stdout.write(lineDiff(path, before, after))
+  const refused = files.filter(({ refusal }) => refusal !== undefined)
+  for (const { path, refusal } of refused)
+    environment.stderr.write(`entrepot: ${path} is left as it is: ${refusal}\n`)
+  if (refused.length > 0) {
+    environment.stderr.write('entrepot: nothing was written; the difference is what would have to change\n')
+    return EXIT.failure
+  }
+  for (const file of files) await writeOne(environment, file, target)
+  tell(environment, notes)
+  return EXIT.ok
+}
+
+async function writeOne(environment: Environment, file: PlannedFile, target: RootedFiles): Promise<void> {
+  const isSame = file.before === file.after
+  if (!isSame) await target.write(file.path, file.after)
+  environment.stdout.write(`${isSame ? 'unchanged' : 'written'}: ${file.path}\n`)
+}
+
+function tell(environment: Environment, notes: readonly string[]): void {
+  for (const note of notes) environment.stderr.write(`entrepot: note: ${note}\n`)
+}

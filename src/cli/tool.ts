@@ -1,0 +1,125 @@
+import yargs, { type Options } from 'yargs'
+import { ConfigError, type Problem } from '../config/problem.ts'
+import { nearest } from '../lib/nearest.ts'
+import type { Environment, ExitCode } from './environment.ts'
+
+/** A flag of a {@link Tool}: a `list` may be given more than once, the others once. */
+export interface ToolFlag {
+  readonly type: 'text' | 'boolean' | 'list'
+  /** What the help calls its value, such as `URL`. */
+  readonly value?: string
+  readonly description: string
+}
+
+/** A command with flags of its own, which does not need the configuration of a mirror. */
+export interface Tool {
+  /** What follows the name in the help, such as `<client> [options]`. */
+  readonly usage: string
+  readonly description: string
+  readonly flags: Readonly<Record<string, ToolFlag>>
+  /** Runs it; throws a {@link ConfigError} for what the user has to write differently. */
+  run(environment: Environment, words: ToolWords): Promise<ExitCode>
+}
+
+/** What the command line gives a tool. */
+export interface ToolWords {
+  /** The words behind the tool's name. */
+  readonly words: readonly string[]
+  text(flag: string): string | undefined
+  list(flag: string): readonly string[]
+  isOn(flag: string): boolean
+}
+
+/** Runs a tool with the words behind its name; answers its help where that is asked for. */
+export async function runTool(
+  name: string,
+  tool: Tool,
+  environment: Environment,
+): Promise<{ readonly help: string } | ExitCode> {
+  const { parsed, help } = await parse(name, tool, environment.argv.slice(1))
+  if (help !== '') return { help }
+  return await tool.run(environment, readWords(tool, parsed))
+}
+
+/** A problem of the command line; `path` is a flag without its dashes, or a word. */
+export function wordProblem(path: string, message: string, hint: string | undefined): Problem {
+  return { origin: { kind: 'command-line' }, path, message, hint }
+}
+
+/** A problem of a flag. */
+export function flagProblem(flag: string, message: string, hint: string | undefined): Problem {
+  return {
+    origin: { kind: 'flag', name: flag.length === 1 ? `-${flag}` : `--${flag}` },
+    path: flag,
+    message,
+    hint,
+  }
+}
+
+type Parsed = Readonly<Record<string, unknown>>
+
+async function parse(
+  name: string,
+  tool: Tool,
+  argv: readonly string[],
+): Promise<{ readonly parsed: Parsed; readonly help: string }> {
+  const help: string[] = []
+  const options = Object.entries(tool.flags).map(([flag, given]) => [flag, yargsOption(given)] as const)
+  const parser = yargs([])
+    .scriptName('entrepot')
+    .locale('en')
+    .usage(`${tool.description}\n\n  entrepot ${name} ${tool.usage}`)
+    .options(Object.fromEntries(options))
+    .alias('help', 'h')
+    .version(false)
+    .wrap(110)
+    .exitProcess(false)
+    .strict(false)
+    .parserConfiguration({
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+      'boolean-negation': false,
+    })
+  const parsed = await parser.parseAsync([...argv], {}, (_error, _parsed, text) => {
+    if (text !== '') help.push(text)
+  })
+  return { parsed, help: help.join('\n') }
+}
+
+function yargsOption({ type, value, description }: ToolFlag): Options {
+  const describe = value === undefined ? description : `${value}: ${description}`
+  return type === 'boolean' ? { type: 'boolean', describe } : { type: 'string', requiresArg: false, describe }
+}
+
+const NOT_FLAGS: ReadonlySet<string> = new Set(['_', '$0', '--', 'help', 'h'])
+
+function readWords({ flags }: Tool, parsed: Parsed): ToolWords {
+  const values = new Map<string, readonly string[]>()
+  const problems: Problem[] = []
+  for (const [flag, value] of Object.entries(parsed)) {
+    if (NOT_FLAGS.has(flag)) continue
+    const known = flags[flag]
+    const texts = (Array.isArray(value) ? value : [value]).map(String)
+    if (known === undefined) problems.push(unknown(flag, Object.keys(flags)))
+    else if (known.type !== 'list' && texts.length > 1)
+      problems.push(flagProblem(flag, 'is given more than once', 'keep one'))
+    else if (known.type !== 'boolean' && texts.includes(''))
+      problems.push(flagProblem(flag, 'needs a value', known.value))
+    else values.set(flag, texts)
+  }
+  if (problems.length > 0) throw new ConfigError(problems)
+  const words = parsed['_']
+  return {
+    words: Array.isArray(words) ? words.map(String) : [],
+    text: flag => values.get(flag)?.[0],
+    list: flag => values.get(flag) ?? [],
+    isOn: flag => values.get(flag)?.[0] === 'true',
+  }
+}
+
+function unknown(flag: string, known: readonly string[]): Problem {
+  const meant = nearest(flag, [...known, 'help'])
+  return flagProblem(flag, 'is not a flag here', meant === undefined ? undefined : `did you mean --${meant}?`)
+}
