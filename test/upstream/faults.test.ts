@@ -357,7 +357,7 @@ const BODY_FAULTS: readonly (readonly [string, Behaviour, string])[] = [
 
 for (const [what, behaviour, kind] of BODY_FAULTS) {
   test(`a blob's body that ${what} ends in trouble of kind ${kind}, and gives its place back`, async () => {
-    const timings = { idleMs: 100, floorMs: 60, floorBytes: 10_000 }
+    const timings = kind === 'stalled' ? { idleMs: 500, floorMs: 60, floorBytes: 10_000 } : {}
     await using stage = await setStage({}, { timings })
     stage.upstream.on(BLOBS, behaviour, 57)
     for (let count = 0; count < 57; count += 1) {
@@ -392,11 +392,11 @@ test('a blob without a stated length comes whole, its size unknown', async () =>
 })
 
 test('a reader that pauses longer than the idle limit is not taken for an upstream that stalls', async () => {
-  await using stage = await setStage({}, { timings: { idleMs: 60 } })
+  await using stage = await setStage({}, { timings: { idleMs: 300 } })
   await using body = must(await stage.registry.getBlob(TOOLS, stage.layer, { offset: 0 }, soon()))
   let sizeBytes = 0
   for await (const piece of body.chunks) {
-    if (sizeBytes === 0) await new Promise(resolve => setTimeout(resolve, 120))
+    if (sizeBytes === 0) await new Promise(resolve => setTimeout(resolve, 400))
     sizeBytes += piece.byteLength
   }
   assert.equal(sizeBytes, LAYER.length)
