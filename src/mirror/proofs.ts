@@ -74,16 +74,19 @@ export class Proofs implements AsyncDisposable {
   }
 
   #prove(digest: Digest, version: string): Promise<boolean> {
-    const proof = this.#running.call(`${digest} ${version}`, async () => await this.#hash(digest)).job
+    const proof = this.#running.call(
+      `${digest} ${version}`,
+      async () => await this.#hash(digest, version),
+    ).job
     // Whoever waits sees the failure; nobody needs to wait.
     proof.catch(() => undefined)
     return proof
   }
 
-  /** Reads by a handle of its own, since the asker's may be closed before the proof is done. */
-  async #hash(digest: Digest): Promise<boolean> {
+  /** Reads by a handle of its own, since the asker's may be closed before the proof is done; another version proves nothing of it. */
+  async #hash(digest: Digest, version: string): Promise<boolean> {
     await using object = await this.#parts.store.open(digest)
-    if (object === undefined) return false
+    if (object?.version !== version) return false
     const hash = startHash(algorithmOf(digest))
     try {
       for await (const piece of object.read(0, object.sizeBytes)) {

@@ -65,8 +65,17 @@ export class TagResolver {
       if (digest === undefined) throw error
       return { ...resolved(digest, 'stale'), trouble: error }
     }
-    await this.#parts.tags.remove(source, tag)
+    await this.#forget(source, tag)
     throw manifestUnknown(source, { kind: 'tag', tag })
+  }
+
+  /** A store that cannot forget changes nothing about the answer; this process has forgotten. */
+  async #forget(source: Source, tag: Tag): Promise<void> {
+    try {
+      await this.#parts.tags.remove(source, tag)
+    } catch (error) {
+      this.#parts.events.storageFailed('delete-tag', error)
+    }
   }
 
   /** Judges whether a known meaning may stand in for an upstream in trouble. */

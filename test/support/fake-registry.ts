@@ -48,12 +48,14 @@ export class FakeRegistry implements Registry {
 
   async headManifest(_: RepositoryName, reference: Reference): Promise<ManifestHead | undefined> {
     const text = referenceText(reference)
-    return await this.script.headManifest?.(text, this.#ask('head-manifest', text))
+    const attempt = this.#ask('head-manifest', text)
+    return await this.script.headManifest?.(text, attempt)
   }
 
   async getManifest(_: RepositoryName, reference: Reference): Promise<FetchedManifest | undefined> {
     const text = referenceText(reference)
-    return await this.script.getManifest?.(text, this.#ask('get-manifest', text))
+    const attempt = this.#ask('get-manifest', text)
+    return await this.script.getManifest?.(text, attempt)
   }
 
   async headBlob(_: RepositoryName, digest: Digest): Promise<BlobHead | undefined> {
