@@ -168,7 +168,7 @@ class RunningDaemon implements Daemon {
   ): Promise<string | undefined> {
     const { adminListen } = this.#config
     if (adminListen === undefined) return undefined
-    const parts = { mirror, directory: () => this.#directory, renderMetrics: () => metrics.render() }
+    const parts = { mirror, directory: () => this.#directory, renderMetrics: () => metrics.render(), recentClients: () => this.#events.recentClients.list() }
     const server = new HttpServer((request, response) => handleAdmin(parts, request, response))
     const address = await server.listen(adminListen)
     undo.defer(async () => {

@@ -11,6 +11,8 @@ export interface AdminParts {
   readonly directory: () => Directory
   /** The exposition text of all metrics. */
   renderMetrics(): Promise<{ readonly contentType: string; readonly text: string }>
+  /** The clients that pulled last, as JSON can say them. */
+  recentClients(): readonly object[]
 }
 
 interface AdminAnswer {
@@ -46,10 +48,16 @@ async function answerAdmin(parts: AdminParts, method: string, target: string): P
     return { status: 200, ...(await parts.renderMetrics()) }
   if ((method === 'GET' || method === 'HEAD') && target === '/livez')
     return { status: 200, contentType: 'application/json', text: '{"status":"ok"}' }
+  if ((method === 'GET' || method === 'HEAD') && target === '/_admin/v1/clients')
+    return {
+      status: 200,
+      contentType: 'application/json',
+      text: JSON.stringify({ clients: parts.recentClients() }),
+    }
   if (method === 'DELETE' && target.startsWith(ADMIN)) return await forget(parts, target)
   throw new OciError(
     'UNSUPPORTED',
-    'the admin listener has GET /metrics and DELETE /_admin/<name>/manifests|blobs/<reference>',
+    'the admin listener has GET /metrics, GET /_admin/v1/clients and DELETE /_admin/<name>/manifests|blobs/<reference>',
   )
 }
 

@@ -3,6 +3,7 @@ import type { Digest } from '../oci/digest.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import { clip, type Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
+import { RecentClients } from './recent-clients.ts'
 
 /** One finished request, as the access log has it. */
 export interface FinishedRequest {
@@ -36,6 +37,8 @@ export interface FinishedFill {
 
 /** What happens in the daemon, one function per event: log line and metric together. */
 export class Events {
+  /** Who has pulled lately. */
+  readonly recentClients = new RecentClients()
   readonly #log: Log
   readonly #metrics: Metrics
   #known: ReadonlySet<Namespace> = new Set()
@@ -98,6 +101,7 @@ export class Events {
     this.#metrics.requests.inc({ ...labels, method: request.method, status, namespace })
     this.#metrics.requestSeconds.observe(labels, request.durationMs / 1000)
     this.#metrics.responseBytes.inc({ ...labels, namespace }, request.sentBytes)
+    this.recentClients.saw(request)
     this.#log.info(accessLine(request), 'request')
   }
 
