@@ -1,0 +1,79 @@
+import type { FinishedRequest } from './events.ts'
+import { clip } from './log.ts'
+
+/** One client that has asked for something lately: an address with a user agent. */
+export interface RecentClient {
+  readonly address: string
+  readonly userAgent: string
+  readonly requests: number
+  /** The registries that it asked for, at most the first twenty. */
+  readonly namespaces: readonly string[]
+  /** ISO 8601. */
+  readonly firstSeen: string
+  readonly lastSeen: string
+  readonly lastStatus: number
+}
+
+interface Seen {
+  readonly address: string
+  readonly userAgent: string
+  readonly firstSeenMs: number
+  readonly namespaces: Set<string>
+  requests: number
+  lastSeenMs: number
+  lastStatus: number
+}
+
+const CLIENTS_MAX = 500
+const NAMESPACES_MAX = 20
+/** What pulls consist of; probes of an orchestrator are no clients. */
+const PULLING: ReadonlySet<string> = new Set(['base', 'manifest', 'blob', 'tags', 'referrers'])
+
+/** The clients that asked last, in memory: so that an operator can see who uses the mirror. The one longest unseen makes room. */
+export class RecentClients {
+  readonly #now: () => number
+  readonly #seen = new Map<string, Seen>()
+
+  /** @param now the wall clock, in milliseconds. */
+  constructor(now: () => number = Date.now) {
+    this.#now = now
+  }
+
+  saw(request: FinishedRequest): void {
+    if (request.client === undefined || !PULLING.has(request.resource)) return
+    const userAgent = clip(request.userAgent ?? '')
+    const key = `${request.client} ${userAgent}`
+    const nowMs = this.#now()
+    const seen = this.#seen.get(key) ?? {
+      address: request.client,
+      userAgent,
+      firstSeenMs: nowMs,
+      namespaces: new Set(),
+      requests: 0,
+      lastSeenMs: nowMs,
+      lastStatus: 0,
+    }
+    seen.requests += 1
+    seen.lastSeenMs = nowMs
+    seen.lastStatus = request.status
+    if (request.namespace !== undefined && seen.namespaces.size < NAMESPACES_MAX)
+      seen.namespaces.add(request.namespace)
+    this.#seen.delete(key)
+    this.#seen.set(key, seen)
+    const [oldest] = this.#seen.keys()
+    if (this.#seen.size > CLIENTS_MAX && oldest !== undefined) this.#seen.delete(oldest)
+  }
+
+  /** The clients, the one seen last first. */
+  list(): readonly RecentClient[] {
+    return [...this.#seen.values()].reverse().map(seen => ({
+      address: seen.address,
+      userAgent: seen.userAgent,
+      requests: seen.requests,
+      namespaces: [...seen.namespaces],
+      firstSeen: new Date(seen.firstSeenMs).toISOString(),
+      lastSeen: new Date(seen.lastSeenMs).toISOString(),
+      lastStatus: seen.lastStatus,
+    }))
+  }
+}
