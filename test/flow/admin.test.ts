@@ -128,7 +128,7 @@ test('I13 the password of an upstream, its tokens and what a client sends as Aut
   const secrets = [password, fromClient, authorization.slice(6), ...tokens.map(token => token.split(' ')[1])]
   const sinks = [
     JSON.stringify(mirror.log),
-    ...answers.map(reply => `${JSON.stringify(reply.headers)}${reply.body}`),
+    ...answers.map(reply => `${JSON.stringify(reply.headers)}${reply.body.toString()}`),
   ]
   for (const secret of secrets.filter(text => text !== undefined && text !== '')) {
     for (const sink of sinks) assert.ok(!sink.includes(secret ?? ''), `a secret leaked: ${secret}`)

@@ -38,6 +38,14 @@ export async function stored(mirror: Pick<TestMirror, 'log'>, digest: Digest): P
   await until(() => linesOf(mirror, 'fill finished').some(isStored), `${digest} is stored`)
 }
 
+/** Resolves once so many requests of clients are being answered. */
+export async function inFlight(mirror: Pick<TestMirror, 'admin'>, count: number): Promise<void> {
+  await until(async () => {
+    const { body } = await mirror.admin('GET', '/metrics')
+    return body.toString().includes(`\nentrepot_requests_in_flight ${count}\n`)
+  }, `${count} requests are in flight`)
+}
+
 /** Where content lies in the store of a mirror. */
 export function contentPath(mirror: Pick<TestMirror, 'root'>, digest: Digest): string {
   return join(mirror.root, contentKey(digest))
