@@ -12,13 +12,6 @@ export function contentKey(digest: Digest): string {
   return `blobs/${algorithmOf(digest)}/${hex.slice(0, 2)}/${hex.slice(2)}`
 }
 
-const CONTENT_KEY = /^blobs\/(?:sha256\/[0-9a-f]{2}\/[0-9a-f]{62}|sha512\/[0-9a-f]{2}\/[0-9a-f]{126})$/
-
-/** Whether {@link contentKey} can have made a key. */
-export function isContentKey(key: string): boolean {
-  return CONTENT_KEY.test(key)
-}
-
 /**
  * The key of a record. Two names never share a key, and no key is a directory of another: a namespace holds no `/`, and no component
  * of a repository name starts with `_`, so the first component that does ends the repository. Keys that differ only in case (tags
