@@ -4,6 +4,7 @@ import type { Outcome } from '../oci/content.ts'
 import type { Digest } from '../oci/digest.ts'
 import { algorithmOf, hexOf } from '../oci/digest.ts'
 import { OciError, UpstreamError } from '../oci/error.ts'
+import { requireShallow } from '../oci/manifest.ts'
 import { OCI_INDEX } from '../oci/media-type.ts'
 import { parseTag } from '../oci/name.ts'
 import type { TagsPage, TagsPageRequest } from '../upstream/registry.ts'
@@ -79,27 +80,42 @@ export class Listings {
   async #askReferrers(source: Source, digest: Digest, artifactType: string | undefined): Promise<Uint8Array> {
     const { lifetime, manifests } = this.#parts
     const fetched = await source.registry.getReferrers(source.repository, digest, artifactType, lifetime)
-    if (fetched?.isFiltered === true || (fetched !== undefined && artifactType === undefined))
-      return fetched.bytes
-    if (fetched !== undefined) return filterIndex(fetched.bytes, artifactType)
+    if (fetched !== undefined) {
+      const referrers = readManifests(fetched.bytes)
+      return fetched.isFiltered || artifactType === undefined
+        ? fetched.bytes
+        : filterIndex(referrers, artifactType)
+    }
     // The referrers tag schema: registries without the API keep the index under a tag made of the digest.
     const tag = parseTag(`${algorithmOf(digest)}-${hexOf(digest).slice(0, 64)}`)
     const tagged = tag === undefined ? undefined : await manifests.fetch(source, { kind: 'tag', tag })
-    return filterIndex(tagged?.bytes, artifactType)
+    return filterIndex(tagged?.kind === 'index' ? readManifests(tagged.bytes) : [], artifactType)
   }
 }
 
-function filterIndex(bytes: Uint8Array | undefined, artifactType: string | undefined): Uint8Array {
-  const manifests = bytes === undefined ? [] : readManifests(bytes)
+interface Referrer {
+  readonly artifactType?: unknown
+}
+
+function filterIndex(referrers: readonly Referrer[], artifactType: string | undefined): Uint8Array {
   const wanted =
-    artifactType === undefined ? manifests : manifests.filter(entry => entry.artifactType === artifactType)
+    artifactType === undefined ? referrers : referrers.filter(entry => entry.artifactType === artifactType)
   return Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests: wanted }))
 }
 
-function readManifests(bytes: Uint8Array): readonly { readonly artifactType?: unknown }[] {
+/** Throws where the upstream sent something else than an image index; a list that is `null` is how Go writes an empty one. */
+function readManifests(bytes: Uint8Array): readonly Referrer[] {
+  const manifests = parseIndex(bytes).manifests
+  if (manifests === null) return []
+  if (Array.isArray(manifests) && manifests.every(entry => typeof entry === 'object' && entry !== null))
+    return manifests as readonly Referrer[]
+  throw new UpstreamError('invalid', 'the upstream sent referrers that are not a list of manifests')
+}
+
+function parseIndex(bytes: Uint8Array): { readonly manifests?: unknown } {
   try {
-    const index = JSON.parse(Buffer.from(bytes).toString('utf8')) as { manifests?: unknown } | null
-    return Array.isArray(index?.manifests) ? index.manifests : []
+    requireShallow(bytes)
+    return (JSON.parse(Buffer.from(bytes).toString('utf8')) as { manifests?: unknown } | null) ?? {}
   } catch (cause) {
     throw new UpstreamError('invalid', 'the upstream sent a referrers index that is not JSON', { cause })
   }

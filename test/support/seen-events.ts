@@ -14,7 +14,7 @@ export interface SeenEvents {
   readonly events: Events
   readonly lines: SeenLine[]
   /** The fields of all lines with this message. */
-  of(message: string): Record<string, unknown>[]
+  readonly of: (message: string) => Record<string, unknown>[]
 }
 
 const metrics = createMetrics()

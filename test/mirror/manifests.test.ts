@@ -1,0 +1,170 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { isComplete } from '../../src/mirror/complete.ts'
+import { Links } from '../../src/mirror/links.ts'
+import { Manifests } from '../../src/mirror/manifests.ts'
+import { Tags } from '../../src/mirror/tags.ts'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
+import { UpstreamError } from '../../src/oci/error.ts'
+import { DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from '../../src/oci/media-type.ts'
+import { MemoryStore } from '../../src/storage/memory.ts'
+import type { Store } from '../../src/storage/store.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+import { FakeRegistry, type RegistryScript } from '../support/fake-registry.ts'
+import { seeEvents } from '../support/seen-events.ts'
+import { type Blob, makeBlob, sourceOf, storeAs, storeWith, tagOf } from './rig.ts'
+
+interface Document {
+  readonly bytes: Buffer
+  readonly digest: Digest
+}
+
+function documentOf(value: object): Document {
+  const bytes = Buffer.from(JSON.stringify(value))
+  return { bytes, digest: digestOf(bytes) }
+}
+
+const config = makeBlob(10)
+const layer = makeBlob(20)
+const descriptor = ({ bytes, digest }: Blob | Document): object => ({
+  mediaType: 'x/y',
+  digest,
+  size: bytes.length,
+})
+const image = documentOf({ mediaType: OCI_MANIFEST, config: descriptor(config), layers: [descriptor(layer)] })
+const byDigest = { kind: 'digest', digest: image.digest } as const
+const byTag = { kind: 'tag', tag: tagOf('latest') } as const
+
+function makeManifests(t: TestContext, script: RegistryScript = {}, store: Store = new MemoryStore()) {
+  const seen = seeEvents()
+  const links = new Links(store, seen.events)
+  t.after(async () => await links[Symbol.asyncDispose]())
+  const tags = new Tags(store, seen.events, new FakeClock())
+  const lifetime = new AbortController().signal
+  const manifests = new Manifests({ store, links, tags, events: seen.events, lifetime })
+  const registry = new FakeRegistry(script)
+  return { manifests, links, registry, seen, store, source: sourceOf(registry) }
+}
+
+const serving = (
+  bytes: Uint8Array,
+  claimedDigest?: Digest,
+  contentType: string | undefined = OCI_MANIFEST,
+): RegistryScript => ({
+  getManifest: () => ({ bytes, contentType, claimedDigest }),
+})
+
+test('a manifest is fetched once for all who ask, stored, and lets its repository see what it names', async t => {
+  const { manifests, links, registry, source, store } = makeManifests(t, serving(image.bytes, image.digest))
+  const all = await Promise.all(
+    Array.from({ length: 9 }, async () => await manifests.fetch(source, byDigest)),
+  )
+  for (const manifest of all) assert.equal(manifest?.digest, image.digest)
+  assert.equal(registry.asked.length, 1)
+  assert.equal((await makeManifests(t, {}, store).manifests.find(image.digest))?.mediaType, OCI_MANIFEST)
+  for (const digest of [image.digest, config.digest, layer.digest]) assert.ok(await links.has(source, digest))
+  assert.ok(!(await links.has(sourceOf(registry, 'library/b'), layer.digest)))
+})
+
+test('a manifest that the upstream does not have is absent', async t => {
+  const { manifests, source } = makeManifests(t)
+  assert.equal(await manifests.fetch(source, byTag), undefined)
+})
+
+const LIES: readonly (readonly [string, RegistryScript, typeof byDigest | typeof byTag])[] = [
+  ['other bytes than those of the digest', serving(Buffer.from(`${String(image.bytes)} `)), byDigest],
+  ['another digest than that of its bytes, by tag', serving(image.bytes, config.digest), byTag],
+  ['another digest than that of its bytes, by digest', serving(image.bytes, config.digest), byDigest],
+  ['HTML', serving(Buffer.from('<html>'), undefined, 'text/html'), byTag],
+  ['a manifest under the type of another', serving(image.bytes, image.digest, DOCKER_MANIFEST), byTag],
+  ['nothing', serving(Buffer.alloc(0)), byTag],
+]
+for (const [what, script, reference] of LIES) {
+  test(`an upstream that sends ${what} is in trouble, and nothing is stored or linked`, async t => {
+    const { manifests, links, source, store } = makeManifests(t, script)
+    await assert.rejects(
+      manifests.fetch(source, reference),
+      error => error instanceof UpstreamError && error.kind === 'invalid',
+    )
+    assert.equal(await store.open(image.digest), undefined)
+    assert.equal(await links.has(source, image.digest), false)
+  })
+}
+
+test('a manifest under sha512 is proved and served under sha512', async t => {
+  const digest = digestOf(image.bytes, 'sha512')
+  const { manifests, source } = makeManifests(t, serving(image.bytes, image.digest))
+  assert.equal((await manifests.fetch(source, { kind: 'digest', digest }))?.digest, digest)
+})
+
+test('a store that cannot take a manifest does not keep it from the client, and moves no tag', async t => {
+  const store = storeWith(new MemoryStore(), { adopt: async () => await Promise.reject(new Error('ENOSPC')) })
+  const { manifests, source, seen } = makeManifests(t, serving(image.bytes), store)
+  assert.equal((await manifests.fetch(source, byTag))?.digest, image.digest)
+  assert.equal(await store.readRecord({ kind: 'tag', ...source, tag: byTag.tag }), undefined)
+  assert.equal(seen.of('storage failed').length, 1)
+})
+
+test('a leftover spool under the digest of a manifest does not get into it', async t => {
+  const { manifests, source, store } = makeManifests(t, serving(image.bytes))
+  const file = await store.createSpool(image.digest)
+  await file.append(Buffer.from('left over'))
+  file.keep()
+  await file[Symbol.asyncDispose]()
+  await manifests.fetch(source, byDigest)
+  assert.ok((await makeManifests(t, {}, store).manifests.find(image.digest)) !== undefined)
+})
+
+test('a damaged manifest is absent, and quarantined', async t => {
+  const { manifests, store, seen } = makeManifests(t)
+  await storeAs(store, image.digest, Buffer.from(`${String(image.bytes)} `))
+  assert.equal(await manifests.find(image.digest), undefined)
+  assert.equal(await store.open(image.digest), undefined)
+  assert.equal(seen.of('stored object is damaged and was quarantined').length, 1)
+})
+
+test('stored content that is no manifest is absent as a manifest, and stays stored', async t => {
+  const { manifests, store } = makeManifests(t)
+  await storeAs(store, layer.digest, layer.bytes)
+  assert.equal(await manifests.find(layer.digest), undefined)
+  assert.ok((await store.open(layer.digest)) !== undefined)
+})
+
+test('a sick store has no manifests, and is told of', async t => {
+  const store = storeWith(new MemoryStore(), { open: async () => await Promise.reject(new Error('EIO')) })
+  const { manifests, seen } = makeManifests(t, {}, store)
+  assert.equal(await manifests.find(image.digest), undefined)
+  assert.equal(seen.of('storage failed').length, 1)
+})
+
+test('an image can be completed from the store when all of its blobs are there, and not before', async t => {
+  const { manifests, source, store } = makeManifests(t, serving(image.bytes))
+  const manifest = await manifests.fetch(source, byDigest)
+  assert.ok(manifest !== undefined)
+  await storeAs(store, config.digest, config.bytes)
+  assert.equal(await isComplete(manifest, store, manifests), false)
+  await storeAs(store, layer.digest, layer.bytes)
+  assert.equal(await isComplete(manifest, store, manifests), true)
+})
+
+test('an index can be completed when one of its images can, or when it is empty', async t => {
+  const missing = documentOf({ mediaType: OCI_MANIFEST, config: descriptor(makeBlob(5)), layers: [] })
+  const index = documentOf({ mediaType: OCI_INDEX, manifests: [descriptor(missing), descriptor(image)] })
+  const empty = documentOf({ mediaType: OCI_INDEX, manifests: [] })
+  const { manifests, store } = makeManifests(t)
+  for (const { bytes, digest } of [missing, index, empty]) await storeAs(store, digest, bytes)
+  const [whole, none] = [await manifests.find(index.digest), await manifests.find(empty.digest)]
+  assert.ok(whole !== undefined && none !== undefined)
+  assert.equal(await isComplete(none, store, manifests), true)
+  assert.equal(await isComplete(whole, store, manifests), false)
+  for (const { bytes, digest } of [image, config, layer]) await storeAs(store, digest, bytes)
+  assert.equal(await isComplete(whole, store, manifests), true)
+})
+
+test('a store that cannot tell counts as complete: it is not the upstream that is in trouble', async t => {
+  const { manifests, source, store } = makeManifests(t, serving(image.bytes))
+  const manifest = await manifests.fetch(source, byDigest)
+  assert.ok(manifest !== undefined)
+  const sick = storeWith(store, { open: async () => await Promise.reject(new Error('EIO')) })
+  assert.equal(await isComplete(manifest, sick, manifests), true)
+})
