@@ -1,9 +1,226 @@
-import { EXIT } from './environment.ts'
-import type { Tool } from './tool.ts'
+import { randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { networkInterfaces } from 'node:os'
+import { resolve } from 'node:path'
+import { ConfigError } from '../config/problem.ts'
+import { RootedFiles } from './clients/host-files.ts'
+import { parseMirrorUrl } from './clients/mirror-url.ts'
+import { inspectContainerd, inspectK3s } from './doctor/inspect-containerd.ts'
+import { inspectBuildkit, inspectContainers } from './doctor/inspect-containers.ts'
+import { inspectDocker } from './doctor/inspect-docker.ts'
+import { EVERY, type Inspect, type Inspection, routeOf } from './doctor/inspection.ts'
+import { checkMirror, type ImageName, parseImageName } from './doctor/mirror-check.ts'
+import { compare, recentClients } from './doctor/recent-clients.ts'
+import { type Environment, EXIT, type ExitCode } from './environment.ts'
+import { flagProblem, type Tool, type ToolWords, wordProblem } from './tool.ts'
+import { version } from './version.ts'
 
+const INSPECTS: readonly Inspect[] = [
+  inspectDocker,
+  inspectContainerd,
+  inspectContainers,
+  inspectBuildkit,
+  inspectK3s,
+]
+
+/** `entrepot doctor`: says in plain words which registries this machine's clients get from a mirror, and what is wrong. */
 export const doctor: Tool = {
   usage: '[options]',
-  description: '',
-  flags: {},
-  run: async () => EXIT.ok,
+  description:
+    "Find this machine's clients, tell which registries go through the mirror and which do not, and try the mirror.\nExit codes: 0 nothing is wrong, 1 something is.",
+  flags: {
+    mirror: {
+      type: 'text',
+      value: 'URL',
+      description: 'the mirror; the ones that the clients are configured for if it is not given',
+    },
+    image: {
+      type: 'text',
+      value: 'NAME',
+      description: 'what is pulled through it, default docker.io/library/alpine:latest',
+    },
+    admin: {
+      type: 'text',
+      value: 'URL',
+      description:
+        "the mirror's admin listener, to compare with the clients that it has seen; default port 8081 of a mirror on this machine",
+    },
+    ca: {
+      type: 'text',
+      value: 'FILE',
+      description: "the authority of the mirror's certificate, beside the system's",
+    },
+    root: {
+      type: 'text',
+      value: 'DIR',
+      description: 'the directory that stands for /, such as /host in a container',
+    },
+  },
+  run: async (environment, words) => {
+    const wish = readWish(environment, words)
+    const report = new Report(environment)
+    const files = new RootedFiles(wish.root, environment.cwd)
+    const inspected = await Promise.all(INSPECTS.map(async inspect => await inspect(files)))
+    const inspections = inspected.filter(inspection => inspection !== undefined)
+    tellRoutes(report, inspections)
+    const mirrors = wish.mirror === undefined ? mirrorsOf(inspections) : [wish.mirror]
+    await tellMirrors(report, mirrors, wish)
+    await tellClients(report, { inspections, mirrors, wish })
+    return report.end()
+  },
+}
+
+interface DoctorWish {
+  readonly root: string
+  readonly mirror: string | undefined
+  readonly image: ImageName
+  readonly admin: string | undefined
+  readonly caFile: string | undefined
+  /** What the doctor calls itself, so that it can find itself among the mirror's clients. */
+  readonly userAgent: string
+}
+
+function readWish(environment: Environment, given: ToolWords): DoctorWish {
+  const problems = given.words.map(word =>
+    wordProblem(word, 'is one word too many', 'doctor takes options only'),
+  )
+  const urlOf = (flag: string): string | undefined => {
+    const text = given.text(flag)
+    const url = text === undefined ? undefined : parseMirrorUrl(text)?.url
+    if (text !== undefined && url === undefined)
+      problems.push(
+        flagProblem(flag, 'is not an address', 'such as http://mirror.example.com:8080, without a path'),
+      )
+    return url
+  }
+  const [mirror, admin] = [urlOf('mirror'), urlOf('admin')]
+  const image = parseImageName(given.text('image') ?? 'docker.io/library/alpine:latest')
+  if (image === undefined)
+    problems.push(flagProblem('image', 'is not the name of an image', 'such as ghcr.io/owner/name:tag'))
+  if (problems.length > 0 || image === undefined) throw new ConfigError(problems)
+  const ca = given.text('ca')
+  return {
+    root: resolve(environment.cwd, given.text('root') ?? '/'),
+    mirror,
+    image,
+    admin,
+    caFile: ca === undefined ? undefined : resolve(environment.cwd, ca),
+    userAgent: `entrepot-doctor/${version()} (${randomBytes(6).toString('hex')})`,
+  }
+}
+
+/** Writes findings as they come, and remembers whether one of them is wrong. */
+class Report {
+  readonly #environment: Environment
+  #wrongs = 0
+
+  constructor(environment: Environment) {
+    this.#environment = environment
+  }
+
+  heading(text: string): void {
+    this.#environment.stdout.write(`${text}\n`)
+  }
+
+  good(sentence: string): void {
+    this.#line('ok', sentence)
+  }
+
+  note(sentence: string): void {
+    this.#line('note', sentence)
+  }
+
+  wrong(sentence: string): void {
+    this.#wrongs += 1
+    this.#line('WRONG', sentence)
+  }
+
+  end(): ExitCode {
+    this.heading(this.#wrongs === 0 ? 'Nothing is wrong.' : `Wrong: ${this.#wrongs}.`)
+    return this.#wrongs === 0 ? EXIT.ok : EXIT.failure
+  }
+
+  #line(mark: string, sentence: string): void {
+    this.#environment.stdout.write(`  ${mark.padEnd(5)}  ${sentence}\n`)
+  }
+}
+
+/** What is told of even if no client is told anything of it. */
+const ALWAYS_TOLD = ['docker.io', 'ghcr.io', 'quay.io', 'registry.k8s.io']
+
+function tellRoutes(report: Report, inspections: readonly Inspection[]): void {
+  if (inspections.length === 0) report.heading('No client that is known here is installed or configured.')
+  const named = inspections.flatMap(({ routes }) => [...routes.keys()])
+  const registries = [...new Set([...ALWAYS_TOLD, ...named])].filter(name => name !== EVERY)
+  for (const inspection of inspections) {
+    report.heading(inspection.client)
+    const through = Map.groupBy(registries, registry => {
+      const route = routeOf(inspection, registry)
+      return route === undefined ? undefined : `${route.mirror} (${route.file})`
+    })
+    for (const [mirror, names] of through)
+      if (mirror !== undefined) report.good(`${names.join(', ')}: through ${mirror}.`)
+    const every = inspection.routes.get(EVERY)
+    if (every !== undefined) report.good(`Every other registry: through ${every.mirror} (${every.file}).`)
+    else if (inspection.routes.size === 0) report.note('No registry goes through a mirror.')
+    else
+      report.note(
+        `${[...(through.get(undefined) ?? []), 'every other registry'].join(', ')}: directly, past the mirror.`,
+      )
+    for (const note of inspection.notes) report.note(note)
+    for (const wrong of inspection.wrongs) report.wrong(wrong)
+  }
+}
+
+function mirrorsOf(inspections: readonly Inspection[]): readonly string[] {
+  return [...new Set(inspections.flatMap(({ routes }) => [...routes.values()].map(({ mirror }) => mirror)))]
+}
+
+async function tellMirrors(report: Report, mirrors: readonly string[], wish: DoctorWish): Promise<void> {
+  report.heading('mirror')
+  if (mirrors.length === 0)
+    report.wrong(
+      'No client here is pointed at a mirror, and --mirror names none: `entrepot setup` points them.',
+    )
+  const ca = wish.caFile === undefined ? undefined : await readFile(wish.caFile, 'utf8')
+  for (const mirror of mirrors) {
+    const { goods, wrongs } = await checkMirror({ mirror, image: wish.image, ca, userAgent: wish.userAgent })
+    for (const good of goods) report.good(good)
+    for (const wrong of wrongs) report.wrong(wrong)
+  }
+}
+
+interface Comparison {
+  readonly inspections: readonly Inspection[]
+  readonly mirrors: readonly string[]
+  readonly wish: DoctorWish
+}
+
+async function tellClients(report: Report, { inspections, mirrors, wish }: Comparison): Promise<void> {
+  report.heading('recent clients of the mirror')
+  const admin = wish.admin ?? mirrors.map(adminOnThisMachine).find(url => url !== undefined)
+  if (admin === undefined) {
+    report.note(
+      'Skipped: the mirror is on another machine. Give its admin listener by --admin, if it can be reached from here.',
+    )
+    return
+  }
+  try {
+    const sentences = compare(inspections, await recentClients(admin), wish.userAgent, Date.now())
+    if (sentences.length === 0) report.note('There is no client here to compare with.')
+    for (const sentence of sentences) report.note(sentence)
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    report.note(`Skipped: the admin listener ${admin} cannot be asked: ${reason}.`)
+  }
+}
+
+const ADMIN_PORT = 8081
+
+function adminOnThisMachine(mirror: string): string | undefined {
+  if (!URL.canParse(mirror)) return undefined
+  const host = new URL(mirror).hostname.replaceAll(/[[\]]/g, '')
+  const own = Object.values(networkInterfaces()).flatMap(found => (found ?? []).map(({ address }) => address))
+  const isHere = host === 'localhost' || host.startsWith('127.') || host === '::1' || own.includes(host)
+  return isHere ? `http://127.0.0.1:${ADMIN_PORT}` : undefined
 }

@@ -2,6 +2,7 @@ import type { Config, ListenAddress } from '../config/config.ts'
 import { formatListen } from '../config/listen.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { ConfigError } from '../config/problem.ts'
+import { StoreUnusableError } from '../storage/store.ts'
 import { type Environment, EXIT, type ExitCode, type RunningDaemon } from './environment.ts'
 
 const STOPPING = ['SIGTERM', 'SIGINT'] as const
@@ -20,7 +21,7 @@ export async function serve(environment: Environment, loaded: LoadedConfig): Pro
   } catch (error) {
     if (error instanceof ConfigError || isDefect(error)) throw error
     environment.stderr.write(`entrepot: ${describe(error as Error, loaded.config)}\n`)
-    return EXIT.failure
+    return error instanceof StoreUnusableError ? EXIT.configuration : EXIT.failure
   } finally {
     wishes.forget()
   }

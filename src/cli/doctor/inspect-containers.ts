@@ -1,0 +1,77 @@
+import type { TomlTable } from 'smol-toml'
+import { DOCKER_HUB } from '../../oci/namespace.ts'
+import { BUILDKITD_TOML } from '../clients/buildkit.ts'
+import type { HostFiles } from '../clients/client.ts'
+import { registryBlocks } from '../clients/containers-image.ts'
+import { parseToml, stringOf, stringsOf, tableAt, tableOf, tablesOf } from '../clients/toml.ts'
+import { type Inspection, isInstalled, type Route } from './inspection.ts'
+
+/** Podman, Skopeo, Buildah and CRI-O, which read `registries.conf` through one library. */
+export async function inspectContainers(files: HostFiles): Promise<Inspection | undefined> {
+  const blocks = await registryBlocks(files)
+  const isHere = blocks.size > 0 || (await isInstalled(files, 'podman', 'crio', 'skopeo', 'buildah'))
+  if (!isHere) return undefined
+  const routes = new Map<string, Route>()
+  const wrongs: string[] = []
+  const notes: string[] = []
+  for (const [name, { file, block }] of blocks) {
+    const [first] = tablesOf(block['mirror'])
+    const location = stringOf(first?.['location'])
+    if (first === undefined || location === undefined) continue
+    const [authority = '', ...path] = location.split('/')
+    const scheme = first['insecure'] === true ? 'http' : 'https'
+    routes.set(name, { mirror: `${scheme}://${authority}`, file })
+    const wanted = stringOf(block['location']) ?? name
+    wrongs.push(...wrongPath({ file, name, wanted, given: path.join('/'), authority }))
+    if (isDigestOnly(block, first))
+      notes.push(
+        `${file} lets ${name} use its mirror for digests only: tags are pulled from the registry itself.`,
+      )
+  }
+  return {
+    client: 'podman, cri-o',
+    agents: ['containers/', 'libpod/', 'cri-o/', 'skopeo/', 'Buildah/', 'buildah/'],
+    routes,
+    wrongs,
+    notes,
+  }
+}
+
+interface MirrorPath {
+  readonly file: string
+  readonly name: string
+  readonly wanted: string
+  readonly given: string
+  readonly authority: string
+}
+
+/** These clients do not say which registry they mean, so the mirror knows it by the path alone. */
+function wrongPath({ file, name, wanted, given, authority }: MirrorPath): string[] {
+  if (given === wanted || (given === '' && wanted === DOCKER_HUB)) return []
+  const meant = given === '' ? 'Docker Hub' : given
+  return [
+    `${file} sends ${name} to ${authority}/${given}, where it is taken for ${meant}: the location must be ${authority}/${wanted}.`,
+  ]
+}
+
+function isDigestOnly(block: TomlTable, mirror: TomlTable): boolean {
+  return block['mirror-by-digest-only'] === true || mirror['pull-from-mirror'] === 'digest-only'
+}
+
+/** A BuildKit of its own; that within dockerd takes Docker's configuration. */
+export async function inspectBuildkit(files: HostFiles): Promise<Inspection | undefined> {
+  const text = await files.read(BUILDKITD_TOML)
+  if (text === undefined && !(await isInstalled(files, 'buildkitd'))) return undefined
+  const parsed = parseToml(text ?? '')
+  const wrongs =
+    parsed === undefined ? [`${BUILDKITD_TOML} is no TOML: buildkitd does not start with it.`] : []
+  const routes = new Map<string, Route>()
+  const registries = tableAt(parsed ?? {}, 'registry') ?? {}
+  for (const [name, entry] of Object.entries(registries)) {
+    const [authority] = stringsOf(tableOf(entry)?.['mirrors'])
+    if (authority === undefined) continue
+    const isHttp = tableAt(registries, authority)?.['http'] === true
+    routes.set(name, { mirror: `${isHttp ? 'http' : 'https'}://${authority}`, file: BUILDKITD_TOML })
+  }
+  return { client: 'buildkitd', agents: ['buildkit/', 'containerd/'], routes, wrongs, notes: [] }
+}

@@ -1,0 +1,52 @@
+import type { HostFiles } from '../clients/client.ts'
+
+/** Stands for every registry that is not named. */
+export const EVERY = '*'
+
+/** Where a client takes a registry's images from first. */
+export interface Route {
+  /** The mirror, as scheme and authority. */
+  readonly mirror: string
+  /** The file that says so. */
+  readonly file: string
+}
+
+/** What the files of this machine tell one client. */
+export interface Inspection {
+  /** As its user calls it. */
+  readonly client: string
+  /** How the user agents of its pulls begin. */
+  readonly agents: readonly string[]
+  /** By registry, {@link EVERY} for the others; what is not in here is pulled directly. */
+  readonly routes: ReadonlyMap<string, Route>
+  /** What is wrong, each a whole sentence. */
+  readonly wrongs: readonly string[]
+  /** What is not wrong but should be known, likewise. */
+  readonly notes: readonly string[]
+}
+
+/** Looks at the files of one client; `undefined` means that it is neither installed nor configured here. */
+export type Inspect = (files: HostFiles) => Promise<Inspection | undefined>
+
+/** Where a registry's images come from, if not directly. */
+export function routeOf({ routes }: Inspection, registry: string): Route | undefined {
+  return routes.get(registry) ?? routes.get(EVERY)
+}
+
+const BINARIES = ['/usr/bin', '/usr/sbin', '/usr/local/bin', '/usr/local/sbin', '/bin', '/opt/bin']
+
+/** Whether one of these programs is installed. */
+export async function isInstalled(files: HostFiles, ...programs: readonly string[]): Promise<boolean> {
+  for (const directory of BINARIES) {
+    const names = await files.list(directory)
+    if (programs.some(program => names.includes(program))) return true
+  }
+  return false
+}
+
+/** A URL's scheme and authority, lower-cased, without path; the text itself where it is no URL. */
+export function mirrorOf(url: string): string {
+  if (!URL.canParse(url)) return url
+  const { protocol, host } = new URL(url)
+  return `${protocol}//${host}`
+}

@@ -1,0 +1,125 @@
+import { createHash } from 'node:crypto'
+import { DOCKER_HUB, parseConfiguredNamespace } from '../../oci/namespace.ts'
+import { type Answer, ask, whyUnanswered } from './ask.ts'
+
+/** What came of trying a mirror. */
+export interface MirrorCheck {
+  readonly goods: readonly string[]
+  readonly wrongs: readonly string[]
+}
+
+/** What is tried. */
+export interface Trial {
+  /** Scheme and authority. */
+  readonly mirror: string
+  readonly image: ImageName
+  /** A further authority to trust, as PEM. */
+  readonly ca: string | undefined
+  readonly userAgent: string
+}
+
+/** The name of an image, taken apart as clients do. */
+export interface ImageName {
+  readonly registry: string
+  readonly repository: string
+  readonly reference: string
+}
+
+const IMAGE = /^([A-Za-z0-9._:/-]+?)(?::([A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?(?:@([a-z0-9]+:[0-9a-f]{32,}))?$/
+
+/** Parses `[registry/]repository[:tag][@digest]`; `undefined` means that the text is none. */
+export function parseImageName(text: string): ImageName | undefined {
+  const [, path = '', tag = 'latest', digest] = IMAGE.exec(text) ?? []
+  const parts = path.split('/')
+  const [first = ''] = parts
+  const isRegistry = parts.length > 1 && (/[.:]/.test(first) || first === 'localhost')
+  const registry = parseConfiguredNamespace(isRegistry ? first : DOCKER_HUB)
+  const rest = isRegistry ? parts.slice(1) : parts
+  const repository = rest.length === 1 && registry === DOCKER_HUB ? `library/${rest[0]}` : rest.join('/')
+  if (registry === undefined || !/^[a-z0-9]+(?:[._/-]+[a-z0-9]+)*$/.test(repository)) return undefined
+  return { registry, repository, reference: digest ?? tag }
+}
+
+const ACCEPT = [
+  'application/vnd.oci.image.index.v1+json',
+  'application/vnd.oci.image.manifest.v1+json',
+  'application/vnd.docker.distribution.manifest.list.v2+json',
+  'application/vnd.docker.distribution.manifest.v2+json',
+].join(', ')
+
+/** Reaches a mirror, and takes a manifest through it as containerd would. */
+export async function checkMirror(trial: Trial): Promise<MirrorCheck> {
+  const { mirror, image, ca, userAgent } = trial
+  const headers = { 'User-Agent': userAgent, Accept: ACCEPT }
+  try {
+    const base = await ask(`${mirror}/v2/`, { headers, ca, timeoutMs: 10_000 })
+    if (base.status !== 200) {
+      const wrong = `${mirror} answers ${base.status} on /v2/, where a mirror answers 200: this is something else, or a proxy before it refuses.`
+      return { goods: [], wrongs: [wrong] }
+    }
+  } catch (error) {
+    return { goods: [], wrongs: [`${mirror} cannot be reached: ${whyUnanswered(error)}.`] }
+  }
+  const goods = [`${mirror} answers.`]
+  const name = `${image.registry}/${image.repository}:${image.reference}`
+  try {
+    const path = `/v2/${image.repository}/manifests/${image.reference}?ns=${encodeURIComponent(image.registry)}`
+    const { good, wrong } = judge(name, mirror, await ask(`${mirror}${path}`, { headers, ca }))
+    return { goods: [...goods, ...good], wrongs: wrong }
+  } catch (error) {
+    return { goods, wrongs: [`${name} did not come through ${mirror}: ${whyUnanswered(error)}.`] }
+  }
+}
+
+/** Reads what a mirror answered on a manifest. */
+function judge(
+  name: string,
+  mirror: string,
+  answer: Answer,
+): { readonly good: string[]; readonly wrong: string[] } {
+  const { status, headers, body } = answer
+  const said = messageOf(body)
+  if (status !== 200) {
+    const why = MEANINGS.get(status) ?? 'which no mirror should'
+    return {
+      good: [],
+      wrong: [`${mirror} answers ${status} for ${name}, ${why}${said === '' ? '' : `: ${said}`}.`],
+    }
+  }
+  const digest = `sha256:${createHash('sha256').update(body).digest('hex')}`
+  const stated = String(headers['docker-content-digest'] ?? '')
+  if (stated !== digest)
+    return {
+      good: [],
+      wrong: [
+        `${mirror} says that ${name} is ${stated || 'nothing'}, but its bytes are ${digest}: something between changes them.`,
+      ],
+    }
+  const cache = String(headers['cache-status'] ?? '')
+  if (!cache.startsWith('entrepot'))
+    return {
+      good: [`${name} came through, ${digest}.`],
+      wrong: [`${mirror} is a registry, but no Entrepot: its answer has no Cache-Status.`],
+    }
+  const how = cache.slice('entrepot; '.length)
+  return { good: [`${name} came through it (${how}), ${digest}.`], wrong: [] }
+}
+
+const MEANINGS: ReadonlyMap<number, string> = new Map([
+  [403, 'as its policy or the registry refuses it'],
+  [404, 'as the registry does not have it'],
+  [502, 'as it cannot get it from the registry'],
+  [503, 'as the registry limits it or it is shutting down'],
+  [504, 'as the registry does not answer it in time'],
+])
+
+/** The text of an OCI error body. */
+function messageOf(body: Buffer): string {
+  try {
+    const { errors } = JSON.parse(body.toString('utf8')) as { errors?: readonly { message?: unknown }[] }
+    const message = errors?.[0]?.message
+    return typeof message === 'string' ? message.slice(0, 500) : ''
+  } catch {
+    return ''
+  }
+}

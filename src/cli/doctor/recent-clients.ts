@@ -1,0 +1,64 @@
+import { formatDuration } from '../../lib/duration.ts'
+import { ask, whyUnanswered } from './ask.ts'
+import type { Inspection } from './inspection.ts'
+
+/** A client, as the mirror's admin listener tells it. */
+export interface SeenClient {
+  readonly address: string
+  readonly userAgent: string
+  readonly requests: number
+  readonly lastSeen: string
+}
+
+/** Asks a mirror's admin listener who has pulled lately. Rejects with why that cannot be told, as the end of a sentence. */
+export async function recentClients(admin: string): Promise<readonly SeenClient[]> {
+  const answer = await ask(`${admin}/_admin/v1/clients`, { timeoutMs: 5000 }).catch((error: unknown) => {
+    throw new Error(whyUnanswered(error), { cause: error })
+  })
+  const clients = answer.status === 200 ? parse(answer.body.toString('utf8')) : undefined
+  if (clients === undefined) throw new Error(`it answers ${answer.status}, and no list of clients`)
+  return clients
+}
+
+function parse(text: string): readonly SeenClient[] | undefined {
+  try {
+    const { clients } = JSON.parse(text) as { readonly clients?: unknown }
+    return Array.isArray(clients) ? clients.filter(isSeenClient) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function isSeenClient(value: unknown): value is SeenClient {
+  if (typeof value !== 'object' || value === null) return false
+  const { address, userAgent, requests, lastSeen } = value as Readonly<Record<string, unknown>>
+  const isText = [address, userAgent, lastSeen].every(field => typeof field === 'string')
+  return isText && typeof requests === 'number'
+}
+
+/**
+ * Says of each inspected client whether the mirror has seen it. Which address is this machine's, the mirror knows by the doctor's own
+ * request just before.
+ */
+export function compare(
+  inspections: readonly Inspection[],
+  clients: readonly SeenClient[],
+  doctorAgent: string,
+  nowMs: number,
+): readonly string[] {
+  const own = new Set(
+    clients.filter(({ userAgent }) => userAgent === doctorAgent).map(({ address }) => address),
+  )
+  if (own.size === 0)
+    return ['This admin listener has not seen the request of a moment ago: it belongs to another mirror.']
+  const here = clients.filter(({ address }) => own.has(address))
+  return inspections
+    .filter(({ routes }) => routes.size > 0)
+    .map(({ client, agents }) => {
+      const seen = here.find(({ userAgent }) => agents.some(agent => userAgent.startsWith(agent)))
+      if (seen === undefined)
+        return `${client} on this machine has asked the mirror for nothing since the mirror started. If it has pulled since then, it went past the mirror.`
+      const agoMs = Math.max(0, Math.round((nowMs - Date.parse(seen.lastSeen)) / 1000) * 1000)
+      return `${client} on this machine last pulled through the mirror ${formatDuration(agoMs)} ago (${seen.userAgent.slice(0, 60)}).`
+    })
+}
