@@ -3,8 +3,8 @@ import type { HostFiles, Plan, PlannedFile, Wish } from './client.ts'
 import { namedRegistries } from './client.ts'
 import { appendToml, parseToml, quoted, stringOf, tablesOf } from './toml.ts'
 
-export const REGISTRIES_CONF = '/etc/containers/registries.conf'
-export const REGISTRIES_CONF_D = '/etc/containers/registries.conf.d'
+const REGISTRIES_CONF = '/etc/containers/registries.conf'
+const REGISTRIES_CONF_D = '/etc/containers/registries.conf.d'
 const DROP_IN = `${REGISTRIES_CONF_D}/50-entrepot.conf`
 
 /** Podman, Skopeo and Buildah: a drop-in of `registries.conf`, with one block for each registry. */
