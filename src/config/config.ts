@@ -21,6 +21,7 @@ export interface Config {
   readonly store: StoreConfig
   /** How long running transfers may go on after SIGTERM; 300 s by default. */
   readonly drainMs: number
+  readonly scrub: ScrubConfig
   readonly logLevel: LogLevel
 }
 
@@ -28,6 +29,14 @@ export interface Config {
 export type NamespacePolicy = 'public' | 'configured' | 'any'
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent'
+
+/** How everything at rest is verified in the background. */
+export interface ScrubConfig {
+  /** From the start of one round to the next; 7 d by default on a file system, `undefined` for never. */
+  readonly intervalMs: number | undefined
+  /** 16 MiB by default. */
+  readonly bytesPerSecond: number
+}
 
 /** A TCP address or the path of a unix socket. */
 export type ListenAddress =

@@ -1,3 +1,4 @@
+import { formatBytes } from '../lib/bytes.ts'
 import { formatDuration } from '../lib/duration.ts'
 import type { Config } from './config.ts'
 import { formatListen } from './listen.ts'
@@ -34,6 +35,8 @@ export function effectiveSettings(
     setting('default_namespace', config.defaultNamespace, 'default-namespace', 'default-upstream-namespace'),
     setting('namespaces', config.namespaces, 'namespaces'),
     setting('check_cache_digest', config.checkCacheDigest, 'check-cache-digest'),
+    setting('scrub_interval', scrubInterval(config), 'scrub-interval'),
+    setting('scrub_rate', formatBytes(config.scrub.bytesPerSecond), 'scrub-rate'),
     setting('drain_timeout', formatDuration(config.drainMs), 'drain-timeout'),
     setting('log_level', config.logLevel, 'log-level'),
     setting('upstream_config_file', config.upstreamConfigFile, 'upstream-config-file'),
@@ -53,4 +56,8 @@ export function effectiveSettings(
     setting('redirect', store.isRedirecting, 'redirect'),
     setting('redirect_host', store.redirectEndpoint, 'redirect-host'),
   ]
+}
+
+function scrubInterval({ scrub }: Config): string {
+  return scrub.intervalMs === undefined ? 'off' : formatDuration(scrub.intervalMs)
 }

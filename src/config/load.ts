@@ -8,6 +8,7 @@ import { formatListen, parseListen } from './listen.ts'
 import { compatibilityNotices, riskNotices } from './notices.ts'
 import { ConfigError, type Problem } from './problem.ts'
 import { parseBoolean, SettingsReader, type SettingTexts } from './reader.ts'
+import { readScrub } from './scrub.ts'
 import { readStore, type StoreKind } from './store.ts'
 import { type LoadedUpstream, readUpstreams } from './upstreams.ts'
 
@@ -41,6 +42,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   const { credentials, problems } = readCredentials(reader)
   const loaded = await readUpstreams(file, credentials)
   const scalars = readScalars(reader)
+  const scrub = readScrub(reader, sources.store)
   const store = readStore(reader, sources.store, cwd)
   const notices = compatibilityNotices(reader)
   reader.problems.push(...problems, ...loaded.problems)
@@ -48,6 +50,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   const config: Config = {
     ...listens,
     ...scalars,
+    scrub,
     upstreamConfigFile: file?.path,
     upstreamCredentials: credentials,
     upstreams: loaded.upstreams.map(upstream => upstream.config),

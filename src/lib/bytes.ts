@@ -23,3 +23,16 @@ export function parseBytes(text: string): number | undefined {
   const bytes = Math.round(Number(count) * factor)
   return Number.isSafeInteger(bytes) ? bytes : undefined
 }
+
+const SHOWN = [
+  ['TiB', 1024 ** 4],
+  ['GiB', 1024 ** 3],
+  ['MiB', 1024 ** 2],
+  ['KiB', 1024],
+] as const
+
+/** Writes whole bytes as {@link parseBytes} reads them, in the largest unit that says them exactly: `16MiB`, `1500B`. */
+export function formatBytes(bytes: number): string {
+  const [unit, unitBytes] = SHOWN.find(([, size]) => bytes > 0 && bytes % size === 0) ?? ['B', 1]
+  return `${bytes / unitBytes}${unit}`
+}

@@ -35,6 +35,12 @@ export interface FinishedFill {
   readonly error: unknown
 }
 
+interface RequestSeries {
+  readonly requests: { inc(): void }
+  readonly seconds: { observe(seconds: number): void }
+  readonly bytes: { inc(bytes: number): void }
+}
+
 /** What happens in the daemon, one function per event: log line and metric together. */
 export class Events {
   /** Who has pulled lately. */
@@ -43,6 +49,7 @@ export class Events {
   readonly #metrics: Metrics
   #known: ReadonlySet<Namespace> = new Set()
   #isBypassing = false
+  readonly #requestSeries = new Map<string, RequestSeries>()
 
   constructor(log: Log, metrics: Metrics) {
     this.#log = log
@@ -94,15 +101,29 @@ export class Events {
   }
 
   requestFinished(request: FinishedRequest): void {
-    const { resource, outcome, status } = request
-    const namespace = this.#label(request.namespace)
-    const labels = { resource, outcome: outcome ?? 'none' }
+    const { requests, seconds, bytes } = this.#series(request)
     this.#metrics.requestsInFlight.dec()
-    this.#metrics.requests.inc({ ...labels, method: request.method, status, namespace })
-    this.#metrics.requestSeconds.observe(labels, request.durationMs / 1000)
-    this.#metrics.responseBytes.inc({ ...labels, namespace }, request.sentBytes)
+    requests.inc()
+    seconds.observe(request.durationMs / 1000)
+    bytes.inc(request.sentBytes)
     this.recentClients.saw(request)
     this.#log.info(accessLine(request), 'request')
+  }
+
+  /** The series of a request, remembered by their labels, which are closed sets: to look them up costs more than to count. */
+  #series(request: FinishedRequest): RequestSeries {
+    const { method, resource, status, outcome = 'none' } = request
+    const namespace = this.#label(request.namespace)
+    const key = `${method} ${resource} ${status} ${outcome} ${namespace}`
+    const known = this.#requestSeries.get(key)
+    if (known !== undefined) return known
+    const series = {
+      requests: this.#metrics.requests.labels({ method, resource, status, outcome, namespace }),
+      seconds: this.#metrics.requestSeconds.labels({ resource, outcome }),
+      bytes: this.#metrics.responseBytes.labels({ resource, outcome, namespace }),
+    }
+    this.#requestSeries.set(key, series)
+    return series
   }
 
   upstreamAnswered(answer: {
@@ -206,6 +227,62 @@ export class Events {
     this.#log.error({ digest, err: error }, 'stored object is damaged and was quarantined')
   }
 
+  /** The scrub has looked at one more object. */
+  scrubbed(result: 'good' | 'damaged' | 'unreadable' | 'gone'): void {
+    this.#metrics.scrubbed.inc({ result })
+  }
+
+  /** The scrub has been through the whole store; the counts are those since this process took it up. */
+  scrubEnded(counts: {
+    readonly good: number
+    readonly damaged: number
+    readonly unreadable: number
+    readonly gone: number
+  }): void {
+    this.#log.info(counts, 'scrub has verified the whole store')
+  }
+
+  /** How full the cache is, as it was just measured. */
+  spaceMeasured(space: {
+    readonly usedBytes: number
+    readonly objects: number
+    readonly maxBytes: number | undefined
+    readonly freeBytes: number | undefined
+  }): void {
+    this.#metrics.usedBytes.set(space.usedBytes)
+    this.#metrics.storedObjects.set(space.objects)
+    if (space.maxBytes !== undefined) this.#metrics.maxBytes.set(space.maxBytes)
+    if (space.freeBytes !== undefined) this.#metrics.freeBytes.set(space.freeBytes)
+  }
+
+  /** A slice of what has to go is gone. */
+  evicted(slice: {
+    readonly reason: 'expired' | 'share' | 'room'
+    readonly objects: number
+    readonly bytes: number
+  }): void {
+    if (slice.objects === 0) return
+    this.#metrics.evictedObjects.inc({ reason: slice.reason }, slice.objects)
+    this.#metrics.evictedBytes.inc({ reason: slice.reason }, slice.bytes)
+    this.#log.info(slice, 'evicted')
+  }
+
+  /** There was no room for a download, and nothing that could go for it: its clients are served straight through. */
+  roomRefused(bytes: number): void {
+    this.#metrics.roomRefused.inc()
+    this.#log.warn({ bytes }, 'no room: the cache is full of what is held or pinned, or this is larger than it')
+  }
+
+  /** The index has been brought up to date with the store. */
+  indexWalked(walk: {
+    readonly objects: number
+    readonly records: number
+    readonly gone: number
+    readonly durationMs: number
+  }): void {
+    this.#log.info(walk, 'index is up to date with the store')
+  }
+
   swept(files: number): void {
     if (files > 0) this.#log.info({ files }, 'leftovers of an earlier run were swept')
   }
@@ -217,14 +294,20 @@ export class Events {
 }
 
 function accessLine(request: FinishedRequest): object {
-  const { error, isAborted, durationMs, repository, reference, userAgent, ...fields } = request
+  const { repository, reference, userAgent, error } = request
   return {
-    ...fields,
+    method: request.method,
+    resource: request.resource,
+    status: request.status,
+    outcome: request.outcome,
+    namespace: request.namespace,
     repository: repository === undefined ? undefined : clip(repository),
     reference: reference === undefined ? undefined : clip(reference),
+    client: request.client,
     userAgent: userAgent === undefined ? undefined : clip(userAgent),
-    durationMs: Math.round(durationMs * 10) / 10,
-    ...(isAborted ? { isAborted } : {}),
-    ...(error === undefined ? {} : { err: error }),
+    sentBytes: request.sentBytes,
+    durationMs: Math.round(request.durationMs * 10) / 10,
+    isAborted: request.isAborted ? true : undefined,
+    err: error,
   }
 }

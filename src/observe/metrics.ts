@@ -18,8 +18,16 @@ export interface Metrics {
   readonly staleAnswers: Counter<'namespace'>
   readonly storageErrors: Counter<'operation'>
   readonly quarantined: Counter
+  readonly scrubbed: Counter<'result'>
   readonly bypassing: Gauge
   readonly reloads: Counter<'result'>
+  readonly usedBytes: Gauge
+  readonly storedObjects: Gauge
+  readonly maxBytes: Gauge
+  readonly freeBytes: Gauge
+  readonly evictedObjects: Counter<'reason'>
+  readonly evictedBytes: Counter<'reason'>
+  readonly roomRefused: Counter
 }
 
 /** Creates the metrics of one daemon, in a registry of their own. */
@@ -31,6 +39,7 @@ export function createMetrics(): Metrics {
     ...clientMetrics(registry),
     ...upstreamMetrics(registry),
     ...storageMetrics(registry),
+    ...spaceMetrics(registry),
   }
 }
 
@@ -120,14 +129,39 @@ function upstreamMetrics(registry: Registry): UpstreamMetrics {
   }
 }
 
-type StorageMetrics = Pick<Metrics, 'storageErrors' | 'quarantined' | 'bypassing' | 'reloads'>
+type StorageMetrics = Pick<Metrics, 'storageErrors' | 'quarantined' | 'scrubbed' | 'bypassing' | 'reloads'>
 
 function storageMetrics(registry: Registry): StorageMetrics {
   const { counter, gauge } = declareIn(registry)
   return {
     storageErrors: counter('storage_errors_total', 'Operations of the store that failed.', ['operation']),
     quarantined: counter('quarantined_objects_total', 'Stored objects found damaged.'),
+    scrubbed: counter('scrubbed_objects_total', 'Objects that the scrub has looked at.', ['result']),
     bypassing: gauge('storage_bypass', '1 while the store cannot be written and pulls pass through.'),
     reloads: counter('config_reloads_total', 'Reloads of the upstream file.', ['result']),
+  }
+}
+
+type SpaceMetrics = Pick<
+  Metrics,
+  | 'usedBytes'
+  | 'storedObjects'
+  | 'maxBytes'
+  | 'freeBytes'
+  | 'evictedObjects'
+  | 'evictedBytes'
+  | 'roomRefused'
+>
+
+function spaceMetrics(registry: Registry): SpaceMetrics {
+  const { counter, gauge } = declareIn(registry)
+  return {
+    usedBytes: gauge('cache_used_bytes', 'What the cache takes up, downloads under way included.'),
+    storedObjects: gauge('cache_objects', 'Blobs and manifests in the cache.'),
+    maxBytes: gauge('cache_max_bytes', 'What the cache may take up, where that is bounded.'),
+    freeBytes: gauge('cache_free_bytes', 'What is free on the file system of the cache.'),
+    evictedObjects: counter('evicted_objects_total', 'Objects evicted, by why.', ['reason']),
+    evictedBytes: counter('evicted_bytes_total', 'Bytes evicted, by why.', ['reason']),
+    roomRefused: counter('room_refused_total', 'Downloads that were not cached for want of room.'),
   }
 }

@@ -18,6 +18,7 @@ export function contentKey(digest: Digest): string {
  * may) are two: a file system that folds case is not fit for a store.
  */
 export function recordKey(name: RecordName): string {
+  if (name.kind === 'scrub') return 'state/scrub'
   const repository = `repositories/${name.namespace}/${name.repository}`
   switch (name.kind) {
     case 'tag':

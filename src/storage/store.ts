@@ -84,7 +84,8 @@ export class StoreUnusableError extends Error {
 
 /**
  * The name of a record, in the words of the domain; `storage/layout.ts` makes the key. A `tag` says which digest a tag meant when
- * it was last asked for; a `link` says that this repository may see this digest.
+ * it was last asked for; a `link` says that this repository may see this digest; `scrub` says how far the verification of everything at
+ * rest has come.
  */
 export type RecordName =
   | {
@@ -99,6 +100,7 @@ export type RecordName =
       readonly repository: RepositoryName
       readonly digest: Digest
     }
+  | { readonly kind: 'scrub' }
 
 /** Whether a record's write must survive a power cut. */
 export type Durability = 'durable' | 'relaxed'

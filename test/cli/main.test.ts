@@ -56,6 +56,8 @@ test('entrepot check prints the effective configuration with the origin of every
     'default_namespace: docker.io # default',
     'namespaces: public # default',
     'check_cache_digest: true # CHECK_CACHE_DIGEST',
+    'scrub_interval: 7d # default',
+    'scrub_rate: 16MiB # default',
     'drain_timeout: 5m # default',
     'log_level: info # default',
     `upstream_config_file: ${join(cwd, 'upstreams.yaml')} # --upstream-config-file`,

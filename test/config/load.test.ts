@@ -46,6 +46,7 @@ test('Without any setting the mirror listens on 8080, serves Docker Hub by defau
     upstreams: [],
     store: { kind: 'filesystem', root: '/srv/data' },
     drainMs: 300_000,
+    scrub: { intervalMs: 604_800_000, bytesPerSecond: 16 * 1024 ** 2 },
     logLevel: 'info',
   })
   assert.deepEqual(notices, [])
@@ -85,6 +86,12 @@ const VALUES: readonly (readonly [Given, Partial<Config>])[] = [
   [{ env: { CHECK_CACHE_DIGEST: '', LISTEN: '', S3_HOST: '' } }, { checkCacheDigest: false, listen: LISTEN }],
   [{ flags: { 'drain-timeout': '24h' } }, { drainMs: 86_400_000 }],
   [{ env: { DRAIN_TIMEOUT: '0s' } }, { drainMs: 0 }],
+  [
+    { flags: { 'scrub-interval': 'off', 'scrub-rate': '4MiB' } },
+    { scrub: { intervalMs: undefined, bytesPerSecond: 4 * 1024 ** 2 } },
+  ],
+  [{ env: { SCRUB_INTERVAL: '0s' } }, { scrub: { intervalMs: undefined, bytesPerSecond: 16 * 1024 ** 2 } }],
+  [{ env: { SCRUB_INTERVAL: '12h' } }, { scrub: { intervalMs: 43_200_000, bytesPerSecond: 16 * 1024 ** 2 } }],
   [{ env: { LOG_LEVEL: 'DEBUG' } }, { logLevel: 'debug' }],
   [{ env: { FILESYSTEM_ROOT: '/data' } }, { store: { kind: 'filesystem', root: '/data' } }],
   [{ flags: { root: 'x' }, store: 'filesystem' }, { store: { kind: 'filesystem', root: '/srv/x' } }],
@@ -124,6 +131,13 @@ const BAD: readonly (readonly [Given, readonly string[]])[] = [
   [
     { flags: { 'drain-timeout': '2d' } },
     ['--drain-timeout: is not a duration of at most 24h (such as 0s, 90s or 5m)'],
+  ],
+  [
+    { flags: { 'scrub-interval': '59s', 'scrub-rate': '1KiB' } },
+    [
+      '--scrub-interval: is not a duration from 1m to 10 years (such as 12h, 7d or off)',
+      '--scrub-rate: is not a size from 64KiB to 1TiB (such as 4MiB or 100MB)',
+    ],
   ],
   [{ env: { LOG_LEVEL: 'loud' } }, ['LOG_LEVEL: is not a log level (debug, info, warn, error or silent)']],
   [

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { parseBytes } from '../../src/lib/bytes.ts'
+import { formatBytes, parseBytes } from '../../src/lib/bytes.ts'
 
 test('Sizes are read with binary and decimal units in any case.', () => {
   assert.equal(parseBytes('0B'), 0)
@@ -14,4 +14,12 @@ test('A size without a unit, negative, empty or beyond exact numbers is refused.
   for (const text of ['', '512', 'MiB', '-1B', '1e3B', '1.B', '10 iB', '999999999999999TiB', '1MiBx']) {
     assert.equal(parseBytes(text), undefined, text)
   }
+})
+
+test('What is written reads back as the same count, in the largest unit that says it exactly.', () => {
+  assert.equal(formatBytes(0), '0B')
+  assert.equal(formatBytes(1500), '1500B')
+  assert.equal(formatBytes(16 * 1024 ** 2), '16MiB')
+  for (const bytes of [0, 1, 1023, 1024, 5 * 1024 ** 3, 20e9, 3 * 1024 ** 4])
+    assert.equal(parseBytes(formatBytes(bytes)), bytes)
 })

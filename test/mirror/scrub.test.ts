@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
+import type { Clock } from '../../src/lib/clock.ts'
 import { Scrub, type ScrubParts, type ScrubProgress } from '../../src/mirror/scrub.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { StoreUnavailableError } from '../../src/oci/error.ts'
@@ -28,10 +29,24 @@ async function filled(): Promise<{ readonly store: MemoryStore; readonly digests
   return { store, digests: digests.toSorted() }
 }
 
+/** A clock on which nobody waits, but everybody gets a turn. */
+function skippingClock(): Clock & { readonly delays: readonly number[] } {
+  const clock = FakeClock.skipDelays()
+  return {
+    delays: clock.delays,
+    wallMs: () => clock.wallMs(),
+    monotonicMs: () => clock.monotonicMs(),
+    delay: async (ms, signal) => {
+      await clock.delay(ms, signal)
+      await setImmediate()
+    },
+  }
+}
+
 function scrubOf(parts: Partial<ScrubParts> & Pick<ScrubParts, 'store'>): Scrub {
   return new Scrub({
     events: seeEvents().events,
-    clock: FakeClock.skipDelays(),
+    clock: skippingClock(),
     intervalMs: 24 * HOUR_MS,
     bytesPerSecond: 1000,
     isBusy: () => false,
@@ -72,8 +87,8 @@ test('Verifying counts everything, quarantines exactly what is damaged, and says
   const { store, digests } = await filled()
   const flipped = await put(store, Buffer.alloc(1000, 'x'), digests[3])
   const short = await put(store, Buffer.alloc(10, 1), digests[7])
-  const { events, of } = seeEvents()
-  const progress = await last(scrubOf({ store, events }).verify(new AbortController().signal))
+  const seen = seeEvents()
+  const progress = await last(scrubOf({ store, events: seen.events }).verify(new AbortController().signal))
   assert.deepEqual(progress, {
     objects: 20,
     bytes: 19_010,
@@ -85,7 +100,7 @@ test('Verifying counts everything, quarantines exactly what is damaged, and says
   for (const digest of digests) {
     assert.equal(await isStored(store, digest), digest !== flipped && digest !== short)
   }
-  assert.equal(of('stored object is damaged and was quarantined').length, 2)
+  assert.equal(seen.of('stored object is damaged and was quarantined').length, 2)
 })
 
 test('What the store cannot be asked about is neither good nor damaged, and stays.', async () => {
@@ -140,11 +155,11 @@ test('A round reads no faster than its rate, and an eighth of it while clients a
     { isBusy: true, eachMs: 8000 },
   ]) {
     const { store } = await filled()
-    const clock = FakeClock.skipDelays()
-    const { events, of } = seeEvents()
-    await using scrub = scrubOf({ store, clock, events, isBusy: () => isBusy })
+    const clock = skippingClock()
+    const seen = seeEvents()
+    await using scrub = scrubOf({ store, clock, events: seen.events, isBusy: () => isBusy })
     scrub.start()
-    await until(() => of('scrub has verified the whole store').length > 0, 'a round is over')
+    await until(() => seen.of('scrub has verified the whole store').length > 0, 'a round is over')
     const waits = clock.delays.filter(delay => delay < 60_000)
     assert.deepEqual(
       waits.slice(0, 20),
@@ -168,10 +183,10 @@ test('A round that a restart interrupted goes on behind the last digest that was
   assert.deepEqual(first, digests.slice(0, 8))
 
   const second: Digest[] = []
-  const { events, of } = seeEvents()
-  await using again = scrubOf({ store: watched(store, second), events })
+  const seen = seeEvents()
+  await using again = scrubOf({ store: watched(store, second), events: seen.events })
   again.start()
-  await until(() => of('scrub has verified the whole store').length > 0, 'the round is over')
+  await until(() => seen.of('scrub has verified the whole store').length > 0, 'the round is over')
   // The eighth was interrupted, so it is verified once more.
   assert.deepEqual(second.slice(0, 13), digests.slice(7))
 })
@@ -206,7 +221,7 @@ test('A scrub without an interval never begins, and a store that cannot be liste
   assert.equal(idle.sleepers, 0)
   await never[Symbol.asyncDispose]()
 
-  const { events, of } = seeEvents()
+  const seen = seeEvents()
   let tries = 0
   const failing: ScrubParts['store'] = {
     ...watched(store, []),
@@ -216,8 +231,8 @@ test('A scrub without an interval never begins, and a store that cannot be liste
       return store.list()
     },
   }
-  await using scrub = scrubOf({ store: failing, events })
+  await using scrub = scrubOf({ store: failing, events: seen.events })
   scrub.start()
-  await until(() => of('scrub has verified the whole store').length > 0, 'the second try succeeds')
-  assert.deepEqual(of('storage failed')[0]?.['operation'], 'scrub')
+  await until(() => seen.of('scrub has verified the whole store').length > 0, 'the second try succeeds')
+  assert.deepEqual(seen.of('storage failed')[0]?.['operation'], 'scrub')
 })

@@ -1,11 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises'
-import { Agent, type IncomingHttpHeaders, type IncomingMessage, request as httpRequest } from 'node:http'
+import { Agent, request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Config, UPSTREAM_DEFAULTS, type UpstreamConfig } from '../../src/config/config.ts'
 import { type Daemon, type DaemonOverrides, startDaemon } from '../../src/daemon.ts'
-import { DOCKER_HUB, parseConfiguredNamespace } from '../../src/oci/namespace.ts'
 import { openLog } from '../../src/observe/log.ts'
+import { DOCKER_HUB, parseConfiguredNamespace } from '../../src/oci/namespace.ts'
 
 /** What a test wants other than the defaults. */
 export interface MirrorOptions {
@@ -44,7 +44,11 @@ export interface Reply {
 }
 
 /** Makes the entry of an upstream on loopback that speaks plain http. */
-export function upstreamEntry(namespace: string, host: string, overrides: Partial<UpstreamConfig> = {}): UpstreamConfig {
+export function upstreamEntry(
+  namespace: string,
+  host: string,
+  overrides: Partial<UpstreamConfig> = {},
+): UpstreamConfig {
   return {
     ...UPSTREAM_DEFAULTS,
     namespace: parseConfiguredNamespace(namespace) ?? DOCKER_HUB,
@@ -76,6 +80,7 @@ export async function startMirror(options: MirrorOptions): Promise<TestMirror> {
     upstreams: [upstreamEntry('docker.io', options.upstream, options.entry), ...(options.others ?? [])],
     store: { kind: 'filesystem', root },
     drainMs: 10_000,
+    scrub: { intervalMs: undefined, bytesPerSecond: 16 * 1024 ** 2 },
     logLevel: 'debug',
     ...options.config,
   }
@@ -86,7 +91,11 @@ export async function startMirror(options: MirrorOptions): Promise<TestMirror> {
 
 function testMirror(
   daemon: Daemon,
-  { root, log, isOwnRoot }: { readonly root: string; readonly log: Record<string, unknown>[]; readonly isOwnRoot: boolean },
+  {
+    root,
+    log,
+    isOwnRoot,
+  }: { readonly root: string; readonly log: Record<string, unknown>[]; readonly isOwnRoot: boolean },
 ): TestMirror {
   const agent = new Agent({ keepAlive: true })
   const { client, admin = '' } = daemon.addresses
@@ -104,11 +113,13 @@ function testMirror(
     },
     root,
     log,
-    get: async (path, headers = {}) => await readReply(await openRequest({ agent, address: client, path, headers })),
+    get: async (path, headers = {}) =>
+      await readReply(await openRequest({ agent, address: client, path, headers })),
     head: async (path, headers = {}) =>
       await readReply(await openRequest({ agent, address: client, path, headers, method: 'HEAD' })),
     open: async (path, headers = {}) => await openRequest({ agent, address: client, path, headers }),
-    admin: async (method, path) => await readReply(await openRequest({ agent, address: admin, path, headers: {}, method })),
+    admin: async (method, path) =>
+      await readReply(await openRequest({ agent, address: admin, path, headers: {}, method })),
     [Symbol.asyncDispose]: async () => {
       agent.destroy()
       if (!isStopped) {
@@ -129,7 +140,13 @@ interface RequestToSend {
 }
 
 /** Sends a request without a body and resolves at the response's headers. */
-async function openRequest({ agent, address, path, headers, method = 'GET' }: RequestToSend): Promise<IncomingMessage> {
+async function openRequest({
+  agent,
+  address,
+  path,
+  headers,
+  method = 'GET',
+}: RequestToSend): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
   const [host, port] = address.split(':')
   const request = httpRequest({ agent, host, port, path, headers, method }, resolve)
