@@ -32,6 +32,8 @@ export async function contentReply(
     await content[Symbol.asyncDispose]()
     return { status: 304, headers, body: { kind: 'none' }, outcome }
   }
+  const location = await content.locate?.()
+  if (location !== undefined) return await redirectReply(content, location, outcome)
   if (sizeBytes === undefined) {
     return {
       status: 200,
@@ -46,6 +48,21 @@ export async function contentReply(
     sizeBytes,
   )
 }
+
+/** Sends the client elsewhere for this object alone. The URL ends soon, so nobody may keep the answer; a Range goes along by itself. */
+async function redirectReply(content: Content, location: string, outcome: Answer['outcome']): Promise<Reply> {
+  await using _ = content
+  const headers = {
+    Location: location,
+    'Docker-Content-Digest': content.digest,
+    'Cache-Control': 'no-store',
+    'Content-Length': '0',
+    ...outcomeHeaders(outcome),
+  }
+  return { status: 307, headers, body: { kind: 'bytes', bytes: NOTHING }, outcome }
+}
+
+const NOTHING = new Uint8Array(0)
 
 async function sizedReply(
   content: Content,

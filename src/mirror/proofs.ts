@@ -114,11 +114,23 @@ export class Proofs implements AsyncDisposable {
     }
   }
 
+  /** Where else the content is; a store that cannot say so now serves it here. */
+  async #locate(digest: Digest): Promise<string | undefined> {
+    try {
+      return await this.#parts.store.presign?.(digest)
+    } catch (error) {
+      this.#parts.events.storageFailed('presign', error)
+      return undefined
+    }
+  }
+
   #content(digest: Digest, object: StoredObject, proof: Promise<boolean>): Content {
     return {
       digest,
       mediaType: OCTET_STREAM,
       sizeBytes: object.sizeBytes,
+      // Elsewhere nothing proves it on the way, so clients are sent only for what is proved now.
+      locate: this.#isProved(digest, object) ? () => this.#locate(digest) : undefined,
       read: (range, signal) => this.#read({ digest, object, proof }, range, signal),
       [Symbol.asyncDispose]: async () => await object[Symbol.asyncDispose](),
     }

@@ -14,6 +14,10 @@ export interface Content extends AsyncDisposable {
   readonly mediaType: string
   /** `undefined` while an upstream that states no length is still sending. */
   readonly sizeBytes: number | undefined
+  /** All of it, where it is proved and in memory anyway. */
+  readonly bytes?: Uint8Array
+  /** A URL by which the client can GET it elsewhere without credentials, where it is proved and clients are to be sent there. */
+  readonly locate?: (() => Promise<string | undefined>) | undefined
   /**
    * The bytes of the range, in order. The last 64 KiB of the content are given out only once the whole content is proved
    * to match its digest; if it does not, or cannot be completed, this throws before they are. Each chunk is only valid until

@@ -132,22 +132,21 @@ async function isNot(status: number, trying: Promise<void>): Promise<boolean> {
 function explain(error: S3Failure | WrongAnswerError, { address, bucket }: S3Connection): string {
   const where = address.endpoint ?? `Amazon S3 in ${address.region}`
   if (error instanceof WrongAnswerError) return `${where} does not behave as S3 does: ${error.message}`
-  const said = `(${error.message})`
   if (error.code === 'CredentialsProviderError') {
-    return `there are no credentials for S3: give --access-key and --secret-key, or what the AWS SDK looks for ${said}`
+    return `there are no credentials for S3: give --access-key and --secret-key, or what the AWS SDK looks for`
   }
   if (error.code === 'NoSuchBucket') {
-    return `${where} has no bucket ${bucket}: create it, or name another with --bucket ${said}`
+    return `${where} has no bucket ${bucket}: create it, or name another with --bucket`
   }
   if (error.status === 301 || error.status === 307 || error.code === 'AuthorizationHeaderMalformed') {
     const region = error.region === undefined ? 'the right one' : error.region
-    return `the bucket ${bucket} is in another region than ${address.region}: set --region to ${region} ${said}`
+    return `the bucket ${bucket} is in another region than ${address.region}: set --region to ${region}`
   }
   if (error.code === 'InvalidAccessKeyId' || error.code === 'SignatureDoesNotMatch') {
-    return `${where} does not know the credentials: check --access-key, --secret-key and --region ${said}`
+    return `${where} does not know the credentials: check --access-key, --secret-key and --region`
   }
   if (error.status === 403) {
-    return `the bucket ${bucket} at ${where} cannot be read and written: grant s3:GetObject and s3:PutObject ${said}`
+    return `the bucket ${bucket} at ${where} cannot be read and written: grant s3:GetObject and s3:PutObject`
   }
-  return `${where} refuses to store into the bucket ${bucket}: check --host, --region and --path-style ${said}`
+  return `${where} refuses to store into the bucket ${bucket}: check --host, --region and --path-style`
 }

@@ -1,4 +1,5 @@
 import { GetObjectCommand, type GetObjectCommandOutput, HeadObjectCommand } from '@aws-sdk/client-s3'
+import { StoreUnavailableError } from '../oci/error.ts'
 import { CutError, discardBody, piecesOf, readBody, WrongAnswerError } from './s3-body.ts'
 import type { S3Connection } from './s3-connection.ts'
 import { isAbsent, S3Failure } from './s3-failure.ts'
@@ -127,10 +128,15 @@ export class S3Object implements StoredObject {
   async *#get(start: number, end: number): AsyncGenerator<Uint8Array> {
     const { limits } = this.#connection
     const { Body, ContentRange, ETag } = await this.#request(start, end)
-    const etag = ETag ?? ''
-    if (ContentRange !== `bytes ${start}-${end - 1}/${this.sizeBytes}` || etag !== this.#parts.etag) {
+    if (ETag !== undefined && ETag !== this.#parts.etag) {
       discardBody(Body)
-      throw new WrongAnswerError(`S3 answers ${ContentRange} of ${etag} where ${this.version} was asked for`)
+      throw new StoreUnavailableError(
+        `S3 has other content now than was opened: ${ETag}, not ${this.version}`,
+      )
+    }
+    if (ContentRange !== `bytes ${start}-${end - 1}/${this.sizeBytes}`) {
+      discardBody(Body)
+      throw new WrongAnswerError(`S3 answers ${ContentRange} to a request for bytes ${start} to ${end}`)
     }
     let left = end - start
     for await (const piece of piecesOf(Body, limits.idleMs)) {
@@ -144,7 +150,7 @@ export class S3Object implements StoredObject {
   async #request(start: number, end: number): Promise<GetObjectCommandOutput> {
     const { bucket, limits } = this.#connection
     const { key, etag } = this.#parts
-    const range = { Range: `bytes=${start}-${end - 1}`, ...(etag === '' ? {} : { IfMatch: etag }) }
+    const range = { Range: `bytes=${start}-${end - 1}`, ...(etag.startsWith('"') ? { IfMatch: etag } : {}) }
     return this.#connection.send('GetObject', limits.stream, (client, options) =>
       client.send(new GetObjectCommand({ Bucket: bucket, Key: key, ...range }), options),
     )
