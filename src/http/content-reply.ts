@@ -5,7 +5,7 @@ import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import { failureBody } from './failure.ts'
 import { answerRange } from './range.ts'
-import { jsonReply, outcomeHeaders, type Reply } from './reply.ts'
+import { type Body, jsonReply, outcomeHeaders, type Reply } from './reply.ts'
 
 /** The reply to a HEAD of a manifest or blob. */
 export function headReply(head: Head): Reply {
@@ -21,7 +21,7 @@ export function headReply(head: Head): Reply {
   }
 }
 
-/** The reply to a GET of a manifest or blob: whole, one range of it, or "not modified". */
+/** The reply to a GET of a manifest or blob: whole, one range of it, "not modified", or where it is to be had. */
 export async function contentReply(
   { content, outcome }: Answer,
   request: IncomingHttpHeaders,
@@ -76,7 +76,11 @@ async function sizedReply(
     return { ...jsonReply(416, failureBody(error), { 'Content-Range': `bytes */${sizeBytes}` }), outcome }
   }
   if (answer.kind === 'whole') {
-    const body = { kind: 'content', content, range: { start: 0, end: sizeBytes } } as const
+    const range = { start: 0, end: sizeBytes }
+    const body =
+      content.bytes === undefined
+        ? ({ kind: 'content', content, range } as const)
+        : await atHand(content, content.bytes)
     return { status: 200, headers: { ...headers, 'Content-Length': String(sizeBytes) }, body, outcome }
   }
   const { start, end } = answer.range
@@ -90,6 +94,11 @@ async function sizedReply(
     body: { kind: 'content', content, range: answer.range },
     outcome,
   }
+}
+
+async function atHand(content: Content, bytes: Uint8Array): Promise<Body> {
+  await content[Symbol.asyncDispose]()
+  return { kind: 'bytes', bytes }
 }
 
 function contentHeaders({

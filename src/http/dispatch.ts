@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { untilAborted } from '../lib/abort.ts'
 import type { Mirror } from '../mirror/mirror.ts'
 import { type Directory, resolveSource, type Source } from '../mirror/sources.ts'
 import type { Events } from '../observe/events.ts'
@@ -127,20 +126,20 @@ export class Dispatch {
 
   /** Waits for a reply until the deadline or the client's leaving; a reply that comes too late is disposed of. */
   async #withDeadline(reply: Promise<Reply>, left: AbortSignal): Promise<Reply> {
-    const deadlineMs = this.#parts.firstHeaderMs ?? FIRST_HEADER_MS
-    const tooLate = new AbortController()
-    const timer = setTimeout(
-      () => tooLate.abort(new UpstreamError('timeout', 'the upstream did not answer in time')),
-      deadlineMs,
-    )
-    const signal = AbortSignal.any([left, tooLate.signal])
+    const { promise: over, reject } = Promise.withResolvers<never>()
+    const late = (): void => reject(new UpstreamError('timeout', 'the upstream did not answer in time'))
+    const leave = (): void => reject(left.reason as Error)
+    const timer = setTimeout(late, this.#parts.firstHeaderMs ?? FIRST_HEADER_MS)
+    left.addEventListener('abort', leave, { once: true })
+    let isTaken = false
     try {
-      return await untilAborted(reply, signal)
-    } catch (error) {
-      if (signal.aborted) void discard(reply)
-      throw error
+      const ready = await Promise.race([reply, over])
+      isTaken = true
+      return ready
     } finally {
       clearTimeout(timer)
+      left.removeEventListener('abort', leave)
+      if (!isTaken) void discard(reply)
     }
   }
 

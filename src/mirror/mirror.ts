@@ -14,6 +14,7 @@ import { Fills } from './fills.ts'
 import { Links } from './links.ts'
 import { type Listing, Listings } from './listings.ts'
 import { Manifests, manifestUnknown, type StoredManifest } from './manifests.ts'
+import { memoryContent } from './memory-content.ts'
 import { Proofs } from './proofs.ts'
 import type { Source } from './sources.ts'
 import { type ResolvedTag, TagResolver } from './tag-resolver.ts'
@@ -160,6 +161,7 @@ export class Mirror implements AsyncDisposable {
   /** Forgets a blob: this source's right to see it, and the bytes. `false` if there was nothing. */
   async forgetBlob(source: Source, digest: Digest): Promise<boolean> {
     const wasLinked = await this.#links.remove(source, digest)
+    this.#proofs.forget(digest)
     const wasStored = await this.#parts.store.delete(digest)
     return wasLinked || wasStored
   }
@@ -254,19 +256,8 @@ export class Mirror implements AsyncDisposable {
   }
 }
 
-function answerManifest({ digest, mediaType, bytes }: StoredManifest, outcome: Outcome): Answer {
-  return {
-    outcome,
-    content: {
-      digest,
-      mediaType,
-      sizeBytes: bytes.byteLength,
-      async *read({ start, end }) {
-        yield bytes.subarray(start, end)
-      },
-      [Symbol.asyncDispose]: async () => await Promise.resolve(),
-    },
-  }
+function answerManifest(manifest: StoredManifest, outcome: Outcome): Answer {
+  return { outcome, content: memoryContent(manifest) }
 }
 
 async function headOf({ content, outcome }: Answer): Promise<Head> {

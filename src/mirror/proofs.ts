@@ -5,6 +5,7 @@ import { algorithmOf, type Digest, finishHash, startHash } from '../oci/digest.t
 import { OCTET_STREAM } from '../oci/media-type.ts'
 import type { Store, StoredObject } from '../storage/store.ts'
 import { SharedCalls } from './flights.ts'
+import { memoryContent } from './memory-content.ts'
 import { HELD_BACK_BYTES } from './spool.ts'
 
 const REMEMBERED_MAX = 100_000
@@ -12,6 +13,10 @@ const PROOFS_MAX = 4096
 
 /** Objects up to this size are proved before the first header is sent, so that a damaged one can still be fetched again unseen. */
 const PROVED_AHEAD_BYTES = 64 * 1024 * 1024
+
+/** Proved objects up to this size are kept in memory: configurations, and the many small blobs of artifacts. */
+const SMALL_BYTES = 256 * 1024
+const SMALL_TOTAL_BYTES = 32 * 1024 * 1024
 
 /** What {@link Proofs} works with. */
 export interface ProofParts {
@@ -29,6 +34,10 @@ export interface ProofParts {
 export class Proofs implements AsyncDisposable {
   readonly #parts: ProofParts
   readonly #proved = new LRUCache<Digest, string>({ max: REMEMBERED_MAX })
+  readonly #small = new LRUCache<Digest, Uint8Array>({
+    maxSize: SMALL_TOTAL_BYTES,
+    sizeCalculation: bytes => bytes.byteLength + 256,
+  })
   readonly #running = new SharedCalls<boolean>(PROOFS_MAX)
   readonly #lifetime = new AbortController()
 
@@ -38,13 +47,20 @@ export class Proofs implements AsyncDisposable {
 
   /** The stored content; `undefined` if there is none, or if it was found damaged just now. Throws if the store is broken. */
   async open(digest: Digest): Promise<Content | undefined> {
+    const small = this.#small.get(digest)
+    if (small !== undefined) return memoryContent({ digest, mediaType: OCTET_STREAM, bytes: small })
     const object = await this.#parts.store.open(digest)
     if (object === undefined) return undefined
     try {
       if (this.#isProved(digest, object)) return this.#content(digest, object, Promise.resolve(true))
       const proof = this.#prove(digest, object.version)
       if (object.sizeBytes > PROVED_AHEAD_BYTES) return this.#content(digest, object, proof)
-      if (await proof) return this.#content(digest, object, proof)
+      if (await proof) {
+        const proved = this.#small.get(digest)
+        if (proved === undefined) return this.#content(digest, object, proof)
+        await object[Symbol.asyncDispose]()
+        return memoryContent({ digest, mediaType: OCTET_STREAM, bytes: proved })
+      }
     } catch (error) {
       await object[Symbol.asyncDispose]()
       throw error
@@ -63,6 +79,11 @@ export class Proofs implements AsyncDisposable {
     }
   }
 
+  /** Drops the content from memory, as when somebody deletes it. */
+  forget(digest: Digest): void {
+    this.#small.delete(digest)
+  }
+
   /** Ends the proofs that run. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#lifetime.abort(new Error('the mirror is shutting down'))
@@ -70,7 +91,8 @@ export class Proofs implements AsyncDisposable {
   }
 
   #isProved(digest: Digest, object: StoredObject): boolean {
-    return !this.#parts.isEveryRead && this.#proved.get(digest) === object.version
+    if (this.#parts.isEveryRead || object.sizeBytes <= SMALL_BYTES) return false
+    return this.#proved.get(digest) === object.version
   }
 
   #prove(digest: Digest, version: string): Promise<boolean> {
@@ -88,10 +110,13 @@ export class Proofs implements AsyncDisposable {
     await using object = await this.#parts.store.open(digest)
     if (object?.version !== version) return false
     const hash = startHash(algorithmOf(digest))
+    const isSmall = object.sizeBytes <= SMALL_BYTES && !this.#parts.isEveryRead
+    const pieces: Uint8Array[] = []
     try {
       for await (const piece of object.read(0, object.sizeBytes)) {
         this.#lifetime.signal.throwIfAborted()
         hash.update(piece)
+        if (isSmall) pieces.push(Uint8Array.from(piece))
       }
     } catch (error) {
       this.#lifetime.signal.throwIfAborted()
@@ -99,8 +124,10 @@ export class Proofs implements AsyncDisposable {
       return false
     }
     const actual = finishHash(hash, algorithmOf(digest))
-    if (actual === digest) this.#proved.set(digest, object.version)
-    else await this.#quarantine(digest, new Error(`stored object hashes to ${actual}`))
+    if (actual === digest) {
+      this.#proved.set(digest, object.version)
+      if (isSmall) this.#small.set(digest, Buffer.concat(pieces))
+    } else await this.#quarantine(digest, new Error(`stored object hashes to ${actual}`))
     return actual === digest
   }
 

@@ -11,11 +11,14 @@ export interface Log {
   error(fields: object, message: string): void
 }
 
-/** What never reaches a line, wherever in the fields it stands. */
-const REDACTED = ['authorization', 'cookie', 'password', 'token', 'secretKey', 'accessKey'].flatMap(name => [
-  name,
-  `*.${name}`,
-  `*.*.${name}`,
+/** Fields whose values never reach a line, however deep they stand. */
+const SECRET: ReadonlySet<string> = new Set([
+  'authorization',
+  'cookie',
+  'password',
+  'token',
+  'secretKey',
+  'accessKey',
 ])
 
 /** Opens the log: one JSON object a line, with ISO times, onto standard output unless a destination is given. */
@@ -24,11 +27,26 @@ export function openLog(level: LogLevel, destination?: { write(line: string): vo
     level,
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
-    formatters: { level: (label: string): object => ({ level: label }) },
+    formatters: { level: (label: string): object => ({ level: label }), log: redacted },
     serializers: { err: causeChain },
-    redact: { paths: REDACTED, censor: '[redacted]' },
   }
   return destination === undefined ? pino(options) : pino(options, destination)
+}
+
+/** By hand, since pino's own redaction by paths costs more than the rest of the line. */
+function redacted(fields: Record<string, unknown>): Record<string, unknown> {
+  let copy: Record<string, unknown> | undefined
+  for (const [name, value] of Object.entries(fields)) {
+    const shown = SECRET.has(name) ? '[redacted]' : isPlain(value) ? redacted(value) : value
+    if (shown === value) continue
+    copy ??= { ...fields }
+    copy[name] = shown
+  }
+  return copy ?? fields
+}
+
+function isPlain(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype
 }
 
 const TEXT_LENGTH_MAX = 256
