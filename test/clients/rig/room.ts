@@ -42,10 +42,14 @@ export class Room implements AsyncDisposable {
       stdio: ['pipe', 'pipe', 'inherit'],
       env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
     })
-    await new Promise<void>((resolve, reject) => {
+    const ready = new Promise<void>((resolve, reject) => {
       keeper.stdout.once('data', () => resolve())
       keeper.once('error', reject)
       keeper.once('exit', code => reject(new Error(`the mount namespace could not be set up (${code})`)))
+    })
+    await ready.catch(async (error: unknown) => {
+      await rm(directory, { recursive: true, force: true })
+      throw error
     })
     return new Room(directory, keeper)
   }
