@@ -201,8 +201,8 @@ function accessEntry(exchange: Exchange, durationMs: number): Parameters<Events[
     sentBytes: exchange.sentBytes,
     durationMs,
     error: exchange.error,
-    isAborted:
-      left.aborted || (response.headersSent && exchange.error !== undefined && !response.writableEnded),
+    // A write may learn that the client is gone before the close of its connection is announced.
+    isAborted: left.aborted || (response.headersSent && !response.writableEnded),
   }
 }
 
