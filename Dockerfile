@@ -1,0 +1,45 @@
+# The image of the mirror: the compiled program, its production dependencies, and Node. It runs as nobody in particular, needs no
+# capability, and writes below /var/lib/entrepot only, so it can be run with a read-only root.
+#
+#   docker build -t entrepot .
+#   docker run -d --read-only --cap-drop ALL -p 8080:8080 -v entrepot:/var/lib/entrepot entrepot
+
+# Any image with Node 26 and npm.
+ARG BASE=node:26-slim
+
+FROM ${BASE} AS build
+WORKDIR /entrepot
+COPY package.json package-lock.json ./
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY tsconfig.json tsconfig.build.json ./
+COPY src ./src
+# What the program needs at run time, and no more: npm takes the rest away again.
+RUN npm run build && npm prune --omit=dev --ignore-scripts --no-audit --no-fund \
+ && rm -rf src tsconfig.json tsconfig.build.json node_modules/.package-lock.json node_modules/.cache \
+ && find node_modules \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' \) -delete \
+ && mkdir /state
+
+FROM ${BASE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Entrepot" \
+      org.opencontainers.image.description="A pull-through caching mirror for OCI registries" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /entrepot /entrepot
+COPY LICENSE /entrepot/
+# A new volume takes its owner from here.
+COPY --from=build --chown=65532:65532 /state /var/lib/entrepot
+ENV NODE_ENV=production \
+    FILESYSTEM_ROOT=/var/lib/entrepot \
+    S3_SPOOL_DIR=/var/lib/entrepot/spool
+USER 65532:65532
+WORKDIR /var/lib/entrepot
+VOLUME /var/lib/entrepot
+EXPOSE 8080
+# The first SIGTERM drains: give it the time, with --stop-timeout or stop_grace_period.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=10s --start-period=10s --retries=3 \
+  CMD ["node", "/entrepot/dist/main.js", "healthcheck"]
+ENTRYPOINT ["node", "/entrepot/dist/main.js"]

@@ -1,0 +1,93 @@
+{{- define "entrepot.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "entrepot.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else if contains (include "entrepot.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "entrepot.name" .) | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "entrepot.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "entrepot.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "entrepot.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "entrepot.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.extraLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "entrepot.image" -}}
+{{- $image := .Values.image -}}
+{{- $name := $image.repository -}}
+{{- if $image.registry }}{{ $name = printf "%s/%s" $image.registry $name }}{{ end -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $name $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (default .Chart.AppVersion $image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "entrepot.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "entrepot.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "entrepot.isS3" -}}
+{{- if eq .Values.storage.mode "s3" }}true{{ end -}}
+{{- end -}}
+
+{{/* StatefulSet, Deployment or DaemonSet; what does not go together is refused here. */}}
+{{- define "entrepot.workload" -}}
+{{- $storage := .Values.storage -}}
+{{- $persistence := $storage.filesystem.persistence -}}
+{{- $kind := .Values.workload | default (ternary "Deployment" "StatefulSet" (eq $storage.mode "s3")) -}}
+{{- if and (eq $storage.mode "s3") (not $storage.s3.bucket) -}}
+{{- fail "storage.s3.bucket is required with storage.mode s3" -}}
+{{- end -}}
+{{- if and (eq $storage.mode "filesystem") $persistence.enabled (not $storage.filesystem.hostPath) -}}
+{{- $isShared := has "ReadWriteMany" $persistence.accessModes -}}
+{{- if eq $kind "DaemonSet" -}}
+{{- fail "a DaemonSet keeps its cache on its node: set storage.filesystem.hostPath, or persistence.enabled false" -}}
+{{- end -}}
+{{- if and (gt (int .Values.replicas) 1) (not $isShared) (or (eq $kind "Deployment") $persistence.existingClaim) -}}
+{{- fail "replicas of one volume need accessModes ReadWriteMany: choose workload StatefulSet, one replica, or storage.mode s3" -}}
+{{- end -}}
+{{- end -}}
+{{- $kind -}}
+{{- end -}}
+
+{{- define "entrepot.hasUpstreams" -}}
+{{- if or .Values.upstreams.existingSecret .Values.upstreams.entries }}true{{ end -}}
+{{- end -}}
+
+{{- define "entrepot.upstreamsSecret" -}}
+{{- default (printf "%s-upstreams" (include "entrepot.fullname" .)) .Values.upstreams.existingSecret -}}
+{{- end -}}
+
+{{/* The Secret with the keys of the bucket; empty where the SDK finds credentials by itself. */}}
+{{- define "entrepot.s3Secret" -}}
+{{- $s3 := .Values.storage.s3 -}}
+{{- if $s3.existingSecret -}}
+{{- $s3.existingSecret -}}
+{{- else if $s3.accessKey -}}
+{{- printf "%s-s3" (include "entrepot.fullname" .) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "entrepot.tlsSecret" -}}
+{{- default (printf "%s-tls" (include "entrepot.fullname" .)) .Values.ingress.tls.secretName -}}
+{{- end -}}

@@ -1,0 +1,228 @@
+{{/* The pod, the same for each kind of workload. */}}
+{{- define "entrepot.pod" -}}
+{{- $s3Secret := include "entrepot.s3Secret" . -}}
+metadata:
+  labels:
+    {{- include "entrepot.labels" . | nindent 4 }}
+    {{- with .Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- $hasKeys := and (include "entrepot.isS3" .) .Values.storage.s3.accessKey }}
+  {{- if or $hasKeys .Values.podAnnotations }}
+  annotations:
+    {{- if $hasKeys }}
+    checksum/s3: {{ printf "%s:%s" .Values.storage.s3.accessKey .Values.storage.s3.secretKey | sha256sum }}
+    {{- end }}
+    {{- with .Values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- end }}
+spec:
+  serviceAccountName: {{ include "entrepot.serviceAccountName" . }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
+  {{- with .Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  securityContext:
+    {{- toYaml .Values.podSecurityContext | nindent 4 }}
+  containers:
+    - name: entrepot
+      image: {{ include "entrepot.image" . }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      args:
+        {{- if include "entrepot.hasUpstreams" . }}
+        - --upstream-config-file
+        - /etc/entrepot/upstreams/upstreams.yaml
+        {{- end }}
+        {{- with .Values.config.extraArgs }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+        - {{ .Values.storage.mode }}
+      env:
+        - name: LISTEN
+          value: {{ printf "%s:8080" .Values.config.listenHost | quote }}
+        - name: ADMIN_LISTEN
+          value: {{ ternary (printf "%s:%d" .Values.config.listenHost (int .Values.metrics.port)) "127.0.0.1:8081" .Values.metrics.enabled | quote }}
+        - name: DEFAULT_NAMESPACE
+          value: {{ .Values.config.defaultNamespace | quote }}
+        - name: NAMESPACES
+          value: {{ .Values.config.namespaces | quote }}
+        - name: CHECK_CACHE_DIGEST
+          value: {{ .Values.config.checkCacheDigest | quote }}
+        - name: DRAIN_TIMEOUT
+          value: {{ .Values.config.drainTimeout | quote }}
+        - name: LOG_LEVEL
+          value: {{ .Values.config.logLevel | quote }}
+        {{- if include "entrepot.isS3" . }}
+        {{- with .Values.storage.s3 }}
+        - name: S3_HOST
+          value: {{ .host | quote }}
+        - name: S3_REGION
+          value: {{ .region | quote }}
+        - name: S3_BUCKET
+          value: {{ .bucket | quote }}
+        - name: S3_PREFIX
+          value: {{ .prefix | quote }}
+        {{- if ne (toString .pathStyle) "" }}
+        - name: S3_PATH_STYLE
+          value: {{ .pathStyle | quote }}
+        {{- end }}
+        - name: S3_REDIRECT
+          value: {{ .redirect | quote }}
+        - name: S3_REDIRECT_HOST
+          value: {{ .redirectHost | quote }}
+        - name: S3_SPOOL_DIR
+          value: /var/lib/entrepot/spool
+        {{- end }}
+        {{- if $s3Secret }}
+        - name: S3_ACCESS_KEY
+          valueFrom:
+            secretKeyRef:
+              name: {{ $s3Secret }}
+              key: access_key
+        - name: S3_SECRET_KEY
+          valueFrom:
+            secretKeyRef:
+              name: {{ $s3Secret }}
+              key: secret_key
+        {{- end }}
+        {{- else }}
+        - name: FILESYSTEM_ROOT
+          value: /var/lib/entrepot
+        {{- end }}
+        {{- with .Values.config.extraEnv }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- with .Values.config.extraEnvFrom }}
+      envFrom:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      ports:
+        - name: http
+          containerPort: 8080
+          {{- if .Values.hostPort.enabled }}
+          hostPort: {{ .Values.hostPort.port }}
+          {{- with .Values.hostPort.hostIP }}
+          hostIP: {{ . }}
+          {{- end }}
+          {{- end }}
+        {{- if .Values.metrics.enabled }}
+        - name: metrics
+          containerPort: {{ .Values.metrics.port }}
+        {{- end }}
+      {{- with .Values.livenessProbe }}
+      livenessProbe:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .Values.readinessProbe }}
+      readinessProbe:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .Values.startupProbe }}
+      startupProbe:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      resources:
+        {{- toYaml .Values.resources | nindent 8 }}
+      securityContext:
+        {{- toYaml .Values.securityContext | nindent 8 }}
+      volumeMounts:
+        - name: cache
+          mountPath: /var/lib/entrepot
+        {{- if include "entrepot.hasUpstreams" . }}
+        # The whole directory: Kubernetes does not update single files.
+        - name: upstreams
+          mountPath: /etc/entrepot/upstreams
+          readOnly: true
+        {{- end }}
+        {{- range .Values.upstreams.fileSecrets }}
+        - name: {{ printf "file-%s" . | trunc 63 }}
+          mountPath: /etc/entrepot/files/{{ . }}
+          readOnly: true
+        {{- end }}
+  volumes:
+    {{- include "entrepot.cacheVolume" . | nindent 4 }}
+    {{- if include "entrepot.hasUpstreams" . }}
+    - name: upstreams
+      secret:
+        secretName: {{ include "entrepot.upstreamsSecret" . }}
+        defaultMode: 0440
+    {{- end }}
+    {{- range .Values.upstreams.fileSecrets }}
+    - name: {{ printf "file-%s" . | trunc 63 }}
+      secret:
+        secretName: {{ . }}
+        defaultMode: 0440
+    {{- end }}
+  {{- with .Values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if and .Values.topologySpreadConstraints (ne (include "entrepot.workload" .) "DaemonSet") }}
+  topologySpreadConstraints:
+    {{- $selector := dict "labelSelector" (dict "matchLabels" (fromYaml (include "entrepot.selectorLabels" .))) }}
+    {{- range .Values.topologySpreadConstraints }}
+    - {{ merge (deepCopy .) $selector | toYaml | nindent 6 | trim }}
+    {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{/* Where the cache is; nothing for a StatefulSet with claims of its own, which bring the volume. */}}
+{{- define "entrepot.cacheVolume" -}}
+{{- $filesystem := .Values.storage.filesystem -}}
+{{- if include "entrepot.isS3" . -}}
+- name: cache
+  emptyDir:
+    sizeLimit: {{ .Values.storage.s3.spoolSizeLimit }}
+{{- else if $filesystem.hostPath -}}
+- name: cache
+  hostPath:
+    path: {{ $filesystem.hostPath }}
+    type: DirectoryOrCreate
+{{- else if not $filesystem.persistence.enabled -}}
+- name: cache
+  emptyDir:
+    sizeLimit: {{ $filesystem.emptyDirSizeLimit }}
+{{- else if $filesystem.persistence.existingClaim -}}
+- name: cache
+  persistentVolumeClaim:
+    claimName: {{ $filesystem.persistence.existingClaim }}
+{{- else if eq (include "entrepot.workload" .) "Deployment" -}}
+- name: cache
+  persistentVolumeClaim:
+    claimName: {{ include "entrepot.fullname" . }}
+{{- end -}}
+{{- end -}}
+
+{{- define "entrepot.claimSpec" -}}
+{{- with .Values.storage.filesystem.persistence -}}
+accessModes:
+  {{- toYaml .accessModes | nindent 2 }}
+{{- if .storageClass }}
+storageClassName: {{ .storageClass }}
+{{- end }}
+resources:
+  requests:
+    storage: {{ .size }}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether claims are made by this chart. */}}
+{{- define "entrepot.hasOwnClaim" -}}
+{{- $filesystem := .Values.storage.filesystem -}}
+{{- if and (not (include "entrepot.isS3" .)) $filesystem.persistence.enabled (not $filesystem.persistence.existingClaim) (not $filesystem.hostPath) }}true{{ end -}}
+{{- end -}}
