@@ -1,4 +1,6 @@
 #!/usr/bin/env node
+import { enableCompileCache } from 'node:module'
+import { fileURLToPath } from 'node:url'
 import type { Environment } from './cli/environment.ts'
 
 const NODE_MAJOR_MIN = 24
@@ -12,6 +14,8 @@ async function main(): Promise<void> {
     process.exitCode = 1
     return
   }
+  // Compiled code is kept beside the packages, where only who may change the program may write; elsewhere it is not kept.
+  enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/entrepot', import.meta.url)))
   const { openLog } = await import('./observe/log.ts')
   // A defect: nothing is known of the state any more, so the process ends at once.
   const fail = (error: unknown): never => {

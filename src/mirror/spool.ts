@@ -1,10 +1,10 @@
 import type { ByteRange } from '../oci/content.ts'
 import type { SpoolFile } from '../storage/store.ts'
+import { Recent } from './recent.ts'
 
 /** How much of a content's end is given out only once the whole is proved, in bytes. */
 export const HELD_BACK_BYTES = 64 * 1024
 
-const RECENT_BYTES_MAX = 2 * 1024 * 1024
 const PIECE_BYTES = 256 * 1024
 const PIECE_BYTES_IN_A_CROWD = 64 * 1024
 const CROWD = 64
@@ -29,11 +29,6 @@ type State =
   | { readonly kind: 'proved' }
   | { readonly kind: 'failed'; readonly error: unknown }
 
-interface Recent {
-  readonly offset: number
-  readonly bytes: Uint8Array
-}
-
 /**
  * One writer, many readers at any offset and any pace. Bytes below {@link writtenBytes} are immutable, so readers need no lock: each
  * reads the file by itself and waits only for the writer's progress. What was written last is also kept in memory, so that readers
@@ -44,8 +39,7 @@ export class Spool {
   #sizeBytes: number | undefined
   #state: State = { kind: 'growing' }
   #writtenBytes = 0
-  readonly #recent: Recent[] = []
-  #recentBytes = 0
+  readonly #recent = new Recent()
   #change = Promise.withResolvers<void>()
   #readers = 0
 
@@ -73,13 +67,10 @@ export class Spool {
     this.#announce()
   }
 
-  /** Appends; the spool keeps the bytes for its readers, so they must not change afterwards. Throws if the file cannot take them. */
+  /** Appends; the bytes may be reused afterwards. Throws if the file cannot take them. */
   async append(bytes: Uint8Array): Promise<void> {
     await this.#file.append(bytes)
-    this.#recent.push({ offset: this.#writtenBytes, bytes })
-    this.#recentBytes += bytes.byteLength
-    while (this.#recentBytes > RECENT_BYTES_MAX)
-      this.#recentBytes -= this.#recent.shift()?.bytes.byteLength ?? 0
+    this.#recent.append(this.#writtenBytes, bytes)
     this.#writtenBytes += bytes.byteLength
     this.#announce()
   }
@@ -112,6 +103,7 @@ export class Spool {
 
   async *#follow({ start, end }: ByteRange, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     let offset = start
+    let buffer: Uint8Array | undefined
     while (!signal.aborted) {
       const last = Math.min(end, this.#sizeBytes ?? Infinity)
       const state = this.#state
@@ -119,7 +111,8 @@ export class Spool {
       if (offset >= last && (last > 0 || state.kind === 'proved')) return
       const limit = Math.min(last, this.#readableBytes())
       if (offset < limit) {
-        const piece = await this.#piece(offset, limit)
+        buffer ??= this.#createBuffer()
+        const piece = await this.#piece(buffer, offset, limit)
         offset += piece.byteLength
         yield piece
       } else if (state.kind === 'growing') await this.#changed(signal)
@@ -144,26 +137,25 @@ export class Spool {
     }
   }
 
-  async #piece(offset: number, limit: number): Promise<Uint8Array> {
-    const recent = this.#recentAt(offset)
-    if (recent !== undefined) return recent.bytes.subarray(offset - recent.offset, limit - recent.offset)
-    const pieceBytes = this.#readers > CROWD ? PIECE_BYTES_IN_A_CROWD : PIECE_BYTES
-    const buffer = Buffer.allocUnsafeSlow(Math.min(pieceBytes, limit - offset))
-    const count = await this.#file.read(buffer, offset)
+  /** Fills the reader's own buffer from the offset on. */
+  async #piece(buffer: Uint8Array, offset: number, limit: number): Promise<Uint8Array> {
+    const target = buffer.subarray(0, limit - offset)
+    const recentBytes = this.#recent.copy(target, offset)
+    if (recentBytes > 0) return target.subarray(0, recentBytes)
+    const count = await this.#file.read(target, offset)
     if (count === 0)
       throw new Error(`spool ends at ${offset} though ${this.#writtenBytes} bytes were written`)
-    return buffer.subarray(0, count)
+    return target.subarray(0, count)
   }
 
-  #recentAt(offset: number): Recent | undefined {
-    const first = this.#recent[0]
-    if (first === undefined || offset < first.offset) return undefined
-    return this.#recent.findLast(recent => recent.offset <= offset)
+  #createBuffer(): Uint8Array {
+    return Buffer.allocUnsafeSlow(this.#readers > CROWD ? PIECE_BYTES_IN_A_CROWD : PIECE_BYTES)
   }
 
   #settle(state: State): void {
     if (this.#state.kind !== 'growing') return
     this.#state = state
+    this.#recent.release()
     this.#announce()
   }
 
@@ -174,11 +166,13 @@ export class Spool {
 
   /** What was written from the offset on, when all of it is within the tail that is held back. */
   async #held(offset: number): Promise<Uint8Array> {
-    const pieces: Uint8Array[] = []
-    for (let position = offset; position < this.#writtenBytes; position += pieces.at(-1)?.byteLength ?? 0) {
-      pieces.push(await this.#piece(position, this.#writtenBytes))
+    const held = Buffer.allocUnsafeSlow(Math.max(0, this.#writtenBytes - offset))
+    let filled = 0
+    while (filled < held.byteLength) {
+      filled += (await this.#piece(held.subarray(filled), offset + filled, offset + held.byteLength))
+        .byteLength
     }
-    return Buffer.concat(pieces)
+    return held
   }
 
   async #changed(signal: AbortSignal): Promise<void> {
