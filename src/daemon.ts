@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto'
+import { version } from './cli/version.ts'
 import { type Config, UPSTREAM_DEFAULTS, type UpstreamConfig } from './config/config.ts'
+import { riskNotices } from './config/notices.ts'
 import { loadUpstreams } from './config/upstreams.ts'
 import { FileWatch } from './config/watch.ts'
 import { handleAdmin } from './http/admin.ts'
@@ -78,6 +80,7 @@ class RunningDaemon implements Daemon {
         events,
         clock,
         instance,
+        version: version(),
         ...overrides.upstream,
       }),
     )
@@ -100,6 +103,7 @@ class RunningDaemon implements Daemon {
     undo.defer(() => daemon.#clientServer.destroy())
     undo.use(await daemon.#watch())
     scrub.start()
+    daemon.#warnOfRisks(config.upstreams)
     events.started({ listen: daemon.addresses.client, adminListen: admin, store: storeName(config) })
     return daemon
   }
@@ -142,9 +146,15 @@ class RunningDaemon implements Daemon {
       this.#directory = directoryOf(this.#config, upstreams, this.#registries)
       this.#events.nameNamespaces(this.#directory.terms.keys())
       this.#events.reloaded({ upstreams: upstreams.length })
+      this.#warnOfRisks(upstreams)
     } catch (error) {
       this.#events.reloadFailed(error)
     }
+  }
+
+  /** What the configuration in force lets strangers do is said in the log too, where whoever runs the daemon looks. */
+  #warnOfRisks(upstreams: readonly UpstreamConfig[]): void {
+    for (const risk of riskNotices({ ...this.#config, upstreams })) this.#events.warned(risk)
   }
 
   async stop(): Promise<void> {

@@ -15,6 +15,7 @@ export function check(environment: Environment, loaded: LoadedConfig): ExitCode 
   ]
   environment.stdout.write(aligned(lines))
   for (const notice of loaded.notices) environment.stderr.write(`entrepot: note: ${notice}\n`)
+  for (const risk of loaded.risks) environment.stderr.write(`entrepot: WARNING: ${risk}\n`)
   return EXIT.ok
 }
 

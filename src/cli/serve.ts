@@ -13,6 +13,7 @@ const STOPPING = ['SIGTERM', 'SIGINT'] as const
  */
 export async function serve(environment: Environment, loaded: LoadedConfig): Promise<ExitCode> {
   for (const notice of loaded.notices) environment.stderr.write(`entrepot: note: ${notice}\n`)
+  for (const risk of loaded.risks) environment.stderr.write(`entrepot: WARNING: ${risk}\n`)
   const wishes = new Wishes(environment)
   try {
     const daemon = await environment.startDaemon(loaded.config)

@@ -27,8 +27,10 @@ export interface LoadedConfig {
   readonly config: Config
   readonly settings: readonly Setting[]
   readonly upstreams: readonly LoadedUpstream[]
-  /** What is allowed but should be known: options without effect, and risks. */
+  /** What is allowed but should be known: options without effect, and secrets on the command line. */
   readonly notices: readonly string[]
+  /** What the configuration lets strangers do. */
+  readonly risks: readonly string[]
 }
 
 /** Loads the configuration from flags, environment, upstream file and defaults. Throws a {@link ConfigError} with every problem. */
@@ -60,7 +62,8 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
     config,
     settings: effectiveSettings(config, reader, sources.store),
     upstreams: loaded.upstreams,
-    notices: [...notices, ...riskNotices(config)],
+    notices,
+    risks: riskNotices(config),
   }
 }
 

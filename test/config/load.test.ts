@@ -297,14 +297,19 @@ test('Options of oci-registry that set nothing here are accepted and named.', as
   ])
 })
 
-test('An open listener with credentials, a public admin listener and a closed world of nothing are named.', async () => {
+test('An open listener with credentials says who can pull what and how to tighten it, as does a world without address checks.', async () => {
   const env = { UPSTREAM_CREDENTIALS: '{"a.io": {"username": "u", "password": "p"}}' }
-  assert.deepEqual((await load({ env })).notices, [
-    'everybody who can connect to 0.0.0.0:8080 can pull what the configured credentials can pull',
-  ])
-  assert.deepEqual((await load({ env, flags: { listen: '127.0.0.1:8080' } })).notices, [])
-  assert.deepEqual((await load({ flags: { namespaces: 'configured', 'admin-listen': '[::]:1' } })).notices, [
-    'everybody who can connect to [::]:1 can delete from the cache',
+  const [open, ...others] = (await load({ env })).risks
+  assert.deepEqual(others, [])
+  assert.match(
+    open ?? '',
+    /^OPEN MIRROR WITH CREDENTIALS: .+ 0\.0\.0\.0:8080 can pull .+ \(a\.io\); to tighten: .*--listen/,
+  )
+  assert.deepEqual((await load({ env, flags: { listen: '127.0.0.1:8080' } })).risks, [])
+  assert.deepEqual((await load({})).risks, [])
+  const [any] = (await load({ flags: { namespaces: 'any' } })).risks
+  assert.match(any ?? '', /0\.0\.0\.0:8080 .+ any address .+to tighten: set --namespaces/)
+  assert.deepEqual((await load({ flags: { namespaces: 'configured' } })).risks, [
     '--namespaces configured without any configured upstream mirrors nothing',
   ])
 })
