@@ -3,11 +3,17 @@ import { Readable } from 'node:stream'
 /** The largest piece that a reader is given, in bytes. */
 const PIECE_BYTES_MAX = 1024 * 1024
 
-/** A body ended before its end, or stalled. Whoever reads may ask for the rest. */
+/** How a body came to less than was asked for: its connection broke or stalled, or it ended as if that were all. */
+export type CutKind = 'broken' | 'ended'
+
+/** A body is over before its end. Whoever reads may ask for the rest. */
 export class CutError extends Error {
-  constructor(message: string, options: ErrorOptions = {}) {
+  readonly kind: CutKind
+
+  constructor(kind: CutKind, message: string, options: ErrorOptions = {}) {
     super(message, options)
     this.name = 'CutError'
+    this.kind = kind
   }
 }
 
@@ -45,13 +51,13 @@ async function nextChunk(
   chunks: AsyncIterator<Uint8Array>,
   idleMs: number,
 ): Promise<IteratorResult<Uint8Array>> {
-  const stalled = new CutError(`S3 sent no byte for ${idleMs} ms`)
+  const stalled = new CutError('broken', `S3 sent no byte for ${idleMs} ms`)
   const timer = setTimeout(() => void stream.destroy(stalled), idleMs)
   try {
     return await chunks.next()
   } catch (error) {
     if (error instanceof CutError) throw error
-    throw new CutError('S3 broke off', { cause: error })
+    throw new CutError('broken', 'S3 broke off', { cause: error })
   } finally {
     clearTimeout(timer)
   }
@@ -69,7 +75,8 @@ export async function readBody(
     if (received > lengthBytes) throw new WrongAnswerError(`S3 sends more than ${lengthBytes} bytes`)
     pieces.push(piece)
   }
-  if (received < lengthBytes) throw new CutError(`S3 ended after ${received} of ${lengthBytes} bytes`)
+  if (received < lengthBytes)
+    throw new CutError('ended', `S3 ended after ${received} of ${lengthBytes} bytes`)
   return Buffer.concat(pieces, received)
 }
 

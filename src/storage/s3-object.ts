@@ -111,7 +111,7 @@ export class S3Object implements StoredObject {
           position += piece.length
           yield piece
         }
-        if (position < end) throw new CutError(`S3 ended at byte ${position} of ${this.sizeBytes}`)
+        if (position < end) throw new CutError('ended', `S3 ended at byte ${position} of ${this.sizeBytes}`)
       } catch (error) {
         futile = position > before ? 0 : futile + 1
         if (!isWorthwhile(error) || futile === FUTILE_MAX || resumes === RESUMES_MAX) throw this.#final(error)
@@ -122,7 +122,7 @@ export class S3Object implements StoredObject {
 
   /** A cut that stays is S3's trouble if its connections break, and the object's if they end where they should not. */
   #final(error: unknown): unknown {
-    return error instanceof CutError && error.cause !== undefined ? new S3Failure('GetObject', error) : error
+    return error instanceof CutError && error.kind === 'broken' ? new S3Failure('GetObject', error) : error
   }
 
   async *#get(start: number, end: number): AsyncGenerator<Uint8Array> {

@@ -66,8 +66,8 @@ export class Upload {
     try {
       await this.#commit(id)
     } catch (error) {
-      // The answer to a Complete that went well may be lost; then the SDK's next try finds no upload any more.
-      if (!hasS3Code(error, 'NoSuchUpload') || !(await this.#isCommitted())) throw error
+      // The answer to a Complete that went well may be lost; then the next try finds no upload any more, if it finds S3 at all.
+      if (!(await this.#isCommitted().catch(() => false))) throw error
     }
     this.#parts.live.delete(id)
   }

@@ -226,9 +226,11 @@ export class S3Store implements Store {
     await Promise.all([this.#parts.spools.probe(), putProbe(this.#parts.connection)])
   }
 
-  /** S3 does not say whether there was anything to delete. */
+  /** S3 does not say whether there was anything to delete, and the answer to a HEAD not whether it is the bucket that is missing. */
   async #remove(key: string): Promise<boolean> {
-    if ((await headObject(this.#parts.connection, key)) === undefined) return false
+    const { connection } = this.#parts
+    const head = await headObject(connection, key)
+    if (head === undefined && (await openS3Object(connection, key)) === undefined) return false
     await this.#delete(key)
     return true
   }

@@ -32,10 +32,10 @@ export function seenS3Events(): SeenS3Events {
 
 /** Limits that make small content large, and trouble short. */
 export const TIGHT: Partial<S3Limits> = {
-  quick: { attemptMs: 400, totalMs: 1_500 },
-  stream: { attemptMs: 400, totalMs: 1_500 },
+  quick: { attemptMs: 600, totalMs: 2_500 },
+  stream: { attemptMs: 600, totalMs: 2_500 },
   transfer: { attemptMs: 800, totalMs: 3_000 },
-  idleMs: 200,
+  idleMs: 300,
   singlePutBytes: 200_000,
   partBytes: 100_000,
   bufferBytes: 400_000,
@@ -48,7 +48,7 @@ export interface StubRoom {
   readonly events: SeenS3Events
   readonly spoolDirectory: string
   /** Another process, as far as the bucket can tell. */
-  openAnother(options?: Partial<RoomOptions>): Promise<S3Store>
+  readonly openAnother: (options?: Partial<RoomOptions>) => Promise<S3Store>
 }
 
 /** What may differ from the usual room. */

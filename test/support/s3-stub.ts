@@ -363,31 +363,25 @@ function send(response: ServerResponse, { status, headers = {}, body = Buffer.al
   response.end(response.req.method === 'HEAD' ? undefined : body)
 }
 
-/** Sends an honest answer with a fault in its headers or its body. */
+/** Sends an honest answer, with a fault in its headers or its body if one is wanted there. */
 function sendFaulty(response: ServerResponse, answer: Answer, fault: S3Fault | undefined): void {
   const { status, headers = {}, body = Buffer.alloc(0) } = answer
-  switch (fault?.kind) {
-    case 'stall':
-    case 'cut': {
-      response.writeHead(status, { ...headers, 'Content-Length': String(body.length) })
-      response.write(body.subarray(0, fault.afterBytes), () => {
-        if (fault.kind === 'cut') response.socket?.destroy()
-      })
-      return
-    }
-    case 'short':
-      return send(response, { ...answer, body: body.subarray(0, fault.bytes) })
-    case 'damage': {
-      const damaged = Buffer.from(body)
-      const at = Math.min(fault.atByte, damaged.length - 1)
-      damaged[at] = (damaged[at] ?? 0) ^ 1
-      return send(response, { ...answer, body: damaged })
-    }
-    case 'etag':
-      return send(response, { ...answer, headers: { ...headers, ETag: '"another"' } })
-    default:
-      return send(response, answer)
-  }
+  if (fault?.kind === 'stall' || fault?.kind === 'cut') {
+    response.writeHead(status, { ...headers, 'Content-Length': String(body.length) })
+    response.write(body.subarray(0, fault.afterBytes), () => {
+      if (fault.kind === 'cut') response.socket?.destroy()
+    })
+  } else if (fault?.kind === 'short') send(response, { ...answer, body: body.subarray(0, fault.bytes) })
+  else if (fault?.kind === 'damage') send(response, { ...answer, body: flipped(body, fault.atByte) })
+  else if (fault?.kind === 'etag') send(response, { ...answer, headers: { ...headers, ETag: '"another"' } })
+  else send(response, answer)
+}
+
+function flipped(body: Buffer, atByte: number): Buffer {
+  const damaged = Buffer.from(body)
+  const at = Math.min(atByte, damaged.length - 1)
+  damaged[at] = (damaged[at] ?? 0) ^ 1
+  return damaged
 }
 
 async function readAll(request: IncomingMessage): Promise<Buffer> {
