@@ -30,19 +30,30 @@ export function compatibilityNotices(reader: SettingsReader): string[] {
   return notices
 }
 
-/** What a valid configuration exposes to whom. */
+/** What a valid configuration lets strangers do: who, what, and which settings tighten it. The daemon starts all the same. */
 export function riskNotices(config: Config): string[] {
+  const { adminListen, listen, namespaces, upstreams } = config
   const found: string[] = []
-  const hasCredentials = config.upstreams.some(upstream => upstream.credentials !== undefined)
-  if (hasCredentials && !isLocal(config.listen)) {
-    const listen = formatListen(config.listen)
-    found.push(`everybody who can connect to ${listen} can pull what the configured credentials can pull`)
+  const entrusted = upstreams.filter(({ credentials }) => credentials !== undefined)
+  if (entrusted.length > 0 && !isLocal(listen)) {
+    const names = entrusted.map(({ namespace }) => namespace).join(', ')
+    found.push(
+      `OPEN MIRROR WITH CREDENTIALS: clients do not log in, so everybody who can connect to ${formatListen(listen)} can pull whatever ` +
+        `the configured credentials can pull, private repositories included (${names}); to tighten: set --listen to 127.0.0.1 or a unix ` +
+        'socket behind a proxy that authenticates, let a firewall admit your clients only, or use credentials that can read no more ' +
+        'than everybody may',
+    )
   }
-  if (config.adminListen !== undefined && !isLocal(config.adminListen)) {
-    const admin = formatListen(config.adminListen)
-    found.push(`everybody who can connect to ${admin} can delete from the cache`)
+  if (adminListen !== undefined && !isLocal(adminListen)) {
+    found.push(`everybody who can connect to ${formatListen(adminListen)} can delete from the cache`)
   }
-  if (config.namespaces === 'configured' && config.upstreams.length === 0) {
+  if (namespaces === 'any' && !isLocal(listen)) {
+    found.push(
+      `everybody who can connect to ${formatListen(listen)} can make this machine connect to any address that it can reach, ` +
+        'inner ones included; to tighten: set --namespaces to public or configured',
+    )
+  }
+  if (namespaces === 'configured' && upstreams.length === 0) {
     found.push('--namespaces configured without any configured upstream mirrors nothing')
   }
   return found
