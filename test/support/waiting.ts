@@ -31,11 +31,11 @@ export async function logged(mirror: Pick<TestMirror, 'log'>, message: string, c
   await until(() => linesOf(mirror, message).length >= count, `${count} log lines "${message}"`)
 }
 
-/** Resolves once every fill of the digest is over, so that the next request finds the store and not the fill. */
-export async function stored(mirror: Pick<TestMirror, 'log'>, digest: Digest): Promise<void> {
+/** Resolves once so many fills of the digest have ended well, so that the next request finds the store and not the fill. */
+export async function stored(mirror: Pick<TestMirror, 'log'>, digest: Digest, count = 1): Promise<void> {
   const isStored = (line: Record<string, unknown>): boolean =>
     line['digest'] === digest && line['result'] === 'stored'
-  await until(() => linesOf(mirror, 'fill finished').some(isStored), `${digest} is stored`)
+  await until(() => linesOf(mirror, 'fill finished').filter(isStored).length >= count, `${digest} is stored`)
 }
 
 /** Resolves once so many requests of clients are being answered. */

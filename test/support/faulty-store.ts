@@ -1,0 +1,133 @@
+import type { Digest } from '../../src/oci/digest.ts'
+import type {
+  Durability,
+  RecordName,
+  Room,
+  SpoolFile,
+  Store,
+  StoredEntry,
+  StoredObject,
+} from '../../src/storage/store.ts'
+
+/** What of a store can fail on order. */
+export type FaultyOperation =
+  | 'open'
+  | 'createSpool'
+  | 'append'
+  | 'adopt'
+  | 'quarantine'
+  | 'readRecord'
+  | 'writeRecord'
+  | 'probe'
+
+/** A real store in front of which a test puts faults: what is in {@link faults} throws as a full or broken disk does. */
+export class FaultyStore implements Store {
+  readonly faults = new Set<FaultyOperation>()
+  /** `append` fails only once so many bytes have gone into a spool. */
+  appendFailsAfter = 0
+  readonly #inner: Store
+
+  constructor(inner: Store) {
+    this.#inner = inner
+  }
+
+  /** Throws what a disk would if the operation is to fail. */
+  refuse(operation: FaultyOperation): void {
+    if (!this.faults.has(operation)) return
+    throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC', syscall: operation })
+  }
+
+  async open(digest: Digest): Promise<StoredObject | undefined> {
+    this.refuse('open')
+    return await this.#inner.open(digest)
+  }
+
+  async createSpool(digest: Digest): Promise<SpoolFile> {
+    this.refuse('createSpool')
+    return new FaultySpool(await this.#inner.createSpool(digest), this)
+  }
+
+  async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {
+    this.refuse('adopt')
+    await this.#inner.adopt(spool instanceof FaultySpool ? spool.inner : spool, digest, sizeBytes)
+  }
+
+  async delete(digest: Digest): Promise<boolean> {
+    return await this.#inner.delete(digest)
+  }
+
+  async quarantine(digest: Digest): Promise<void> {
+    this.refuse('quarantine')
+    await this.#inner.quarantine(digest)
+  }
+
+  async readRecord(name: RecordName): Promise<Uint8Array | undefined> {
+    this.refuse('readRecord')
+    return await this.#inner.readRecord(name)
+  }
+
+  async writeRecord(name: RecordName, bytes: Uint8Array, durability: Durability): Promise<void> {
+    this.refuse('writeRecord')
+    await this.#inner.writeRecord(name, bytes, durability)
+  }
+
+  async deleteRecord(name: RecordName): Promise<boolean> {
+    return await this.#inner.deleteRecord(name)
+  }
+
+  list(): AsyncIterable<StoredEntry> {
+    return this.#inner.list()
+  }
+
+  listRecords(): AsyncIterable<RecordName> {
+    return this.#inner.listRecords()
+  }
+
+  async measureRoom(): Promise<Room | undefined> {
+    return await this.#inner.measureRoom()
+  }
+
+  async probe(): Promise<void> {
+    this.refuse('probe')
+    await this.#inner.probe()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#inner[Symbol.asyncDispose]()
+  }
+}
+
+class FaultySpool implements SpoolFile {
+  readonly inner: SpoolFile
+  readonly #store: FaultyStore
+
+  constructor(inner: SpoolFile, store: FaultyStore) {
+    this.inner = inner
+    this.#store = store
+  }
+
+  get sizeBytes(): number {
+    return this.inner.sizeBytes
+  }
+
+  async append(bytes: Uint8Array): Promise<void> {
+    if (this.sizeBytes + bytes.byteLength > this.#store.appendFailsAfter) this.#store.refuse('append')
+    await this.inner.append(bytes)
+  }
+
+  async read(buffer: Uint8Array, position: number): Promise<number> {
+    return await this.inner.read(buffer, position)
+  }
+
+  async clear(): Promise<void> {
+    await this.inner.clear()
+  }
+
+  keep(): void {
+    this.inner.keep()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.inner[Symbol.asyncDispose]()
+  }
+}
