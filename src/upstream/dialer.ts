@@ -1,6 +1,12 @@
 import { lookup } from 'node:dns/promises'
 import { connect as connectTcp, type Socket } from 'node:net'
-import { connect as connectTls, getCACertificates, type TLSSocket } from 'node:tls'
+import {
+  connect as connectTls,
+  createSecureContext,
+  getCACertificates,
+  type SecureContext,
+  type TLSSocket,
+} from 'node:tls'
 import type { buildConnector } from 'undici'
 import { untilAborted } from '../lib/abort.ts'
 import { type Address, type AddressKind, judgeAddress, parseAddress } from './address.ts'
@@ -62,6 +68,7 @@ export class Dialer {
   readonly #options: DialerOptions
   /** Where the upstream's own host was found to live, when it was last dialled. */
   #ownKind: AddressKind | undefined
+  #context: SecureContext | undefined
 
   constructor(options: DialerOptions) {
     this.#options = options
@@ -177,6 +184,17 @@ export class Dialer {
     }
   }
 
+  /** Made once: it holds a parsed copy of every trusted root. */
+  #secureContext(): SecureContext {
+    const { ca, clientCert, clientKey } = this.#options.tls
+    this.#context ??= createSecureContext({
+      ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }),
+      ...(clientCert === undefined ? {} : { cert: clientCert, key: clientKey ?? clientCert }),
+      minVersion: 'TLSv1.2',
+    })
+    return this.#context
+  }
+
   /** There is no second try without TLS, and none without the certificate check. */
   #secure(socket: Socket, origin: Origin): Promise<TLSSocket> {
     const { tls, timings } = this.#options
@@ -186,10 +204,8 @@ export class Dialer {
       socket,
       host: origin.hostname,
       ...(isLiteral ? {} : { servername: origin.hostname }),
-      ...(tls.ca === undefined ? {} : { ca: [...getCACertificates('default'), tls.ca] }),
-      ...(tls.clientCert === undefined ? {} : { cert: tls.clientCert, key: tls.clientKey ?? tls.clientCert }),
+      secureContext: this.#secureContext(),
       rejectUnauthorized: !tls.acceptsInvalidCerts,
-      minVersion: 'TLSv1.2',
       ALPNProtocols: ['http/1.1'],
     })
     const timer = setTimeout(
