@@ -11,12 +11,18 @@ const SINGULAR: ReadonlySet<string> = new Set([
   'range',
 ])
 
+/** More mirrors than this in a row are a loop of strangers, or a joke. */
+const TRAIL_MAX = 8
+/** What the daemon calls itself in `CDN-Loop`, and no CDN does. */
+const INSTANCE = /^entrepot-[0-9a-f]{12}$/
+
 /**
  * Refuses requests that are too large, ambiguous, or our own: whatever two parsers could read in two ways (RFC 9112, section 11).
- * `instance` is what this process calls itself in `CDN-Loop` (RFC 8586); a request that carries it has been here before. Another
- * mirror of this kind in front of us is welcome.
+ * `instance` is what this process calls itself in `CDN-Loop` (RFC 8586) and `Via`; a request that carries it has been here before.
+ * Other mirrors of this kind in front of us are welcome: returns their names, to be passed on to the upstream. Only those: with any
+ * other text there, a client could make a CDN in front of an upstream refuse us, and that refusal would be everybody's.
  */
-export function requireAdmissible(request: IncomingMessage, instance: string): void {
+export function requireAdmissible(request: IncomingMessage, instance: string): readonly string[] {
   const { rawHeaders } = request
   if (rawHeaders.length > HEADERS_MAX * 2)
     throw new OciError('HEADERS_TOO_LARGE', `more than ${HEADERS_MAX} header fields`)
@@ -32,12 +38,24 @@ export function requireAdmissible(request: IncomingMessage, instance: string): v
   if (hasBody && (request.method === 'GET' || request.method === 'HEAD')) {
     throw new OciError('REQUEST_INVALID', 'GET and HEAD have no body')
   }
-  if (String(request.headers['cdn-loop'] ?? '').includes(instance)) {
+  return requireNoLoop(request, instance)
+}
+
+function requireNoLoop({ headers }: IncomingMessage, instance: string): readonly string[] {
+  const passed = String(headers['cdn-loop'] ?? '')
+  if (passed.includes(instance) || (headers.via ?? '').includes(instance)) {
     throw new OciError(
       'LOOP_DETECTED',
       'this request has passed this mirror before: an upstream leads back here',
     )
   }
+  const trail = passed
+    .split(',')
+    .map(text => text.trim())
+    .filter(text => INSTANCE.test(text))
+  if (trail.length > TRAIL_MAX)
+    throw new OciError('LOOP_DETECTED', `this request has passed more than ${TRAIL_MAX} mirrors`)
+  return trail
 }
 
 function requireSingular(rawHeaders: readonly string[]): void {

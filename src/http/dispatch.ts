@@ -91,17 +91,17 @@ export class Dispatch {
     const { request, response, left } = exchange
     const { readingLimits = READING_LIMITS, readiness } = this.#parts
     response.strictContentLength = true
-    requireAdmissible(request, this.#parts.instance)
+    const trail = requireAdmissible(request, this.#parts.instance)
     exchange.route = parseRoute(request.method ?? '', request.url ?? '')
     setCommonHeaders(exchange, exchange.route)
     if (readiness.isDraining()) response.setHeader('Connection', 'close')
-    const reply = await this.#withDeadline(this.#route(exchange, exchange.route), left)
+    const reply = await this.#withDeadline(this.#route(exchange, exchange.route, trail), left)
     exchange.reply = reply
     exchange.status = reply.status
     exchange.sentBytes = await send(response, reply, readingLimits, left)
   }
 
-  async #route(exchange: Exchange, route: Route): Promise<Reply> {
+  async #route(exchange: Exchange, route: Route, trail: readonly string[]): Promise<Reply> {
     const { mirror, readiness } = this.#parts
     if (route.kind === 'live') return answerLive()
     if (route.kind === 'ready') return await answerReady(readiness)
@@ -109,7 +109,7 @@ export class Dispatch {
     if (route.kind === 'base') return answerBase()
     if (route.kind === 'unknown')
       return jsonReply(404, failureBody({ code: 'UNSUPPORTED', message: 'there is nothing here' }))
-    const source = resolveSource(this.#parts.directory(), route.name)
+    const source = behind(trail, resolveSource(this.#parts.directory(), route.name))
     exchange.source = source
     if (route.name.ns.length > 0) exchange.response.setHeader('OCI-Namespace', source.namespace)
     switch (route.kind) {
@@ -155,6 +155,11 @@ export class Dispatch {
     exchange.status = failure.status
     sendFailure(response, failure)
   }
+}
+
+/** The source as seen by a request that has passed other mirrors: what it makes us ask of the upstream says so. */
+function behind(trail: readonly string[], source: Source): Source {
+  return trail.length === 0 ? source : { ...source, registry: source.registry.behind(trail) }
 }
 
 async function discard(reply: Promise<Reply>): Promise<void> {

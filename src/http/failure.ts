@@ -45,6 +45,9 @@ const UPSTREAM = {
   token: { status: 502, code: 'UNAVAILABLE' },
 } as const satisfies Record<UpstreamErrorKind, { readonly status: number; readonly code: OciErrorCode }>
 
+/** An upstream found that it is asked what it asks us; whoever is behind us in the loop hears the same. */
+const LOOP = { status: 508, code: 'LOOP_DETECTED' } as const
+
 const CLOSING: ReadonlySet<OciErrorCode> = new Set<OciErrorCode>([
   'HEADERS_TOO_LARGE',
   'LOOP_DETECTED',
@@ -69,7 +72,7 @@ export function failureOf(error: unknown): Failure {
     }
   }
   if (error instanceof UpstreamError) {
-    const { status, code } = UPSTREAM[error.kind]
+    const { status, code } = error.status === 508 ? LOOP : UPSTREAM[error.kind]
     const retryAfterMs = status === 403 ? undefined : (error.retryAfterMs ?? RETRY_AFTER_MS)
     return { status, code, message: error.message, retryAfterMs, mustClose: false }
   }

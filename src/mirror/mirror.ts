@@ -108,15 +108,7 @@ export class Mirror implements AsyncDisposable {
 
   /** The blob, from the store or as it comes from the upstream. */
   async pullBlob(source: Source, digest: Digest): Promise<Answer> {
-    const stored = await this.#blobs.openStored(digest)
-    if (stored === undefined) return await this.#blobs.fetch({ source, digest })
-    try {
-      await this.#blobs.requireLink(source, digest)
-    } catch (error) {
-      await stored[Symbol.asyncDispose]()
-      throw error
-    }
-    return { content: stored, outcome: 'hit' }
+    return await this.#blobs.pull({ source, digest })
   }
 
   /** What a HEAD of the blob tells; asks the upstream by HEAD for one that is not cached, and starts no fill. */
@@ -175,11 +167,12 @@ export class Mirror implements AsyncDisposable {
   }
 
   async #manifestOfTag(source: Source, tag: Tag, resolved: ResolvedTag): Promise<Answer> {
-    const { digest, outcome, fallback, trouble } = resolved
+    const { digest, outcome, fallback, trouble, isThrifty } = resolved
     try {
       const { manifest } = await this.#manifestByDigest(source, digest, tag)
       this.#manifests.admit(source, manifest)
-      const answered = answerManifest(await this.#requireCompletable(source, manifest, trouble), outcome)
+      const outage = isThrifty ? undefined : trouble
+      const answered = answerManifest(await this.#requireCompletable(source, manifest, outage), outcome)
       if (trouble !== undefined) this.#noteStale(source, tag, trouble)
       return answered
     } catch (error) {

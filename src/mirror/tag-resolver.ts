@@ -24,6 +24,8 @@ export interface ResolvedTag {
   readonly head: ManifestHead | undefined
   /** Why the answer is stale. */
   readonly trouble: UpstreamError | undefined
+  /** Whether it is stale only to save pulls: the upstream still gives everything else. */
+  readonly isThrifty: boolean
 }
 
 /** What {@link TagResolver} works with. */
@@ -106,12 +108,29 @@ export class TagResolver {
     const fallback = known?.digest === digest ? undefined : known?.digest
     const manifest = await manifests.find(digest)
     if (manifest === undefined) {
+      const older = await this.#thrifty(source, known)
+      if (older !== undefined) return older
       tags.expect(source, tag, digest)
       return { ...resolved(digest, 'miss'), fallback, head }
     }
     manifests.admit(source, manifest)
     await tags.write(source, tag, digest)
     return resolved(digest, 'revalidated')
+  }
+
+  /**
+   * While the upstream's pull budget runs low, a tag that has moved keeps its older image: the last pulls are for what is not here at all. The
+   * HEAD that told so was free, and the next one sees when the budget is back.
+   */
+  async #thrifty(source: Source, known: KnownTag | undefined): Promise<ResolvedTag | undefined> {
+    if (known === undefined || freshnessOf(known.ageMs, source.terms) === 'expired') return undefined
+    if (!source.registry.isRunningLow()) return undefined
+    if ((await this.#parts.manifests.find(known.digest)) === undefined) return undefined
+    const trouble = new UpstreamError(
+      'rate-limited',
+      `${source.namespace} allows few more pulls: a tag that has moved is served as it was, to save them`,
+    )
+    return { ...resolved(known.digest, 'stale'), trouble, isThrifty: true }
   }
 
   /** For registries whose HEAD tells no digest: the manifest itself does. */
@@ -124,5 +143,5 @@ export class TagResolver {
 }
 
 function resolved(digest: Digest, outcome: Outcome): ResolvedTag {
-  return { digest, outcome, fallback: undefined, head: undefined, trouble: undefined }
+  return { digest, outcome, fallback: undefined, head: undefined, trouble: undefined, isThrifty: false }
 }

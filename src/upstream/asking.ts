@@ -5,6 +5,7 @@ import { OciError, UpstreamError } from '../oci/error.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import { type Answer, discardBody, headerOf } from './answer.ts'
 import type { Attempt, Breaker, Quiet } from './breaker.ts'
+import { Budget } from './budget.ts'
 import { asUpstreamError } from './failure.ts'
 import type { Gate, Slot } from './gate.ts'
 import type { NegativeCache } from './negative.ts'
@@ -23,6 +24,8 @@ export interface Question {
   readonly slot: Slot
   /** Under which a no is remembered; the same for HEAD and GET of one thing. */
   readonly key: string
+  /** The mirrors that the request which asks has passed, in `CDN-Loop`. */
+  readonly trail?: readonly string[]
   /** Do not believe a remembered no. */
   readonly isFresh?: boolean
   /** Statuses beside 200 that are an answer to this question, and no trouble. */
@@ -56,9 +59,15 @@ export class Asking {
   readonly #parts: AskingParts
   /** Keeps what this upstream said apart from what others did, in the cache that they share. */
   readonly #id = randomUUID()
+  readonly #budget = new Budget()
 
   constructor(parts: AskingParts) {
     this.#parts = parts
+  }
+
+  /** Whether little is left of the pulls that the upstream allows. */
+  get isRunningLow(): boolean {
+    return this.#budget.isLow
   }
 
   /** The trouble that the upstream is known to be in. */
@@ -145,8 +154,8 @@ export class Asking {
   /** `undefined` for a clean 404; throws for what is neither that nor an answer. */
   #judge(question: Question, answer: Answer, attempt: Attempt): Answer | undefined {
     const { events, negative, namespace } = this.#parts
-    const remaining = /^([0-9]{1,9})(?:;|$)/.exec(headerOf(answer.headers, 'ratelimit-remaining') ?? '')?.[1]
-    if (remaining !== undefined) events.rateLimitSeen(namespace, Number(remaining))
+    const remaining = this.#isRegistry(answer) ? this.#budget.note(answer.headers) : undefined
+    if (remaining !== undefined) events.rateLimitSeen(namespace, remaining)
     if (answer.status === 200 || question.accepts?.(answer) === true) {
       attempt.succeeded()
       negative.forget(this.#key(question))
@@ -221,7 +230,8 @@ function isOutage({ kind, status }: UpstreamError): boolean {
     case 'tls':
       return true
     case 'status':
-      return (status ?? 500) >= 500 || status === 408
+      // 508 says that this question comes back to who asked it (RFC 5842, section 7.2), and nothing of others.
+      return ((status ?? 500) >= 500 && status !== 508) || status === 408
     case 'breaker':
     case 'invalid':
     case 'mismatch':

@@ -39,10 +39,12 @@ const TAGS_SIZE_MAX = 4 * 1024 * 1024
 export class HttpRegistry implements Registry {
   readonly #parts: HttpRegistryParts
   readonly #asking: Asking
+  readonly #trail: readonly string[]
 
-  constructor(parts: HttpRegistryParts) {
+  constructor(parts: HttpRegistryParts, asking: Asking = new Asking(parts), trail: readonly string[] = []) {
     this.#parts = parts
-    this.#asking = new Asking(parts)
+    this.#asking = asking
+    this.#trail = trail
   }
 
   get namespace(): Namespace {
@@ -57,6 +59,14 @@ export class HttpRegistry implements Registry {
     return this.#asking.trouble()
   }
 
+  isRunningLow(): boolean {
+    return this.#asking.isRunningLow
+  }
+
+  behind(trail: readonly string[]): HttpRegistry {
+    return new HttpRegistry(this.#parts, this.#asking, trail)
+  }
+
   async headManifest(
     repository: RepositoryName,
     reference: Reference,
@@ -67,7 +77,7 @@ export class HttpRegistry implements Registry {
     const question = manifestQuestion(repository, reference)
     const accepts = ({ status }: Answer): boolean => status === 405 || status === 501
     return await this.#asking.ask(
-      { ...question, verb: 'head-manifest', method: 'HEAD', isFresh, accepts },
+      { ...question, trail: this.#trail, verb: 'head-manifest', method: 'HEAD', isFresh, accepts },
       signal,
       ({ status, headers }) => ({
         digest: parseDigest(headerOf(headers, 'docker-content-digest') ?? ''),
@@ -82,7 +92,8 @@ export class HttpRegistry implements Registry {
     reference: Reference,
     signal: AbortSignal,
   ): Promise<FetchedManifest | undefined> {
-    return await this.#asking.ask(manifestQuestion(repository, reference), signal, async answer => ({
+    const question = { ...manifestQuestion(repository, reference), trail: this.#trail }
+    return await this.#asking.ask(question, signal, async answer => ({
       bytes: await this.#readWhole(answer, MANIFEST_SIZE_MAX),
       contentType: headerOf(answer.headers, 'content-type'),
       claimedDigest: parseDigest(headerOf(answer.headers, 'docker-content-digest') ?? ''),
@@ -99,7 +110,14 @@ export class HttpRegistry implements Registry {
       (answer.status === 403 || answer.status === 405) &&
       !isSameOrigin(answer.target.origin, this.#parts.origin)
     return await this.#asking.ask(
-      { ...blobQuestion(repository, digest), verb: 'head-blob', method: 'HEAD', slot: 'short', accepts },
+      {
+        ...blobQuestion(repository, digest),
+        trail: this.#trail,
+        verb: 'head-blob',
+        method: 'HEAD',
+        slot: 'short',
+        accepts,
+      },
       signal,
       ({ status, headers }) => ({ sizeBytes: status === 200 ? lengthOf(headers) : undefined }),
     )
@@ -111,7 +129,7 @@ export class HttpRegistry implements Registry {
     from: BlobFrom,
     signal: AbortSignal,
   ): Promise<BlobBody | undefined> {
-    const question = blobQuestion(repository, digest)
+    const question = { ...blobQuestion(repository, digest), trail: this.#trail }
     if (from.offset === 0) return await this.#openBlob(question, from, signal)
     const ranged = {
       ...question,
@@ -160,6 +178,7 @@ export class HttpRegistry implements Registry {
       headers: { accept: 'application/json' },
       slot: 'short',
       key: `tags ${repository}`,
+      trail: this.#trail,
     } as const
     return await this.#asking.ask(question, signal, async answer => ({
       tags: parseTags(await this.#readWhole(answer, TAGS_SIZE_MAX)),
@@ -182,6 +201,7 @@ export class HttpRegistry implements Registry {
       headers: { accept: OCI_INDEX },
       slot: 'short',
       key: `referrers ${repository} ${digest}`,
+      trail: this.#trail,
       accepts: ({ status }: Answer) => status === 400 || status === 405 || status === 501,
     } as const
     return await this.#asking.ask(question, signal, async answer => {

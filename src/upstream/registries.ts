@@ -163,8 +163,8 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
       breaker: new Breaker({ clock, onChange }),
       negative: this.#negative,
       paceLimits: { ...PACE_LIMITS, ...timings },
-      exchange: async ({ method, path, headers, repository }, signal) => {
-        const request = { method, target: { origin, path }, headers, repository }
+      exchange: async ({ method, path, headers, repository, trail }, signal) => {
+        const request = { method, target: { origin, path }, headers, repository, trail }
         return await converse({ origin, transport, authorizer }, request, signal)
       },
     })

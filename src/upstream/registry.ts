@@ -58,6 +58,19 @@ export interface Registry {
 
   /** The trouble that this upstream is known to be in right now (its breaker is open), without asking it. */
   trouble(): UpstreamError | undefined
+
+  /**
+   * Whether little is left of the pulls that the upstream allows: at most a tenth of its `ratelimit-limit`, or at most ten where it states no
+   * limit. Every answer that has `ratelimit-remaining` tells anew, those to HEAD included, which cost no pull. `false` for an upstream that
+   * does not count.
+   */
+  isRunningLow(): boolean
+
+  /**
+   * The same registry as a request sees it that has passed other mirrors of this kind: what is asked through it names them in `CDN-Loop`
+   * (RFC 8586) before us, so that each of them knows its own request when it comes back.
+   */
+  behind(trail: readonly string[]): Registry
 }
 
 /** How a HEAD is asked. */

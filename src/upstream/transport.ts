@@ -16,6 +16,8 @@ export interface Exchange {
   /** Sent to the first target only, and dropped for good where a redirect leads to another origin. */
   readonly authorization?: string | undefined
   readonly body?: string
+  /** The mirrors that the request which asks has passed, to be named in `CDN-Loop` before us. */
+  readonly trail?: readonly string[] | undefined
 }
 
 /** Limits of one exchange, in milliseconds. */
@@ -137,7 +139,7 @@ export class Transport implements AsyncDisposable {
 
   #request(exchange: Exchange, signal: AbortSignal, late: AbortController): Dispatcher.RequestOptions {
     let interim = 0
-    const { method, target, headers, authorization, body } = exchange
+    const { method, target, headers, authorization, body, trail = [] } = exchange
     return {
       method,
       origin: originText(target.origin),
@@ -146,7 +148,7 @@ export class Transport implements AsyncDisposable {
         'user-agent': this.#options.userAgent,
         'accept-encoding': 'identity',
         via: `1.1 ${this.#options.instance}`,
-        'cdn-loop': this.#options.instance,
+        'cdn-loop': [...trail, this.#options.instance].join(', '),
         ...headers,
         ...(authorization === undefined ? {} : { authorization }),
       },

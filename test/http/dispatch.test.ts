@@ -200,6 +200,7 @@ const ADMISSION: readonly (readonly [string, readonly string[], number])[] = [
   ['a chunked body on a GET', ['Transfer-Encoding: chunked'], 400],
   ['101 header fields', Array.from({ length: 100 }, (_, index) => `X-${index}: 1`), 431],
   ['our own name in CDN-Loop', ['CDN-Loop: other, entrepot-7f3a; v=1'], 508],
+  ['our own name in Via', ['Via: 1.1 other, 1.1 entrepot-7f3a'], 508],
 ]
 for (const [what, headers, status] of ADMISSION) {
   test(`a request with ${what} is ${status}, and its connection closed`, async t => {

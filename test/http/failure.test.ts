@@ -55,6 +55,11 @@ for (const [kind, [status, code]] of Object.entries(TROUBLES)) {
   })
 }
 
+test('an upstream that finds itself in a loop makes its answer ours, so that the whole ring hears it', () => {
+  const failure = failureOf(new UpstreamError('status', 'told', { status: 508 }))
+  assert.deepEqual([failure.status, failure.code], [508, 'LOOP_DETECTED'])
+})
+
 test("the upstream's and the refusal's own Retry-After are kept where there is one, and only on what passes", () => {
   assert.equal(
     failureOf(new UpstreamError('rate-limited', 'x', { retryAfterMs: 90_000 })).retryAfterMs,

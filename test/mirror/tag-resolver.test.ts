@@ -118,6 +118,39 @@ test('a tag that has moved keeps its old meaning as the fallback, and moves once
   assert.equal((await resolver.resolve(source, tag)).outcome, 'hit')
 })
 
+test('while the pull budget is low a moved tag keeps its stored meaning as stale, unless that is expired or gone', async t => {
+  const script: RegistryScript = { headManifest: () => headOf(young), getManifest: () => fetched(young) }
+  const low = await makeResolver(t, script, { ageMs: FRESH_MS + STALE_MS })
+  low.registry.hasLowBudget = true
+  const { digest, outcome, trouble, isThrifty } = await low.resolver.resolve(low.source, tag)
+  assert.deepEqual([digest, outcome, trouble?.kind, isThrifty], [old.digest, 'stale', 'rate-limited', true])
+  assert.deepEqual(low.registry.asked, ['head-manifest latest'])
+
+  const expired = await makeResolver(t, script, { ageMs: FRESH_MS + STALE_MS + 1 })
+  expired.registry.hasLowBudget = true
+  assert.equal((await expired.resolver.resolve(expired.source, tag)).digest, young.digest)
+  const inner = new MemoryStore()
+  const gone = await makeResolver(t, script, { ageMs: FRESH_MS, inner })
+  gone.registry.hasLowBudget = true
+  await inner.delete(old.digest)
+  assert.equal((await gone.resolver.resolve(gone.source, tag)).digest, young.digest)
+})
+
+test('while the pull budget is low a tag that has not moved, or whose new manifest is stored, is revalidated as ever', async t => {
+  const inner = new MemoryStore()
+  await storeAs(inner, young.digest, young.bytes)
+  for (const manifest of [old, young]) {
+    const { resolver, source, registry } = await makeResolver(
+      t,
+      { headManifest: () => headOf(manifest) },
+      { ageMs: FRESH_MS, inner },
+    )
+    registry.hasLowBudget = true
+    const { digest, outcome } = await resolver.resolve(source, tag)
+    assert.deepEqual([digest, outcome], [manifest.digest, 'revalidated'])
+  }
+})
+
 test('an upstream whose HEAD tells no digest is asked for the manifest', async t => {
   const script: RegistryScript = {
     headManifest: () => ({ digest: undefined, mediaType: undefined, sizeBytes: undefined }),

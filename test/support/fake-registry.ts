@@ -35,6 +35,7 @@ export class FakeRegistry implements Registry {
   /** Every question: the verb and what it was about. */
   readonly asked: string[] = []
   currentTrouble: UpstreamError | undefined
+  hasLowBudget = false
   #count = new Map<string, number>()
 
   constructor(
@@ -90,6 +91,14 @@ export class FakeRegistry implements Registry {
 
   trouble(): UpstreamError | undefined {
     return this.currentTrouble
+  }
+
+  isRunningLow(): boolean {
+    return this.hasLowBudget
+  }
+
+  behind(): Registry {
+    return this
   }
 
   /** Counts the questions of each verb, from zero. */
