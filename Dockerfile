@@ -13,10 +13,12 @@ COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
-# What the program needs at run time, and no more: npm takes the rest away again.
-RUN npm run build && npm prune --omit=dev --ignore-scripts --no-audit --no-fund \
- && rm -rf src tsconfig.json tsconfig.build.json node_modules/.package-lock.json node_modules/.cache \
- && find node_modules \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' \) -delete \
+# Then only what the program needs at run time; the second installation comes out of npm's cache.
+RUN npm run build \
+ && rm -rf src tsconfig.json tsconfig.build.json node_modules \
+ && npm ci --omit=dev --ignore-scripts --prefer-offline --no-audit --no-fund \
+ && rm -rf node_modules/.package-lock.json node_modules/.cache \
+ && find node_modules \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' \) -exec rm -f {} + \
  && mkdir /state
 
 FROM ${BASE}

@@ -45,6 +45,11 @@ export const doctor: Tool = {
       description:
         "the mirror's admin listener, to compare with the clients that it has seen; default port 8081 of a mirror on this machine",
     },
+    'admin-token-file': {
+      type: 'text',
+      value: 'FILE',
+      description: 'the token of that listener, where it needs one',
+    },
     ca: {
       type: 'text',
       value: 'FILE',
@@ -75,6 +80,7 @@ interface DoctorWish {
   readonly mirror: string | undefined
   readonly image: ImageName
   readonly admin: string | undefined
+  readonly adminTokenFile: string | undefined
   readonly caFile: string | undefined
   /** What the doctor calls itself, so that it can find itself among the mirror's clients. */
   readonly userAgent: string
@@ -98,13 +104,17 @@ function readWish(environment: Environment, given: ToolWords): DoctorWish {
   if (image === undefined)
     problems.push(flagProblem('image', 'is not the name of an image', 'such as ghcr.io/owner/name:tag'))
   if (problems.length > 0 || image === undefined) throw new ConfigError(problems)
-  const ca = given.text('ca')
+  const fileOf = (flag: string): string | undefined => {
+    const file = given.text(flag)
+    return file === undefined ? undefined : resolve(environment.cwd, file)
+  }
   return {
     root: resolve(environment.cwd, given.text('root') ?? '/'),
     mirror,
     image,
     admin,
-    caFile: ca === undefined ? undefined : resolve(environment.cwd, ca),
+    adminTokenFile: fileOf('admin-token-file'),
+    caFile: fileOf('ca'),
     userAgent: `entrepot-doctor/${version()} (${randomBytes(6).toString('hex')})`,
   }
 }
@@ -206,13 +216,19 @@ async function tellClients(report: Report, { inspections, mirrors, wish }: Compa
     return
   }
   try {
-    const sentences = compare(inspections, await recentClients(admin), wish.userAgent, Date.now())
+    const token = await readToken(wish.adminTokenFile)
+    const clients = await recentClients(admin, token)
+    const sentences = compare(inspections, clients, wish.userAgent, Date.now())
     if (sentences.length === 0) report.note('There is no client here to compare with.')
     for (const sentence of sentences) report.note(sentence)
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
     report.note(`Skipped: the admin listener ${admin} cannot be asked: ${reason}.`)
   }
+}
+
+async function readToken(file: string | undefined): Promise<string | undefined> {
+  return file === undefined ? undefined : (await readFile(file, 'utf8')).trim()
 }
 
 const ADMIN_PORT = 8081

@@ -78,6 +78,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default (printf "%s-upstreams" (include "entrepot.fullname" .)) .Values.upstreams.existingSecret -}}
 {{- end -}}
 
+{{- define "entrepot.adminSecret" -}}
+{{- default (printf "%s-admin" (include "entrepot.fullname" .)) .Values.admin.existingSecret -}}
+{{- end -}}
+
 {{/* The Secret with the keys of the bucket; empty where the SDK finds credentials by itself. */}}
 {{- define "entrepot.s3Secret" -}}
 {{- $s3 := .Values.storage.s3 -}}

@@ -49,6 +49,8 @@ spec:
           value: {{ printf "%s:8080" .Values.config.listenHost | quote }}
         - name: ADMIN_LISTEN
           value: {{ ternary (printf "%s:%d" .Values.config.listenHost (int .Values.metrics.port)) "127.0.0.1:8081" .Values.metrics.enabled | quote }}
+        - name: ADMIN_TOKEN_FILE
+          value: /etc/entrepot/admin/token
         - name: DEFAULT_NAMESPACE
           value: {{ .Values.config.defaultNamespace | quote }}
         - name: NAMESPACES
@@ -95,6 +97,14 @@ spec:
         {{- else }}
         - name: FILESYSTEM_ROOT
           value: /var/lib/entrepot
+        {{- with .Values.storage.filesystem.maxSize }}
+        - name: MAX_SIZE
+          value: {{ . | quote }}
+        {{- end }}
+        {{- with .Values.storage.filesystem.minFree }}
+        - name: MIN_FREE
+          value: {{ . | quote }}
+        {{- end }}
         {{- end }}
         {{- with .Values.config.extraEnv }}
         {{- toYaml . | nindent 8 }}
@@ -135,6 +145,9 @@ spec:
       volumeMounts:
         - name: cache
           mountPath: /var/lib/entrepot
+        - name: admin
+          mountPath: /etc/entrepot/admin
+          readOnly: true
         {{- if include "entrepot.hasUpstreams" . }}
         # The whole directory: Kubernetes does not update single files.
         - name: upstreams
@@ -147,19 +160,7 @@ spec:
           readOnly: true
         {{- end }}
   volumes:
-    {{- include "entrepot.cacheVolume" . | nindent 4 }}
-    {{- if include "entrepot.hasUpstreams" . }}
-    - name: upstreams
-      secret:
-        secretName: {{ include "entrepot.upstreamsSecret" . }}
-        defaultMode: 0440
-    {{- end }}
-    {{- range .Values.upstreams.fileSecrets }}
-    - name: {{ printf "file-%s" . | trunc 63 }}
-      secret:
-        secretName: {{ . }}
-        defaultMode: 0440
-    {{- end }}
+    {{- include "entrepot.volumes" . | nindent 4 }}
   {{- with .Values.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
@@ -179,6 +180,21 @@ spec:
     - {{ merge (deepCopy .) $selector | toYaml | nindent 6 | trim }}
     {{- end }}
   {{- end }}
+{{- end -}}
+
+{{- define "entrepot.volumes" -}}
+{{- $volumes := fromYamlArray (include "entrepot.cacheVolume" .) -}}
+{{- $admin := dict "secretName" (include "entrepot.adminSecret" .) "defaultMode" 288 -}}
+{{- $volumes = append $volumes (dict "name" "admin" "secret" $admin) -}}
+{{- if include "entrepot.hasUpstreams" . -}}
+{{- $secret := dict "secretName" (include "entrepot.upstreamsSecret" .) "defaultMode" 288 -}}
+{{- $volumes = append $volumes (dict "name" "upstreams" "secret" $secret) -}}
+{{- end -}}
+{{- range .Values.upstreams.fileSecrets -}}
+{{- $secret := dict "secretName" . "defaultMode" 288 -}}
+{{- $volumes = append $volumes (dict "name" (printf "file-%s" . | trunc 63) "secret" $secret) -}}
+{{- end -}}
+{{- toYaml $volumes -}}
 {{- end -}}
 
 {{/* Where the cache is; nothing for a StatefulSet with claims of its own, which bring the volume. */}}

@@ -11,11 +11,18 @@ export interface SeenClient {
 }
 
 /** Asks a mirror's admin listener who has pulled lately. Rejects with why that cannot be told, as the end of a sentence. */
-export async function recentClients(admin: string): Promise<readonly SeenClient[]> {
-  const answer = await ask(`${admin}/_admin/v1/clients`, { timeoutMs: 5000 }).catch((error: unknown) => {
-    throw new Error(whyUnanswered(error), { cause: error })
-  })
+export async function recentClients(
+  admin: string,
+  token: string | undefined,
+): Promise<readonly SeenClient[]> {
+  const headers = token === undefined ? {} : { Authorization: `Bearer ${token}` }
+  const answer = await ask(`${admin}/_admin/v1/clients`, { headers, timeoutMs: 5000 }).catch(
+    (error: unknown) => {
+      throw new Error(whyUnanswered(error), { cause: error })
+    },
+  )
   const clients = answer.status === 200 ? parse(answer.body.toString('utf8')) : undefined
+  if (answer.status === 401) throw new Error('it wants its token, by --admin-token-file')
   if (clients === undefined) throw new Error(`it answers ${answer.status}, and no list of clients`)
   return clients
 }

@@ -1,0 +1,310 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { parse, parseAllDocuments } from 'yaml'
+import { ENTRY_KEYS } from '../../src/config/schema.ts'
+import { runCommandLine } from '../cli/rig.ts'
+import { writeSchemas } from './rig/kubernetes-schemas.ts'
+import { need, ROOT, run, runOk, skipWithout } from './rig/tools.ts'
+
+const CHART = join(ROOT, 'helm/entrepot')
+const KUBE = ['--kube-version', '1.34.0']
+const CASES = (await readdir(join(CHART, 'ci'))).map(name => name.replace('-values.yaml', ''))
+const EXAMPLES = (await readdir(join(ROOT, 'examples/kubernetes'))).filter(name => name.endsWith('.yaml'))
+
+interface Rendered {
+  readonly kind: string
+  readonly metadata: { readonly name: string; readonly labels?: Readonly<Record<string, string>> }
+  readonly spec?: Readonly<Record<string, unknown>>
+  readonly stringData?: Readonly<Record<string, string>>
+  readonly data?: Readonly<Record<string, string>>
+}
+
+/** What the chart makes of values: files, and settings as `--set` takes them. */
+async function render(files: readonly string[], sets: readonly string[] = []): Promise<readonly Rendered[]> {
+  const flags = [...files.flatMap(file => ['--values', file]), ...sets.flatMap(set => ['--set', set])]
+  const text = await runOk([
+    need('helm'),
+    'template',
+    'release',
+    CHART,
+    '--namespace',
+    'mirrors',
+    ...KUBE,
+    ...flags,
+  ])
+  return parseAllDocuments(text)
+    .map(document => document.toJS() as Rendered | null)
+    .filter(document => document !== null)
+}
+
+function caseFile(name: string): string {
+  return join(CHART, 'ci', `${name}-values.yaml`)
+}
+
+function ofKind(documents: readonly Rendered[], kind: string): Rendered {
+  const found = documents.filter(document => document.kind === kind)
+  const [first] = found
+  assert.ok(first !== undefined && found.length === 1, `${found.length} of ${kind}`)
+  return first
+}
+
+interface Pod {
+  readonly containers: readonly {
+    readonly args: readonly string[]
+    readonly env: readonly { readonly name: string; readonly value?: string }[]
+    readonly ports: readonly { readonly hostPort?: number; readonly hostIP?: string }[]
+    readonly securityContext: object
+    readonly volumeMounts: readonly { readonly name: string; readonly mountPath: string }[]
+  }[]
+  readonly securityContext: object
+  readonly terminationGracePeriodSeconds: number
+  readonly volumes?: readonly { readonly name: string }[]
+  readonly topologySpreadConstraints?: readonly { readonly labelSelector: object }[]
+}
+
+const WORKLOADS = new Set(['StatefulSet', 'Deployment', 'DaemonSet'])
+
+function workload(documents: readonly Rendered[]): {
+  readonly kind: string
+  readonly pod: Pod
+  readonly spec: object
+} {
+  const found = documents.find(({ kind }) => WORKLOADS.has(kind))
+  assert.ok(found?.spec !== undefined)
+  const { template } = found.spec as { readonly template: { readonly spec: Pod } }
+  return { kind: found.kind, pod: template.spec, spec: found.spec }
+}
+
+/** A token where the pod would have one. */
+async function tokenFile(mounted: string | undefined): Promise<string> {
+  assert.equal(mounted, '/etc/entrepot/admin/token')
+  const file = join(await mkdtemp(join(scratch, 'token-')), 'token')
+  await writeFile(file, 'of-at-least-sixteen-characters\n')
+  return file
+}
+
+let scratch: string
+
+before(async () => {
+  scratch = await mkdtemp(join(tmpdir(), 'entrepot-chart-'))
+})
+
+after(async () => {
+  await rm(scratch, { recursive: true })
+})
+
+describe('the Helm chart', { skip: skipWithout('helm') }, () => {
+  for (const name of CASES) {
+    test(`With ${name}, helm lint has nothing to say.`, async () => {
+      const { code, stdout, stderr } = await run([
+        need('helm'),
+        'lint',
+        '--strict',
+        CHART,
+        ...KUBE,
+        '--values',
+        caseFile(name),
+      ])
+      assert.equal(code, 0, `${stdout}${stderr}`)
+    })
+
+    test(`With ${name}, the daemon accepts the command line and the environment of its container.`, async () => {
+      const { pod } = workload(await render([caseFile(name)]))
+      const [container] = pod.containers
+      assert.ok(container !== undefined)
+      const upstreams = container.args.indexOf('--upstream-config-file')
+      const argv = upstreams === -1 ? container.args : container.args.toSpliced(upstreams, 2)
+      const given = Object.fromEntries(
+        container.env.map(({ name, value }) => [name, value ?? 'from-a-secret']),
+      )
+      const env = { ...given, ADMIN_TOKEN_FILE: await tokenFile(given['ADMIN_TOKEN_FILE']) }
+      const ran = await runCommandLine(['check', ...argv], { env })
+      assert.equal(ran.code, 0, ran.stderr)
+      assert.match(ran.stdout, /^listen: +0\.0\.0\.0:8080 /m)
+    })
+
+    test(`With ${name}, no secret is anywhere but in a Secret, and pods have no rights that they do not need.`, async () => {
+      const documents = await render([caseFile(name)])
+      for (const document of documents.filter(({ kind }) => kind !== 'Secret'))
+        assert.doesNotMatch(JSON.stringify(document), /hunter/)
+      const { pod } = workload(documents)
+      assert.deepEqual(pod.containers[0]?.securityContext, {
+        allowPrivilegeEscalation: false,
+        readOnlyRootFilesystem: true,
+        capabilities: { drop: ['ALL'] },
+      })
+      assert.ok(pod.terminationGracePeriodSeconds > 300)
+    })
+
+    test(`With ${name}, every volume that is mounted is there.`, async () => {
+      const { pod, spec } = workload(await render([caseFile(name)]))
+      const claims = (spec as { volumeClaimTemplates?: readonly Rendered[] }).volumeClaimTemplates ?? []
+      const volumes = [
+        ...(pod.volumes ?? []).map(({ name }) => name),
+        ...claims.map(({ metadata }) => metadata.name),
+      ]
+      const mounts = (pod.containers[0]?.volumeMounts ?? []).map(({ name }) => name)
+      assert.deepEqual(volumes.toSorted(), mounts.toSorted())
+    })
+  }
+
+  test('A cache in volumes is a StatefulSet, one in S3 a Deployment, and one on the nodes a DaemonSet with a port there.', async () => {
+    assert.equal(workload(await render([])).kind, 'StatefulSet')
+    assert.equal(workload(await render([caseFile('s3')])).kind, 'Deployment')
+    const nodes = workload(await render([caseFile('nodes')]))
+    assert.equal(nodes.kind, 'DaemonSet')
+    assert.equal(nodes.pod.containers[0]?.ports[0]?.hostPort, 5050)
+    assert.equal(nodes.pod.containers[0]?.ports[0]?.hostIP, '127.0.0.1')
+    assert.equal(nodes.pod.topologySpreadConstraints, undefined)
+  })
+
+  test('The upstream file in the Secret is one that the daemon reads.', async () => {
+    const made = await render([caseFile('filesystem')])
+    const secret = made.find(({ metadata }) => metadata.name === 'release-entrepot-upstreams')
+    assert.ok(secret !== undefined)
+    const entries = parse(secret.stringData?.['upstreams.yaml'] ?? '') as readonly object[]
+    assert.equal(entries.length, 2)
+    for (const key of entries.flatMap(entry => Object.keys(entry)))
+      assert.ok(
+        ENTRY_KEYS.some(known => known === key),
+        key,
+      )
+    const file = join(scratch, 'upstreams.yaml')
+    const authority = join(ROOT, 'test/support/certificates/ca.pem')
+    const text = secret.stringData?.['upstreams.yaml'] ?? ''
+    await writeFile(file, text.replace('/etc/entrepot/files/private-ca/ca.pem', authority))
+    const ran = await runCommandLine(['check', '--upstream-config-file', file])
+    assert.equal(ran.code, 0, ran.stderr)
+    assert.match(ran.stdout, /password: +\[redacted\]/)
+  })
+
+  test('The Ingress has its certificate from cert-manager, or from the Secret that is named.', async () => {
+    const made = ofKind(await render([caseFile('ingress')]), 'Ingress')
+    assert.match(JSON.stringify(made.metadata), /"cert-manager\.io\/cluster-issuer":"letsencrypt"/)
+    assert.deepEqual(made.spec?.['tls'], [
+      { secretName: 'release-entrepot-tls', hosts: ['mirror.example.com'] },
+    ])
+    const named = await render(
+      [caseFile('ingress')],
+      ['ingress.tls.secretName=wildcard', 'ingress.tls.certManager.issuer='],
+    )
+    assert.deepEqual(ofKind(named, 'Ingress').spec?.['tls'], [
+      { secretName: 'wildcard', hosts: ['mirror.example.com'] },
+    ])
+    assert.doesNotMatch(JSON.stringify(ofKind(named, 'Ingress').metadata), /cert-manager/)
+  })
+
+  test('The admin port is on no Service that clients use, and closed where metrics are off.', async () => {
+    const services = (await render([])).filter(({ kind }) => kind === 'Service')
+    const [main] = services.filter(({ metadata }) => metadata.name === 'release-entrepot')
+    assert.deepEqual(
+      (main?.spec?.['ports'] as readonly { name: string }[]).map(({ name }) => name),
+      ['http'],
+    )
+    const { pod } = workload(await render([], ['metrics.enabled=false']))
+    const admin = pod.containers[0]?.env.find(({ name }) => name === 'ADMIN_LISTEN')
+    assert.equal(admin?.value, '127.0.0.1:8081')
+  })
+
+  test('The token of the admin listener is made where no Secret is named, and is one that the daemon takes.', async () => {
+    const secret = (await render([])).find(({ metadata }) => metadata.name === 'release-entrepot-admin')
+    assert.match(Buffer.from(secret?.data?.['token'] ?? '', 'base64').toString(), /^[A-Za-z0-9]{48}$/)
+    const named = await render([], ['admin.existingSecret=theirs'])
+    assert.equal(named.filter(({ kind }) => kind === 'Secret').length, 0)
+    assert.match(JSON.stringify(workload(named).pod.volumes), /"secretName":"theirs"/)
+  })
+
+  const REFUSED: readonly (readonly [string, readonly string[], RegExp])[] = [
+    ['a value that is not known', ['replica=2'], /replica/],
+    ['a number that is a text', ['replicas=two'], /replicas/],
+    ['a bucket without a name', ['storage.mode=s3'], /storage\.s3\.bucket is required/],
+    ['a DaemonSet over claims', ['workload=DaemonSet'], /a DaemonSet keeps its cache on its node/],
+    ['two pods over one claim', ['workload=Deployment', 'replicas=2'], /replicas of one volume need/],
+    ['an upstream without a host', ['upstreams.entries[0].namespace=docker.io'], /host/],
+  ]
+  for (const [what, sets, expected] of REFUSED) {
+    test(`Refused with a reason: ${what}.`, async () => {
+      const flags = sets.flatMap(set => ['--set', set])
+      const { code, stderr } = await run([need('helm'), 'template', 'release', CHART, ...KUBE, ...flags])
+      assert.notEqual(code, 0)
+      assert.match(stderr, expected)
+    })
+  }
+})
+
+describe('what the chart makes', { skip: skipWithout('helm', 'kubeconform', 'go') }, () => {
+  let schemas: string
+
+  before(async () => {
+    schemas = await mkdtemp(join(tmpdir(), 'entrepot-schemas-'))
+    await writeSchemas(schemas)
+  })
+
+  after(async () => {
+    await rm(schemas, { recursive: true })
+  })
+
+  const conforms = async (flags: readonly string[]): Promise<string> => {
+    const text = await runOk([need('helm'), 'template', 'release', CHART, ...KUBE, ...flags])
+    const file = join(schemas, 'rendered.yaml')
+    await writeFile(file, text)
+    const location = `${schemas}/{{.ResourceKind}}{{.KindSuffix}}.json`
+    const { stdout, stderr } = await run([
+      need('kubeconform'),
+      '-summary',
+      '-schema-location',
+      location,
+      file,
+    ])
+    return `${stdout}${stderr}`
+  }
+
+  const files = [...CASES.map(caseFile), ...EXAMPLES.map(name => join(ROOT, 'examples/kubernetes', name))]
+  for (const file of files) {
+    test(`Kubernetes' own schemas accept everything made of ${file.slice(ROOT.length)}.`, async () => {
+      assert.match(await conforms(['--values', file]), /Valid: [1-9]\d*, Invalid: 0, Errors: 0, Skipped: 0/)
+    })
+  }
+
+  test('The schemas refuse a field that Kubernetes does not know.', async () => {
+    const wrong = await conforms(['--set', 'securityContext.readOnlyRootFileSystem=true'])
+    assert.match(wrong, /Invalid: [1-9]/)
+  })
+})
+
+test('Every value of the chart is in its schema, and the schema has no other.', async () => {
+  const values: unknown = parse(await readFile(join(CHART, 'values.yaml'), 'utf8'))
+  const schema: unknown = JSON.parse(await readFile(join(CHART, 'values.schema.json'), 'utf8'))
+  assert.deepEqual(
+    keysOfSchema(schema).filter(key => key !== 'global'),
+    keysOfValues(values),
+  )
+})
+
+/** Paths of maps down to where the schema leaves a value free. */
+function keysOfSchema(schema: unknown, path = ''): string[] {
+  const { properties, additionalProperties } = schema as {
+    properties?: object
+    additionalProperties?: unknown
+  }
+  if (properties === undefined || additionalProperties !== false) return [path]
+  return Object.entries(properties)
+    .flatMap(([key, value]) => keysOfSchema(value, path === '' ? key : `${path}.${key}`))
+    .toSorted()
+}
+
+const FREE =
+  /^(?:livenessProbe|readinessProbe|startupProbe|resources|podSecurityContext|securityContext|metrics\.dashboard\.labels)\b/
+
+function keysOfValues(value: unknown, path = ''): string[] {
+  const isMap = typeof value === 'object' && value !== null && !Array.isArray(value)
+  if (!isMap || Object.keys(value).length === 0) return [path]
+  const free = FREE.exec(path)?.[0]
+  if (free === path) return [path]
+  return Object.entries(value)
+    .flatMap(([key, inner]) => keysOfValues(inner, path === '' ? key : `${path}.${key}`))
+    .toSorted()
+}

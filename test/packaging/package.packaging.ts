@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { after, before, test } from 'node:test'
+import { need, ROOT, run, runOk } from './rig/tools.ts'
+
+let directory: string
+
+before(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'entrepot-package-'))
+  const packed = await runOk([need('npm'), 'pack', '--silent', '--pack-destination', directory])
+  await writeFile(join(directory, 'package.json'), '{"private": true}')
+  const tarball = join(directory, packed.trim().split('\n').at(-1) ?? '')
+  const flags = ['--no-audit', '--no-fund', '--ignore-scripts', '--prefer-offline']
+  await runOk([need('npm'), 'install', ...flags, tarball], { cwd: directory, limitMs: 180_000 })
+})
+
+after(async () => {
+  await rm(directory, { recursive: true })
+})
+
+/** Runs the installed program, under the Node that runs this test. */
+async function entrepot(...words: readonly string[]): ReturnType<typeof run> {
+  return await run([process.execPath, join(directory, 'node_modules/.bin/entrepot'), ...words], {
+    cwd: directory,
+  })
+}
+
+test('The package that npm packs can be installed in an empty directory, and checks its configuration.', async () => {
+  const ran = await entrepot('check', '--listen', '127.0.0.1:0')
+  assert.equal(ran.code, 0, ran.stderr)
+  assert.match(ran.stdout, /^listen: +127\.0\.0\.1:0 +# --listen$/m)
+  const { version } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')) as { version: string }
+  assert.equal((await entrepot('--version')).stdout.trim(), version)
+})
+
+test('The installed package holds the compiled program, and no source or test.', async () => {
+  const installed = join(directory, 'node_modules/entrepot')
+  const names = (await readdir(installed)).filter(name => name !== 'node_modules')
+  assert.deepEqual(names.toSorted(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'package.json'])
+  const files = await readdir(join(installed, 'dist'), { recursive: true, withFileTypes: true })
+  for (const file of files.filter(entry => entry.isFile())) {
+    assert.match(file.name, /\.js$/)
+    const text = await readFile(join(file.parentPath, file.name), 'utf8')
+    assert.doesNotMatch(
+      text,
+      /new URL\('[^']*\.ts', import\.meta\.url\)/,
+      `${file.name} looks for a source file`,
+    )
+  }
+})
+
+test('The installed program serves, tells healthcheck that it is alive, and ends with 0 on SIGTERM.', async () => {
+  const program = join(directory, 'node_modules/.bin/entrepot')
+  const child = spawn(process.execPath, [program, '--listen', '127.0.0.1:0', '--admin-listen', 'off'], {
+    cwd: directory,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  try {
+    let listen = ''
+    for await (const line of createInterface({ input: child.stdout })) {
+      const entry = JSON.parse(line) as { readonly msg: string; readonly listen?: string }
+      if (entry.msg !== 'listening') continue
+      listen = entry.listen ?? ''
+      break
+    }
+    assert.equal((await fetch(`http://${listen}/v2/`)).status, 200)
+    const ready = await fetch(`http://${listen}/readyz`)
+    assert.match(await ready.text(), /"status":"ok"/)
+    const healthy = await entrepot('healthcheck', '--listen', listen)
+    assert.equal(healthy.code, 0, healthy.stderr)
+    const ended = once(child, 'exit')
+    child.kill('SIGTERM')
+    assert.deepEqual(await ended, [0, null])
+    const dead = await entrepot('healthcheck', '--listen', listen)
+    assert.equal(dead.code, 1)
+    assert.match(dead.stderr, /does not answer/)
+  } finally {
+    child.kill('SIGKILL')
+  }
+})
