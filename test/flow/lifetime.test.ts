@@ -33,13 +33,10 @@ test('I21 stop() closes idle connections and the listener at once, and lets a ru
   idle.send(get('/v2/'))
   await idle.until(({ statuses }) => statuses.length === 1)
   const transfer = await mirror.open(`/v2/team/app/blobs/${digest}`)
-  let isStopped = false
-  const stopped = mirror.daemon.stop().then(() => {
-    isStopped = true
-  })
+  const stopped = mirror.daemon.stop()
   assert.equal(await idle.ended(), 'fin')
   await assert.rejects(RawClient.connect(address), { code: 'ECONNREFUSED' })
-  assert.equal(isStopped, false)
+  assert.equal(linesOf(mirror, 'stopped').length, 0)
   gate.open()
   const reply = await readReply(transfer)
   assert.equal(reply.isComplete, true)
