@@ -1,14 +1,14 @@
 import type { Clock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
-import type { Content, Outcome } from '../oci/content.ts'
+import type { ByteRange, Content, Outcome } from '../oci/content.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import { OCTET_STREAM } from '../oci/media-type.ts'
-import { passThrough } from './bypass.ts'
-import { Download, type Wanted } from './download.ts'
+import type { Wanted } from './download.ts'
+import type { Opening } from './fill.ts'
 import type { Fills } from './fills.ts'
 import type { Links } from './links.ts'
-import type { Proofs } from './proofs.ts'
+import type { Proofs, StoredContent } from './proofs.ts'
 import type { Source } from './sources.ts'
 import type { Spool } from './spool.ts'
 
@@ -23,13 +23,14 @@ export interface BlobParts {
   readonly lifetime: AbortSignal
 }
 
+/** How often a blob that is stored just now is looked for again. */
+const LOOKS_MAX = 3
+
 /** A blob to be served, and where it came from. */
 export interface ServedBlob {
   readonly content: Content
   readonly outcome: Outcome
 }
-
-const NOTHING = new Uint8Array(0)
 
 /** The ways in which a blob can be had: from the store, by joining or starting a fill, or straight through. */
 export class Blobs {
@@ -40,7 +41,7 @@ export class Blobs {
   }
 
   /** The stored blob. A store that cannot tell is a store without it: the pull goes on. */
-  async openStored(digest: Digest): Promise<Content | undefined> {
+  async openStored(digest: Digest): Promise<StoredContent | undefined> {
     try {
       return await this.#parts.proofs.open(digest)
     } catch (error) {
@@ -58,49 +59,84 @@ export class Blobs {
     links.add(source, [digest])
   }
 
-  /** The blob as it comes from the upstream, in one fetch for all who want it. */
-  async fetch(wanted: Wanted): Promise<ServedBlob> {
+  /** The blob: from the store where this repository may see it, else as it comes from the upstream, in one fetch for all who want it. */
+  async pull(wanted: Wanted): Promise<ServedBlob> {
+    for (let look = 0; look < LOOKS_MAX; look += 1) {
+      const stored = await this.openStored(wanted.digest)
+      if (stored !== undefined) return await this.#show(wanted, stored)
+      const fetched = await this.#fetch(wanted)
+      if (fetched !== undefined) return fetched
+    }
+    return await this.#passThrough(wanted)
+  }
+
+  async #show(wanted: Wanted, stored: StoredContent): Promise<ServedBlob> {
+    try {
+      await this.requireLink(wanted.source, wanted.digest)
+    } catch (error) {
+      await stored[Symbol.asyncDispose]()
+      throw error
+    }
+    return { content: this.#healing(wanted, stored), outcome: 'hit' }
+  }
+
+  /** `undefined` if another fill has stored the blob since it was looked for. */
+  async #fetch(wanted: Wanted): Promise<ServedBlob | undefined> {
     const { source, digest } = wanted
     if (this.#parts.fills.isRunning(source.namespace, digest)) await this.requireLink(source, digest)
     const { fill, leave, isNew } = this.#parts.fills.enter(wanted)
+    let opening: Opening
     try {
-      const opening = await fill.opening
+      opening = await fill.opening
       if (opening.kind === 'absent') throw blobUnknown(source, digest)
-      if (opening.kind === 'open') {
-        this.#parts.links.add(source, [digest])
-        return { content: spoolContent(opening.spool, digest, leave), outcome: isNew ? 'miss' : 'joined' }
-      }
     } catch (error) {
       leave()
       throw error
     }
+    if (opening.kind === 'open') {
+      this.#parts.links.add(source, [digest])
+      return { content: spoolContent(opening.spool, digest, leave), outcome: isNew ? 'miss' : 'joined' }
+    }
     leave()
-    return await this.#passThrough(wanted)
+    return opening.kind === 'stored' ? undefined : await this.#passThrough(wanted)
   }
 
   /** For when there is nowhere to put the bytes: each client has a download of its own. */
   async #passThrough(wanted: Wanted): Promise<ServedBlob> {
-    const { lifetime, links } = this.#parts
-    const left = new AbortController()
-    const download = new Download(
-      this.#parts,
-      wanted,
-      Download.start(wanted.digest),
-      AbortSignal.any([lifetime, left.signal]),
-    )
-    if (!(await download.open())) throw blobUnknown(wanted.source, wanted.digest)
+    const { lifetime, links, fills } = this.#parts
+    const content = await fills.bypass.open(wanted, lifetime)
+    if (content === undefined) throw blobUnknown(wanted.source, wanted.digest)
     links.add(wanted.source, [wanted.digest])
-    const content: Content = {
-      digest: wanted.digest,
-      mediaType: OCTET_STREAM,
-      sizeBytes: download.sizeBytes,
-      read: (range, signal) => passThrough(download, range, NOTHING, signal),
-      [Symbol.asyncDispose]: async () => {
-        left.abort(new Error('the client is done'))
-        await download.close()
-      },
-    }
     return { content, outcome: 'bypass' }
+  }
+
+  /** Stored content whose reader is given the rest from the upstream if the store fails him half-way. */
+  #healing(wanted: Wanted, stored: StoredContent): Content {
+    if (stored.bytes !== undefined) return stored
+    return { ...stored, read: (range, signal) => this.#readHealing({ wanted, stored }, range, signal) }
+  }
+
+  async *#readHealing(
+    { wanted, stored }: { readonly wanted: Wanted; readonly stored: StoredContent },
+    range: ByteRange,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    let offset = range.start
+    let failure: unknown
+    try {
+      for await (const piece of stored.read(range, signal)) {
+        offset += piece.byteLength
+        yield piece
+      }
+      return
+    } catch (error) {
+      failure = error
+    }
+    // What has gone out unproved must not be completed by right bytes.
+    if (offset > range.start && !stored.isProved()) throw failure
+    await using rest = ((await this.#fetch(wanted)) ?? (await this.#passThrough(wanted))).content
+    if (rest.sizeBytes !== stored.sizeBytes) throw failure
+    yield* rest.read({ start: offset, end: range.end }, signal)
   }
 }
 

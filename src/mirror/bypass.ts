@@ -1,6 +1,106 @@
-import type { ByteRange } from '../oci/content.ts'
-import type { Download } from './download.ts'
+import { Semaphore } from '../lib/semaphore.ts'
+import type { ByteRange, Content } from '../oci/content.ts'
+import type { Digest } from '../oci/digest.ts'
+import { OciError } from '../oci/error.ts'
+import { OCTET_STREAM } from '../oci/media-type.ts'
+import { Download, type DownloadParts, type Progress, type Wanted } from './download.ts'
 import { HELD_BACK_BYTES } from './spool.ts'
+
+/** Fewer than the bodies that one upstream gives at once: clients that are slow must not keep fills from it. */
+const PLACES = 32
+const WAITING_MAX = 1024
+const RETRY_AFTER_MS = 5000
+const NOTHING = new Uint8Array(0)
+
+/** Where a download of somebody's own begins, and what he has not been given of the bytes before. */
+export interface TakeOver {
+  readonly progress: Progress
+  readonly held: Uint8Array
+}
+
+/**
+ * Downloads that pass straight through to one client each, for when nothing can be stored. Only so many run at once, as each goes at
+ * its client's pace; the others wait.
+ */
+export class Bypass {
+  readonly #parts: DownloadParts
+  readonly #places: Semaphore
+
+  constructor(parts: DownloadParts, places: number = PLACES) {
+    this.#parts = parts
+    this.#places = new Semaphore(places)
+  }
+
+  /**
+   * The blob from its beginning; `undefined` if the upstream does not have it. Throws an {@link OciError} UNAVAILABLE if too many wait
+   * already. The caller disposes of the content.
+   */
+  async open(wanted: Wanted, lifetime: AbortSignal): Promise<Content | undefined> {
+    if (this.#places.waiting >= WAITING_MAX) {
+      throw new OciError('UNAVAILABLE', 'too many downloads are waiting', { retryAfterMs: RETRY_AFTER_MS })
+    }
+    const leave = await this.#places.enter(lifetime)
+    const left = new AbortController()
+    const start = Download.start(wanted.digest)
+    const download = new Download(this.#parts, wanted, start, AbortSignal.any([lifetime, left.signal]))
+    try {
+      if (await download.open()) return contentOf(wanted.digest, { download, left, leave })
+    } catch (error) {
+      leave()
+      throw error
+    }
+    leave()
+    return undefined
+  }
+
+  /** A range of the blob, for a client who had his bytes elsewhere so far. */
+  async *read(
+    wanted: Wanted,
+    range: ByteRange,
+    signal: AbortSignal,
+    from?: TakeOver,
+  ): AsyncGenerator<Uint8Array> {
+    const { progress, held } = from ?? { progress: Download.start(wanted.digest), held: NOTHING }
+    let leave: () => void
+    try {
+      leave = await this.#places.enter(signal)
+    } catch (error) {
+      if (signal.aborted) return
+      throw error
+    }
+    try {
+      yield* passThrough(new Download(this.#parts, wanted, progress, signal), range, held, signal)
+    } finally {
+      leave()
+    }
+  }
+}
+
+function contentOf(
+  digest: Digest,
+  {
+    download,
+    left,
+    leave,
+  }: { readonly download: Download; readonly left: AbortController; readonly leave: () => void },
+): Content {
+  const end = (): void => left.abort(new Error('the client is done'))
+  return {
+    digest,
+    mediaType: OCTET_STREAM,
+    sizeBytes: download.sizeBytes,
+    read: (range, signal) => {
+      // An upstream that has stalled must not keep what nobody waits for.
+      signal.addEventListener('abort', end, { once: true })
+      return passThrough(download, range, NOTHING, signal)
+    },
+    [Symbol.asyncDispose]: async () => {
+      end()
+      await download.close()
+      leave()
+    },
+  }
+}
 
 interface Held {
   readonly offset: number
@@ -8,9 +108,8 @@ interface Held {
 }
 
 /**
- * Gives out a range of a download as it passes, for when nothing can be stored. The last 64 KiB are always in hand, and go out only
- * after the download has ended, which it does only if the whole blob matched its digest. `before` are bytes in front of the
- * download's own, from the range's start on.
+ * Gives out a range of a download as it passes. The last 64 KiB are always in hand, and go out only after the download has ended, which
+ * it does only if the whole blob matched its digest. `before` are bytes in front of the download's own, from the range's start on.
  */
 export async function* passThrough(
   download: Download,
@@ -22,18 +121,23 @@ export async function* passThrough(
   let offset = download.progress.offset
   let heldBytes = before.byteLength
   if (before.byteLength > 0) held.push({ offset: offset - before.byteLength, bytes: before })
-  for await (const chunk of download.chunks()) {
-    if (signal.aborted) return
-    held.push({ offset, bytes: chunk })
-    offset += chunk.byteLength
-    heldBytes += chunk.byteLength
-    for (let first = held[0]; first !== undefined; first = held[0]) {
-      if (heldBytes - first.bytes.byteLength < HELD_BACK_BYTES) break
-      if (first.offset >= range.end) return
-      held.shift()
-      heldBytes -= first.bytes.byteLength
-      yield* clip(first, range)
+  try {
+    for await (const chunk of download.chunks()) {
+      if (signal.aborted) return
+      held.push({ offset, bytes: chunk })
+      offset += chunk.byteLength
+      heldBytes += chunk.byteLength
+      for (let first = held[0]; first !== undefined; first = held[0]) {
+        if (heldBytes - first.bytes.byteLength < HELD_BACK_BYTES) break
+        if (first.offset >= range.end) return
+        held.shift()
+        heldBytes -= first.bytes.byteLength
+        yield* clip(first, range)
+      }
     }
+  } catch (error) {
+    if (signal.aborted) return
+    throw error
   }
   for (const last of held) yield* clip(last, range)
 }

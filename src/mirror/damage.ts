@@ -18,9 +18,22 @@ const PASSING = [
   'ETIMEDOUT',
 ] as const
 
-/** Whether a failure to open or read stored content means that this content is broken, and not that the store is sick. */
+/** Whether a failure to read stored content means that this content is broken, and not that the store is sick. */
 export function isDamage(error: unknown): boolean {
   return !(error instanceof StoreUnavailableError) && !hasCode(error, ...PASSING)
+}
+
+/** What a single object may be closed by, where the store itself is open. */
+const CLOSED = ['EACCES', 'EPERM', 'ENXIO'] as const
+
+/**
+ * Whether a failure to open stored content means that something else lies in its place. An error of the disk does not: it may pass, and
+ * what cannot be opened now may be all that is left when the upstream is down.
+ */
+export function isObstacle(error: unknown): boolean {
+  if (error instanceof StoreUnavailableError) return false
+  const isSystemError = error instanceof Error && 'code' in error && typeof error.code === 'string'
+  return !isSystemError || hasCode(error, ...CLOSED)
 }
 
 /** What {@link quarantine} works with. */
@@ -64,7 +77,7 @@ async function look(
     await using object = await store.open(digest)
     return { isAbsent: object === undefined, version: object?.version }
   } catch (error) {
-    if (isDamage(error)) return { isAbsent: false, version: undefined }
+    if (isObstacle(error)) return { isAbsent: false, version: undefined }
     throw error
   }
 }

@@ -44,6 +44,9 @@ export interface Progress {
   readonly hash: Hash
 }
 
+/** A progress, or bytes of an earlier fill that nobody has hashed again yet: {@link Download.takeUp} brings their hash. */
+export type StartingPoint = Progress | { readonly offset: number; readonly hash: undefined }
+
 /**
  * One blob on its way from the upstream: its bytes in order, hashed as they pass. Cuts and stalls are hidden by asking for the rest
  * by Range: only the exact rest of the same blob is taken. An upstream that starts over instead has its prefix hashed and
@@ -53,8 +56,10 @@ export class Download {
   readonly #wanted: Wanted
   readonly #parts: DownloadParts
   readonly #signal: AbortSignal
-  readonly #hash: Hash
+  #hash: Hash
   #offset: number
+  /** Whether the hash is that of all bytes before the offset. */
+  #isHashed: boolean
   #sizeBytes: number | undefined
   #validator: string | undefined
   #body: BlobBody | undefined
@@ -62,12 +67,13 @@ export class Download {
   #attempts = 0
   #offsetOfLastResume = 0
 
-  constructor(parts: DownloadParts, wanted: Wanted, from: Progress, signal: AbortSignal) {
+  constructor(parts: DownloadParts, wanted: Wanted, from: StartingPoint, signal: AbortSignal) {
     this.#parts = parts
     this.#wanted = wanted
     this.#signal = signal
     this.#offset = from.offset
-    this.#hash = from.hash.copy()
+    this.#hash = from.hash?.copy() ?? startHash(algorithmOf(wanted.digest))
+    this.#isHashed = from.hash !== undefined
   }
 
   /** The progress of a download that has not begun. */
@@ -78,6 +84,11 @@ export class Download {
   /** The blob's whole size, once the upstream has stated it. */
   get sizeBytes(): number | undefined {
     return this.#sizeBytes
+  }
+
+  /** Where the next byte belongs. 0 after {@link open} says that the upstream did not go on from bytes that are not hashed yet. */
+  get offset(): number {
+    return this.#offset
   }
 
   get resumes(): number {
@@ -99,6 +110,12 @@ export class Download {
     await this.#use(body)
     if (this.#sizeBytes === 0) this.#requireMatch()
     return true
+  }
+
+  /** Brings the hash of the bytes before the offset, which must be here before any {@link chunks}. */
+  takeUp(hash: Hash): void {
+    this.#hash = hash.copy()
+    this.#isHashed = true
   }
 
   /**
@@ -201,6 +218,11 @@ export class Download {
     if (body.offset === this.#offset) return
     if (body.offset !== 0)
       throw new UpstreamError('invalid', 'the upstream sent another range than the one asked for')
+    if (!this.#isHashed) {
+      this.#offset = 0
+      this.#isHashed = true
+      return
+    }
     this.#body = await skipPrefix(body, this.progress, algorithmOf(this.#wanted.digest))
   }
 

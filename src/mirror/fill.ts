@@ -1,10 +1,11 @@
-import type { Hash } from 'node:crypto'
 import type { Clock } from '../lib/clock.ts'
 import type { Events, FinishedFill } from '../observe/events.ts'
-import { UpstreamError, type UpstreamErrorKind } from '../oci/error.ts'
+import { OciError, UpstreamError } from '../oci/error.ts'
 import type { SpoolFile, Store } from '../storage/store.ts'
-import { passThrough } from './bypass.ts'
-import { Download, type Progress, type Wanted } from './download.ts'
+import type { Bypass } from './bypass.ts'
+import { Download, type Wanted } from './download.ts'
+import type { Ledger } from './ledger.ts'
+import { type Beginning, beginDownload } from './leftover.ts'
 import type { Proofs } from './proofs.ts'
 import { Spool } from './spool.ts'
 
@@ -14,17 +15,20 @@ const KEEP_BYTES = 1024 * 1024
 /** What {@link Fill} works with. */
 export interface FillParts {
   readonly store: Store
-  readonly proofs: Pick<Proofs, 'trust'>
+  readonly proofs: Pick<Proofs, 'holds' | 'trust'>
   readonly events: Events
   readonly clock: Clock
+  readonly bypass: Bypass
+  readonly ledger?: Pick<Ledger, 'makeRoom'>
 }
 
-/** After these, what was written so far is worth nothing. */
-const FRUITLESS: ReadonlySet<UpstreamErrorKind> = new Set<UpstreamErrorKind>(['invalid', 'mismatch'])
-
-/** How a fill began. `absent`: the upstream does not have the blob. `unspoolable`: there is nowhere to put it. */
+/**
+ * How a fill began. `stored`: an earlier fill of this process has just stored the blob. `absent`: the upstream does not have it.
+ * `unspoolable`: there is nowhere to put it.
+ */
 export type Opening =
   | { readonly kind: 'open'; readonly spool: Spool }
+  | { readonly kind: 'stored' }
   | { readonly kind: 'absent' }
   | { readonly kind: 'unspoolable' }
 
@@ -55,6 +59,7 @@ export class Fill {
   readonly #startedAtMs: number
   #participants = 0
   #isRunning = true
+  #spool: Spool | undefined
 
   constructor(parts: FillParts, wanted: Wanted, owner: FillOwner) {
     this.#parts = parts
@@ -64,6 +69,23 @@ export class Fill {
     this.opening = this.#opening.promise
     this.opening.catch(() => undefined)
     this.over = this.#run()
+  }
+
+  get participants(): number {
+    return this.#participants
+  }
+
+  /** How far it has come; the size is `undefined` while it is not known. */
+  get progress(): {
+    readonly writtenBytes: number
+    readonly sizeBytes: number | undefined
+    readonly forMs: number
+  } {
+    return {
+      writtenBytes: this.#spool?.writtenBytes ?? 0,
+      sizeBytes: this.#spool?.sizeBytes,
+      forMs: this.#parts.clock.monotonicMs() - this.#startedAtMs,
+    }
   }
 
   /** Takes part at once, so that the spool stays open until the returned function is called, once. */
@@ -84,16 +106,19 @@ export class Fill {
   }
 
   async #run(): Promise<void> {
-    const { store, events } = this.#parts
+    const { store, proofs, events } = this.#parts
+    // Who looked for the blob just before the last fill of it ended, and found nothing, would fetch it a second time.
+    if (await proofs.holds(this.wanted.digest)) {
+      this.#end()
+      this.#opening.resolve({ kind: 'stored' })
+      return
+    }
     events.fillStarted()
     let file: SpoolFile
     try {
       file = await store.createSpool(this.wanted.digest)
     } catch (error) {
-      events.storageFailed('create-spool', error)
-      events.bypassChanged(true)
-      this.#finish({ result: 'not-stored', sizeBytes: 0, resumes: 0, error: undefined })
-      this.#opening.resolve({ kind: 'unspoolable' })
+      this.#giveUpSpooling('create-spool', error)
       return
     }
     try {
@@ -105,71 +130,102 @@ export class Fill {
   }
 
   async #fill(file: SpoolFile): Promise<void> {
-    const spool = new Spool(file)
-    let download: Download | undefined
+    const { bypass } = this.#parts
+    const spool = new Spool(file, (range, signal) => bypass.read(this.wanted, range, signal))
+    this.#spool = spool
+    let beginning: Beginning | undefined
     try {
-      download = await this.#open(file)
-      if (download === undefined) {
+      beginning = await beginDownload(file, this.wanted.digest, {
+        download: from => new Download(this.#parts, this.wanted, from, this.#abandoned.signal),
+        signal: this.#abandoned.signal,
+        failed: error => this.#parts.events.storageFailed('read-spool', error),
+      })
+      if (beginning === undefined) {
         this.#finish({ result: 'absent', sizeBytes: 0, resumes: 0, error: undefined })
         this.#opening.resolve({ kind: 'absent' })
         return
       }
+      const { download, sizeBytes } = beginning
+      if (!(await this.#hasRoom(file, sizeBytes))) {
+        await download?.close()
+        this.#finish({ result: 'not-stored', sizeBytes: 0, resumes: 0, error: undefined })
+        this.#opening.resolve({ kind: 'unspoolable' })
+        return
+      }
       if (file.sizeBytes > 0) spool.restore(file.sizeBytes)
-      if (download.sizeBytes !== undefined) spool.expect(download.sizeBytes)
+      if (sizeBytes !== undefined) spool.expect(sizeBytes)
       this.#opening.resolve({ kind: 'open', spool })
-      const result = (await this.#pour(download, spool)) ? await this.#adopt(file, spool) : 'not-stored'
-      this.#finish({ result, sizeBytes: spool.writtenBytes, resumes: download.resumes, error: undefined })
+      const result = (await this.#complete(beginning, spool)) ? await this.#adopt(file, spool) : 'not-stored'
+      this.#finish({
+        result,
+        sizeBytes: spool.writtenBytes,
+        resumes: download?.resumes ?? 0,
+        error: undefined,
+      })
     } catch (error) {
-      const isMismatch = error instanceof UpstreamError && error.kind === 'mismatch'
-      const isFruitless = error instanceof UpstreamError && FRUITLESS.has(error.kind)
-      if (!isFruitless && spool.writtenBytes >= KEEP_BYTES) file.keep()
-      const failed = this.#abandoned.signal.aborted ? 'abandoned' : 'failed'
-      const result = isMismatch ? 'mismatch' : failed
-      this.#finish({ result, sizeBytes: spool.writtenBytes, resumes: download?.resumes ?? 0, error })
-      this.#opening.reject(error)
-      spool.fail(error)
+      this.#fail(error, { file, spool, resumes: beginning?.download?.resumes ?? 0 })
+    } finally {
+      await beginning?.leftover.abandon()
     }
   }
 
-  /** Begins the download where a leftover of an earlier fill ends, or afresh if that leads nowhere. `undefined`: there is no blob. */
-  async #open(file: SpoolFile): Promise<Download | undefined> {
-    const progress = await this.#restore(file)
-    const download = this.#download(progress)
-    try {
-      return (await download.open()) ? download : undefined
-    } catch (error) {
-      const isFruitless =
-        error instanceof UpstreamError && (FRUITLESS.has(error.kind) || error.status === 416)
-      if (progress.offset === 0 || !isFruitless) throw error
-      await download.close()
-      await file.clear()
-      const afresh = this.#download(Download.start(this.wanted.digest))
-      return (await afresh.open()) ? afresh : undefined
+  #fail(
+    error: unknown,
+    { file, spool, resumes }: { readonly file: SpoolFile; readonly spool: Spool; readonly resumes: number },
+  ): void {
+    const isOurs = !(error instanceof UpstreamError || error instanceof OciError)
+    if (isOurs && !this.#abandoned.signal.aborted && spool.writtenBytes === 0) {
+      this.#giveUpSpooling('spool', error)
+      return
     }
+    const isMismatch = error instanceof UpstreamError && error.kind === 'mismatch'
+    // What an upstream contradicted is worth nothing, and what the file itself failed at is not to be met again.
+    const isFruitless = isMismatch || (error instanceof UpstreamError && error.kind === 'invalid')
+    const isGood = this.#abandoned.signal.aborted || (error instanceof UpstreamError && !isFruitless)
+    if (isGood && spool.writtenBytes >= KEEP_BYTES) file.keep()
+    const failed = this.#abandoned.signal.aborted ? 'abandoned' : 'failed'
+    const result = isMismatch ? 'mismatch' : failed
+    this.#finish({ result, sizeBytes: spool.writtenBytes, resumes, error })
+    this.#opening.reject(error)
+    spool.fail(error)
   }
 
-  #download(from: Progress, signal: AbortSignal = this.#abandoned.signal): Download {
-    return new Download(this.#parts, this.wanted, from, signal)
+  /** There is nowhere to put the blob: whoever waits for the opening goes elsewhere. */
+  #giveUpSpooling(operation: string, error: unknown): void {
+    const { events } = this.#parts
+    events.storageFailed(operation, error)
+    events.bypassChanged(true)
+    this.#finish({ result: 'not-stored', sizeBytes: 0, resumes: 0, error: undefined })
+    this.#opening.resolve({ kind: 'unspoolable' })
   }
 
-  /** Hashes again what an earlier fill left behind: its bytes are believed only as a prefix of what will be proved. */
-  async #restore(file: SpoolFile): Promise<Progress> {
-    const start = Download.start(this.wanted.digest)
-    if (file.sizeBytes === 0) return start
+  /** Where the upstream states no size, room is taken as the bytes come. */
+  async #hasRoom(file: SpoolFile, sizeBytes: number | undefined): Promise<boolean> {
+    const { ledger } = this.#parts
+    return ledger === undefined || sizeBytes === undefined || (await ledger.makeRoom(file, sizeBytes))
+  }
+
+  /** `false` if the spool could not be completed, and the readers have been sent elsewhere. */
+  async #complete({ download, leftover }: Beginning, spool: Spool): Promise<boolean> {
+    if (download === undefined) {
+      spool.prove()
+      return true
+    }
     try {
-      await hashFile(file, start.hash, this.#abandoned.signal)
-      return { offset: file.sizeBytes, hash: start.hash }
+      if (leftover.hashing !== undefined) download.takeUp(await leftover.hashing)
     } catch (error) {
       this.#abandoned.signal.throwIfAborted()
       this.#parts.events.storageFailed('read-spool', error)
-      await file.clear()
-      return Download.start(this.wanted.digest)
+      await download.close()
+      spool.breakOff(undefined)
+      return false
     }
+    return await this.#pour(download, spool)
   }
 
   /** Writes the download into the spool; `false` if the spool could not take it and the readers have been sent elsewhere. */
   async #pour(download: Download, spool: Spool): Promise<boolean> {
-    const { events } = this.#parts
+    const { events, bypass } = this.#parts
     for await (const chunk of download.chunks()) {
       this.#abandoned.signal.throwIfAborted()
       try {
@@ -178,9 +234,7 @@ export class Fill {
         events.storageFailed('write-spool', error)
         events.bypassChanged(true)
         const { progress } = download
-        spool.breakOff((range, held, signal) =>
-          passThrough(this.#download(progress, signal), range, held, signal),
-        )
+        spool.breakOff((range, held, signal) => bypass.read(this.wanted, range, signal, { progress, held }))
         return false
       }
     }
@@ -203,11 +257,15 @@ export class Fill {
   }
 
   #finish(fill: Pick<FinishedFill, 'result' | 'sizeBytes' | 'resumes' | 'error'>): void {
-    this.#isRunning = false
-    this.#owner.ended(this)
+    this.#end()
     const durationMs = this.#parts.clock.monotonicMs() - this.#startedAtMs
     const { source, digest } = this.wanted
     this.#parts.events.fillFinished({ ...fill, namespace: source.namespace, digest, durationMs })
+  }
+
+  #end(): void {
+    this.#isRunning = false
+    this.#owner.ended(this)
   }
 
   async #close(file: SpoolFile): Promise<void> {
@@ -216,21 +274,5 @@ export class Fill {
     } catch (error) {
       this.#parts.events.storageFailed('close-spool', error)
     }
-  }
-}
-
-const HASH_PIECE_BYTES = 1024 * 1024
-
-async function hashFile(file: SpoolFile, hash: Hash, signal: AbortSignal): Promise<void> {
-  const buffer = Buffer.allocUnsafeSlow(HASH_PIECE_BYTES)
-  for (let offset = 0; offset < file.sizeBytes; ) {
-    signal.throwIfAborted()
-    const count = await file.read(
-      buffer.subarray(0, Math.min(HASH_PIECE_BYTES, file.sizeBytes - offset)),
-      offset,
-    )
-    if (count === 0) throw new Error(`spool ends at ${offset} of ${file.sizeBytes} bytes`)
-    hash.update(buffer.subarray(0, count))
-    offset += count
   }
 }

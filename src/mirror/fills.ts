@@ -1,5 +1,7 @@
 import type { Digest } from '../oci/digest.ts'
+import type { RepositoryName } from '../oci/name.ts'
 import type { Namespace } from '../oci/namespace.ts'
+import { Bypass } from './bypass.ts'
 import type { Wanted } from './download.ts'
 import { Fill, type FillOwner, type FillParts } from './fill.ts'
 import { Flights } from './flights.ts'
@@ -7,15 +9,31 @@ import { Flights } from './flights.ts'
 const FILLS_MAX = 4096
 const ORPHANS_MAX = 32
 
+/** A download that runs. */
+export interface Flow {
+  readonly namespace: Namespace
+  /** The repository that asked for it first. */
+  readonly repository: RepositoryName
+  readonly digest: Digest
+  readonly writtenBytes: number
+  /** `undefined` while it is not known. */
+  readonly sizeBytes: number | undefined
+  readonly readers: number
+  readonly forMs: number
+}
+
 /** All fills of the daemon: at most one per namespace and digest, and a cap on those that nobody waits for any more. */
 export class Fills implements FillOwner, AsyncDisposable {
   readonly #parts: FillParts
+  /** For what cannot be stored. */
+  readonly bypass: Bypass
   readonly #flights = new Flights<Fill>(FILLS_MAX)
   readonly #orphans = new Set<Fill>()
   readonly #all = new Set<Fill>()
 
-  constructor(parts: FillParts) {
-    this.#parts = parts
+  constructor(parts: Omit<FillParts, 'bypass'>) {
+    this.bypass = new Bypass(parts)
+    this.#parts = { ...parts, bypass: this.bypass }
   }
 
   /** Whether a fill of this blob runs for the namespace. */
@@ -30,6 +48,15 @@ export class Fills implements FillOwner, AsyncDisposable {
     if (isNew) this.#own(fill)
     this.#orphans.delete(fill)
     return { fill, leave: fill.enter(), isNew }
+  }
+
+  /** The fills that run, as somebody who looks on sees them. */
+  get flows(): readonly Flow[] {
+    return this.#flights.running().map(fill => {
+      const { source, digest } = fill.wanted
+      const { namespace, repository } = source
+      return { namespace, repository, digest, readers: fill.participants, ...fill.progress }
+    })
   }
 
   ended(fill: Fill): void {

@@ -4,9 +4,11 @@ import { type Digest, digestOf, matchesDigest } from '../oci/digest.ts'
 import { OciError, UpstreamError } from '../oci/error.ts'
 import { MANIFEST_SIZE_MAX, type Manifest, ManifestError, parseManifest } from '../oci/manifest.ts'
 import { type Reference, referenceText } from '../oci/reference.ts'
-import type { Store } from '../storage/store.ts'
+import type { Store, StoredObject } from '../storage/store.ts'
 import type { FetchedManifest } from '../upstream/registry.ts'
+import { isDamage, isObstacle, quarantine } from './damage.ts'
 import { SharedCalls } from './flights.ts'
+import type { Ledger } from './ledger.ts'
 import type { Links } from './links.ts'
 import type { Source } from './sources.ts'
 import type { Tags } from './tags.ts'
@@ -28,6 +30,7 @@ export interface ManifestParts {
   readonly events: Events
   /** Aborts when the daemon ends. */
   readonly lifetime: AbortSignal
+  readonly ledger?: Pick<Ledger, 'shown'>
 }
 
 /** Manifests by digest: found in memory or in the store, or fetched once for all who wait. Every one was proved and parsed. */
@@ -49,10 +52,6 @@ export class Manifests {
     if (remembered !== undefined) return remembered
     const bytes = await this.#readStored(digest)
     if (bytes === undefined) return undefined
-    if (!matchesDigest(bytes, digest)) {
-      await this.#quarantine(digest)
-      return undefined
-    }
     try {
       return this.#remember({ ...parseManifest(bytes), digest, bytes })
     } catch (error) {
@@ -73,6 +72,7 @@ export class Manifests {
   /** Lets a repository for which this manifest is served see all that it names. */
   admit(source: Source, manifest: StoredManifest): void {
     this.#parts.links.add(source, digestsOf(manifest))
+    this.#parts.ledger?.shown(manifest)
   }
 
   /** Drops the manifest from memory, as when somebody deletes it. */
@@ -103,41 +103,41 @@ export class Manifests {
       await spool.clear()
       await spool.append(bytes)
       await store.adopt(spool, digest, bytes.byteLength)
-      events.bypassChanged(false)
+      events.bypassChanged(false, 'manifests')
       return true
     } catch (error) {
       events.storageFailed('store-manifest', error)
-      events.bypassChanged(true)
+      events.bypassChanged(true, 'manifests')
       return false
     }
   }
 
   async #readStored(digest: Digest): Promise<Uint8Array | undefined> {
+    let version: string | undefined
     try {
       await using object = await this.#parts.store.open(digest)
       if (object === undefined || object.sizeBytes > MANIFEST_SIZE_MAX) return undefined
-      const bytes = new Uint8Array(object.sizeBytes)
-      let filled = 0
-      for await (const piece of object.read(0, object.sizeBytes)) {
-        bytes.set(piece, filled)
-        filled += piece.byteLength
-      }
-      return bytes
+      version = object.version
+      const bytes = await readObject(object)
+      if (matchesDigest(bytes, digest)) return bytes
+      throw new Error('stored manifest does not match its digest')
     } catch (error) {
-      this.#parts.events.storageFailed('read-manifest', error)
+      const isBroken = version === undefined ? isObstacle(error) : isDamage(error)
+      if (isBroken) await quarantine(this.#parts, { digest, version }, error)
+      else this.#parts.events.storageFailed('read-manifest', error)
       return undefined
     }
   }
+}
 
-  async #quarantine(digest: Digest): Promise<void> {
-    const { store, events } = this.#parts
-    events.quarantined(digest, new Error('stored manifest does not match its digest'))
-    try {
-      await store.quarantine(digest)
-    } catch (error) {
-      events.storageFailed('quarantine', error)
-    }
+async function readObject(object: StoredObject): Promise<Uint8Array> {
+  const bytes = new Uint8Array(object.sizeBytes)
+  let filled = 0
+  for await (const piece of object.read(0, object.sizeBytes)) {
+    bytes.set(piece, filled)
+    filled += piece.byteLength
   }
+  return bytes
 }
 
 /** The digest of the manifest itself, and of all that it names. */

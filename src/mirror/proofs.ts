@@ -4,11 +4,15 @@ import type { ByteRange, Content } from '../oci/content.ts'
 import { algorithmOf, type Digest, finishHash, startHash } from '../oci/digest.ts'
 import { OCTET_STREAM } from '../oci/media-type.ts'
 import type { Store, StoredObject } from '../storage/store.ts'
+import { isDamage, isObstacle, quarantine } from './damage.ts'
 import { SharedCalls } from './flights.ts'
 import { memoryContent } from './memory-content.ts'
 import { HELD_BACK_BYTES } from './spool.ts'
 
 const REMEMBERED_MAX = 100_000
+const DAMAGED_MAX = 1000
+/** How often an object that is replaced while it is being proved is looked at again. */
+const LOOKS_MAX = 3
 const PROOFS_MAX = 4096
 
 /** Objects up to this size are proved before the first header is sent, so that a damaged one can still be fetched again unseen. */
@@ -26,6 +30,12 @@ export interface ProofParts {
   readonly isEveryRead: boolean
 }
 
+/** Content of the store. */
+export interface StoredContent extends Content {
+  /** Whether all of it is known to match its digest by now. */
+  isProved(): boolean
+}
+
 /**
  * Serves stored objects, each proved against its digest on its first read after the start. Small ones are proved before anything is
  * sent; of a large one the end is held back until the proof, which runs beside the reads, is there. What is found damaged is
@@ -34,6 +44,7 @@ export interface ProofParts {
 export class Proofs implements AsyncDisposable {
   readonly #parts: ProofParts
   readonly #proved = new LRUCache<Digest, string>({ max: REMEMBERED_MAX })
+  readonly #damaged = new LRUCache<Digest, string>({ max: DAMAGED_MAX })
   readonly #small = new LRUCache<Digest, Uint8Array>({
     maxSize: SMALL_TOTAL_BYTES,
     sizeCalculation: bytes => bytes.byteLength + 256,
@@ -46,27 +57,31 @@ export class Proofs implements AsyncDisposable {
   }
 
   /** The stored content; `undefined` if there is none, or if it was found damaged just now. Throws if the store is broken. */
-  async open(digest: Digest): Promise<Content | undefined> {
+  async open(digest: Digest): Promise<StoredContent | undefined> {
     const small = this.#small.get(digest)
-    if (small !== undefined) return memoryContent({ digest, mediaType: OCTET_STREAM, bytes: small })
-    const object = await this.#parts.store.open(digest)
-    if (object === undefined) return undefined
-    try {
-      if (this.#isProved(digest, object)) return this.#content(digest, object, Promise.resolve(true))
-      const proof = this.#prove(digest, object.version)
-      if (object.sizeBytes > PROVED_AHEAD_BYTES) return this.#content(digest, object, proof)
-      if (await proof) {
-        const proved = this.#small.get(digest)
-        if (proved === undefined) return this.#content(digest, object, proof)
+    if (small !== undefined) return this.#inMemory(digest, small)
+    for (let look = 0; look < LOOKS_MAX; look += 1) {
+      const object = await this.#openObject(digest)
+      if (object === undefined) return undefined
+      const content = await this.#prepare(digest, object).catch(async error => {
         await object[Symbol.asyncDispose]()
-        return memoryContent({ digest, mediaType: OCTET_STREAM, bytes: proved })
-      }
-    } catch (error) {
+        throw error
+      })
+      if (content !== undefined) return content
       await object[Symbol.asyncDispose]()
-      throw error
     }
-    await object[Symbol.asyncDispose]()
     return undefined
+  }
+
+  /** Whether what is stored now was proved by this process. A store that cannot tell does not hold it. */
+  async holds(digest: Digest): Promise<boolean> {
+    if (!this.#proved.has(digest)) return false
+    try {
+      await using object = await this.#parts.store.open(digest)
+      return object !== undefined && this.#proved.get(digest) === object.version
+    } catch {
+      return false
+    }
   }
 
   /** Notes that what is stored now was proved on its way in; if the store cannot tell its version, it is proved again. */
@@ -88,6 +103,37 @@ export class Proofs implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#lifetime.abort(new Error('the mirror is shutting down'))
     await Promise.resolve()
+  }
+
+  /** The object, unless it is known to be damaged, or nothing that can be opened. */
+  async #openObject(digest: Digest): Promise<StoredObject | undefined> {
+    let object: StoredObject | undefined
+    try {
+      object = await this.#parts.store.open(digest)
+    } catch (error) {
+      if (!isObstacle(error)) throw error
+      await this.#quarantine(digest, undefined, error)
+      return undefined
+    }
+    if (object === undefined || this.#damaged.get(digest) !== object.version) return object
+    await object[Symbol.asyncDispose]()
+    return undefined
+  }
+
+  /** `undefined` if the object is not what can be served: damaged, or replaced meanwhile. */
+  async #prepare(digest: Digest, object: StoredObject): Promise<StoredContent | undefined> {
+    if (this.#isProved(digest, object)) return this.#content(digest, object, Promise.resolve(true))
+    const proof = this.#prove(digest, object.version)
+    if (object.sizeBytes > PROVED_AHEAD_BYTES) return this.#content(digest, object, proof)
+    if (!(await proof)) return undefined
+    const small = this.#small.get(digest)
+    if (small === undefined) return this.#content(digest, object, proof)
+    await object[Symbol.asyncDispose]()
+    return this.#inMemory(digest, small)
+  }
+
+  #inMemory(digest: Digest, bytes: Uint8Array): StoredContent {
+    return { ...memoryContent({ digest, mediaType: OCTET_STREAM, bytes }), isProved: () => true }
   }
 
   #isProved(digest: Digest, object: StoredObject): boolean {
@@ -120,25 +166,25 @@ export class Proofs implements AsyncDisposable {
       }
     } catch (error) {
       this.#lifetime.signal.throwIfAborted()
-      await this.#quarantine(digest, error)
+      if (!isDamage(error)) throw error
+      await this.#quarantine(digest, version, error)
       return false
     }
     const actual = finishHash(hash, algorithmOf(digest))
     if (actual === digest) {
       this.#proved.set(digest, object.version)
       if (isSmall) this.#small.set(digest, Buffer.concat(pieces))
-    } else await this.#quarantine(digest, new Error(`stored object hashes to ${actual}`))
+    } else await this.#quarantine(digest, version, new Error(`stored object hashes to ${actual}`))
     return actual === digest
   }
 
-  async #quarantine(digest: Digest, error: unknown): Promise<void> {
-    this.#proved.delete(digest)
-    this.#parts.events.quarantined(digest, error)
-    try {
-      await this.#parts.store.quarantine(digest)
-    } catch (failure) {
-      this.#parts.events.storageFailed('quarantine', failure)
+  /** Remembers what is damaged, so that a store in which nothing can be moved does not serve it again and again. */
+  async #quarantine(digest: Digest, version: string | undefined, error: unknown): Promise<void> {
+    if (version !== undefined) {
+      if (this.#proved.get(digest) === version) this.#proved.delete(digest)
+      this.#damaged.set(digest, version)
     }
+    await quarantine(this.#parts, { digest, version }, error)
   }
 
   /** Where else the content is; a store that cannot say so now serves it here. */
@@ -151,8 +197,11 @@ export class Proofs implements AsyncDisposable {
     }
   }
 
-  #content(digest: Digest, object: StoredObject, proof: Promise<boolean>): Content {
+  #content(digest: Digest, object: StoredObject, proof: Promise<boolean>): StoredContent {
+    let isProved = false
+    proof.then(isGood => (isProved = isGood)).catch(() => undefined)
     return {
+      isProved: () => isProved,
       digest,
       mediaType: OCTET_STREAM,
       sizeBytes: object.sizeBytes,
@@ -188,7 +237,7 @@ export class Proofs implements AsyncDisposable {
           yield piece
         }
       } catch (error) {
-        await this.#quarantine(digest, error)
+        if (isDamage(error)) await this.#quarantine(digest, object.version, error)
         throw error
       }
     }

@@ -2,7 +2,7 @@ import type { Clock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
 import { algorithmOf, type Digest, finishHash, parseDigest, startHash } from '../oci/digest.ts'
 import type { Store, StoredEntry, StoredObject } from '../storage/store.ts'
-import { isDamage, quarantine } from './damage.ts'
+import { isDamage, isObstacle, quarantine } from './damage.ts'
 
 /** How long a daemon that has just started is left to its clients. */
 const START_DELAY_MS = 60_000
@@ -200,7 +200,7 @@ export class Scrub implements AsyncDisposable {
   }
 
   async #judge(digest: Digest, version: string | undefined, error: unknown): Promise<Verdict> {
-    if (isDamage(error)) {
+    if (version === undefined ? isObstacle(error) : isDamage(error)) {
       await quarantine(this.#parts, { digest, version }, error)
       return 'damaged'
     }

@@ -19,13 +19,16 @@ export type Continuation = (
   signal: AbortSignal,
 ) => AsyncIterable<Uint8Array>
 
+/** Where a reader whom the file itself fails gets his range from: the whole blob again, proved by itself. */
+export type Elsewhere = (range: ByteRange, signal: AbortSignal) => AsyncIterable<Uint8Array>
+
 /**
  * What became of a spool; it only moves downwards. `growing`: bytes may come. `broken`: none will, because the file cannot be written;
  * readers go on by the continuation. `proved`: the file is whole and matches its digest. `failed`: nothing more is given out.
  */
 type State =
   | { readonly kind: 'growing' }
-  | { readonly kind: 'broken'; readonly continuation: Continuation }
+  | { readonly kind: 'broken'; readonly continuation: Continuation | undefined }
   | { readonly kind: 'proved' }
   | { readonly kind: 'failed'; readonly error: unknown }
 
@@ -36,6 +39,7 @@ type State =
  */
 export class Spool {
   readonly #file: SpoolFile
+  readonly #elsewhere: Elsewhere | undefined
   #sizeBytes: number | undefined
   #state: State = { kind: 'growing' }
   #writtenBytes = 0
@@ -43,8 +47,9 @@ export class Spool {
   #change = Promise.withResolvers<void>()
   #readers = 0
 
-  constructor(file: SpoolFile) {
+  constructor(file: SpoolFile, elsewhere?: Elsewhere) {
     this.#file = file
+    this.#elsewhere = elsewhere
   }
 
   get writtenBytes(): number {
@@ -86,8 +91,8 @@ export class Spool {
     this.#settle({ kind: 'failed', error })
   }
 
-  /** The file cannot grow: readers beyond its end go on by the continuation. */
-  breakOff(continuation: Continuation): void {
+  /** The file cannot grow: readers beyond its end go on by the continuation. Without one, who has bytes already must be cut. */
+  breakOff(continuation: Continuation | undefined): void {
     this.#settle({ kind: 'broken', continuation })
   }
 
@@ -112,16 +117,56 @@ export class Spool {
       const limit = Math.min(last, this.#readableBytes())
       if (offset < limit) {
         buffer ??= this.#createBuffer()
-        const piece = await this.#piece(buffer, offset, limit)
+        let piece: Uint8Array
+        try {
+          piece = await this.#piece(buffer, offset, limit)
+        } catch (error) {
+          yield* this.#goElsewhere({ start: offset, end }, { error, hasBegun: offset > start }, signal)
+          return
+        }
         offset += piece.byteLength
         yield piece
       } else if (state.kind === 'growing') await this.#changed(signal)
       else if (state.kind === 'failed') throw state.error
       else if (state.kind === 'broken') {
-        yield* state.continuation({ start: offset, end }, await this.#held(offset), signal)
+        yield* this.#goOn({ start: offset, end }, { state, hasBegun: offset > start }, signal)
         return
       }
     }
+  }
+
+  async *#goOn(
+    range: ByteRange,
+    { state, hasBegun }: { readonly state: State & { readonly kind: 'broken' }; readonly hasBegun: boolean },
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    let held: Uint8Array
+    try {
+      if (state.continuation === undefined) throw new Error('the spool is lost')
+      held = await this.#held(range.start)
+    } catch (error) {
+      yield* this.#goElsewhere(range, { error, hasBegun }, signal)
+      return
+    }
+    yield* state.continuation(range, held, signal)
+  }
+
+  /**
+   * For a reader whom the file fails. What he has been given already is good only if the spool is proved in the end: else the rest of
+   * another download could complete wrong bytes.
+   */
+  async *#goElsewhere(
+    range: ByteRange,
+    { error, hasBegun }: { readonly error: unknown; readonly hasBegun: boolean },
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    if (this.#elsewhere === undefined) throw error
+    if (hasBegun) {
+      while (this.#state.kind === 'growing' && !signal.aborted) await this.#changed(signal)
+      if (signal.aborted) return
+      if (this.#state.kind !== 'proved') throw error
+    }
+    yield* this.#elsewhere(range, signal)
   }
 
   /** Where reading must stop for now. */

@@ -48,7 +48,9 @@ export class Events {
   readonly #log: Log
   readonly #metrics: Metrics
   #known: ReadonlySet<Namespace> = new Set()
-  #isBypassing = false
+  /** What the store could not take when it was last asked to. */
+  readonly #unwritable = new Set<'blobs' | 'manifests'>()
+  readonly #storageFailures = new Map<string, number>()
   readonly #requestSeries = new Map<string, RequestSeries>()
 
   constructor(log: Log, metrics: Metrics) {
@@ -210,13 +212,22 @@ export class Events {
 
   storageFailed(operation: string, error: unknown): void {
     this.#metrics.storageErrors.inc({ operation })
-    this.#log.error({ operation, err: error }, 'storage failed')
+    // A disk that is full fails every request in the same way: one line a minute tells it.
+    const kind = `${operation} ${codeOf(error)}`
+    const nowMs = performance.now()
+    const isKnown = nowMs - (this.#storageFailures.get(kind) ?? -Infinity) < STORAGE_FAILURE_EVERY_MS
+    if (!isKnown) this.#storageFailures.set(kind, nowMs)
+    this.#log[isKnown ? 'debug' : 'error']({ operation, err: error }, 'storage failed')
   }
 
   /** The store could not be written, or could again: one line per change of state. */
-  bypassChanged(isBypassing: boolean): void {
-    if (this.#isBypassing === isBypassing) return
-    this.#isBypassing = isBypassing
+  bypassChanged(isBypassing: boolean, what: 'blobs' | 'manifests' = 'blobs'): void {
+    const wasBypassing = this.#unwritable.size > 0
+    if (isBypassing) this.#unwritable.add(what)
+    // A disk with room for a manifest may have none for a blob, but not the other way round.
+    else if (what === 'manifests') this.#unwritable.delete(what)
+    else this.#unwritable.clear()
+    if (this.#unwritable.size > 0 === wasBypassing) return
     this.#metrics.bypassing.set(isBypassing ? 1 : 0)
     if (isBypassing) this.#log.error({}, 'store cannot be written: pulls pass through uncached until it can')
     else this.#log.info({}, 'store can be written again')
@@ -270,7 +281,10 @@ export class Events {
   /** There was no room for a download, and nothing that could go for it: its clients are served straight through. */
   roomRefused(bytes: number): void {
     this.#metrics.roomRefused.inc()
-    this.#log.warn({ bytes }, 'no room: the cache is full of what is held or pinned, or this is larger than it')
+    this.#log.warn(
+      { bytes },
+      'no room: the cache is full of what is held or pinned, or this is larger than it',
+    )
   }
 
   /** The index has been brought up to date with the store. */
@@ -310,4 +324,11 @@ function accessLine(request: FinishedRequest): object {
     isAborted: request.isAborted ? true : undefined,
     err: error,
   }
+}
+
+const STORAGE_FAILURE_EVERY_MS = 60_000
+
+function codeOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'unknown'
+  return 'code' in error && typeof error.code === 'string' ? error.code : error.name
 }

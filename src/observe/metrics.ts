@@ -144,13 +144,7 @@ function storageMetrics(registry: Registry): StorageMetrics {
 
 type SpaceMetrics = Pick<
   Metrics,
-  | 'usedBytes'
-  | 'storedObjects'
-  | 'maxBytes'
-  | 'freeBytes'
-  | 'evictedObjects'
-  | 'evictedBytes'
-  | 'roomRefused'
+  'usedBytes' | 'storedObjects' | 'maxBytes' | 'freeBytes' | 'evictedObjects' | 'evictedBytes' | 'roomRefused'
 >
 
 function spaceMetrics(registry: Registry): SpaceMetrics {

@@ -9,7 +9,16 @@ import type { SpoolFile, Store } from '../../src/storage/store.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { blobBody, FakeRegistry, type RegistryScript } from '../support/fake-registry.ts'
 import { type SeenEvents, seeEvents } from '../support/seen-events.ts'
-import { type Blob, collect, collectUntilFailure, makeBlob, settle, sourceOf, storeWith } from './rig.ts'
+import {
+  type Blob,
+  collect,
+  collectUntilFailure,
+  makeBlob,
+  settle,
+  sourceOf,
+  storeWith,
+  systemError,
+} from './rig.ts'
 
 const never = new AbortController().signal
 const whole = { start: 0, end: Infinity }
@@ -343,4 +352,109 @@ test('disposing abandons what runs and resolves when every file is closed', asyn
   entered.leave()
   await rig.fills[Symbol.asyncDispose]()
   assert.deepEqual(resultsOf(rig.seen), ['abandoned'])
+})
+
+test('who looked for a blob just before its fill ended does not fetch it a second time', async () => {
+  const blob = makeBlob(300_000)
+  const rig = makeFills()
+  const first = enter(rig, blob, () => blobBody(blob.bytes))
+  const spool = await spoolOf(first)
+  assert.ok((await collect(spool.read(whole, never))).equals(blob.bytes))
+  first.leave()
+  await first.fill.over
+  const second = enter(rig, blob, () => blobBody(blob.bytes))
+  assert.deepEqual(await second.fill.opening, { kind: 'stored' })
+  second.leave()
+  assert.deepEqual(second.registry.asked, [])
+})
+
+test('a leftover that is the whole blob is stored without a byte from the upstream', async () => {
+  const blob = makeBlob(2_000_000)
+  const rig = makeFills()
+  await using spoolFile = await rig.store.createSpool(blob.digest)
+  await spoolFile.append(blob.bytes)
+  spoolFile.keep()
+  await spoolFile[Symbol.asyncDispose]()
+  const entered = enter(rig, blob, () => {
+    throw new UpstreamError('status', 'nothing there', { status: 416 })
+  })
+  const spool = await spoolOf(entered)
+  assert.ok((await collect(spool.read(whole, never))).equals(blob.bytes))
+  entered.leave()
+  await entered.fill.over
+  assert.deepEqual(entered.registry.asked, ['get-blob 2000000'])
+  assert.ok((await rig.store.open(blob.digest)) !== undefined)
+})
+
+test('the headers do not wait for a large leftover to be hashed again', async () => {
+  const blob = makeBlob(3_000_000)
+  const memory = new MemoryStore()
+  const { promise: readable, resolve: letRead } = Promise.withResolvers<void>()
+  await using before = await memory.createSpool(blob.digest)
+  await before.append(blob.bytes.subarray(0, 2_000_000))
+  before.keep()
+  await before[Symbol.asyncDispose]()
+  const store = storeWith(memory, {
+    createSpool: async digest => {
+      const file = await memory.createSpool(digest)
+      const read = file.read.bind(file)
+      file.read = async (buffer, position) => {
+        await readable
+        return await read(buffer, position)
+      }
+      return file
+    },
+  })
+  const rig = makeFills(store)
+  const entered = enter(rig, blob, ({ offset }) => blobBody(blob.bytes, { offset }))
+  const spool = await spoolOf(entered)
+  assert.equal(spool.sizeBytes, 3_000_000)
+  letRead()
+  assert.ok((await collect(spool.read(whole, never))).equals(blob.bytes))
+  entered.leave()
+  await entered.fill.over
+  assert.deepEqual(entered.registry.asked, ['get-blob 2000000'])
+})
+
+test('a leftover that cannot be read is not met a second time, and no reader completes on it', async () => {
+  const blob = makeBlob(3_000_000)
+  const memory = new MemoryStore()
+  await using before = await memory.createSpool(blob.digest)
+  await before.append(blob.bytes.subarray(0, 2_000_000))
+  before.keep()
+  await before[Symbol.asyncDispose]()
+  const store = storeWith(memory, {
+    createSpool: async digest => {
+      const file = await memory.createSpool(digest)
+      file.read = async () => await Promise.reject(systemError('EIO'))
+      return file
+    },
+  })
+  const rig = makeFills(store)
+  const entered = enter(rig, blob, ({ offset }) => blobBody(blob.bytes, { offset }))
+  const spool = await spoolOf(entered)
+  assert.ok((await collect(spool.read(whole, never))).equals(blob.bytes))
+  entered.leave()
+  await entered.fill.over
+  assert.equal((await memory.createSpool(blob.digest)).sizeBytes, 0)
+})
+
+test('a file that cannot even be emptied sends the clients elsewhere', async () => {
+  const blob = makeBlob(3_000_000)
+  const memory = new MemoryStore()
+  await using before = await memory.createSpool(blob.digest)
+  await before.append(blob.bytes.subarray(0, 2_000_000))
+  before.keep()
+  await before[Symbol.asyncDispose]()
+  const store = storeWith(memory, {
+    createSpool: async digest => {
+      const file = await memory.createSpool(digest)
+      file.clear = async () => await Promise.reject(systemError('EIO'))
+      return file
+    },
+  })
+  const entered = enter(makeFills(store), blob, () => blobBody(blob.bytes))
+  assert.deepEqual(await entered.fill.opening, { kind: 'unspoolable' })
+  entered.leave()
+  await entered.fill.over
 })

@@ -12,7 +12,7 @@ import type { Store } from '../../src/storage/store.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { FakeRegistry, type RegistryScript } from '../support/fake-registry.ts'
 import { seeEvents } from '../support/seen-events.ts'
-import { type Blob, makeBlob, sourceOf, storeAs, storeWith, tagOf } from './rig.ts'
+import { type Blob, makeBlob, sourceOf, storeAs, storeWith, systemError, tagOf } from './rig.ts'
 
 interface Document {
   readonly bytes: Buffer
@@ -131,7 +131,7 @@ test('stored content that is no manifest is absent as a manifest, and stays stor
 })
 
 test('a sick store has no manifests, and is told of', async t => {
-  const store = storeWith(new MemoryStore(), { open: async () => await Promise.reject(new Error('EIO')) })
+  const store = storeWith(new MemoryStore(), { open: async () => await Promise.reject(systemError('EIO')) })
   const { manifests, seen } = makeManifests(t, {}, store)
   assert.equal(await manifests.find(image.digest), undefined)
   assert.equal(seen.of('storage failed').length, 1)

@@ -4,7 +4,16 @@ import { Proofs } from '../../src/mirror/proofs.ts'
 import { MemoryStore } from '../../src/storage/memory.ts'
 import type { Store, StoredObject } from '../../src/storage/store.ts'
 import { type SeenEvents, seeEvents } from '../support/seen-events.ts'
-import { type Blob, collect, collectUntilFailure, makeBlob, readAll, storeAs, storeWith } from './rig.ts'
+import {
+  type Blob,
+  collect,
+  collectUntilFailure,
+  makeBlob,
+  readAll,
+  storeAs,
+  storeWith,
+  systemError,
+} from './rig.ts'
 
 const LARGE_BYTES = 64 * 1024 * 1024 + 1
 const HELD_BACK_BYTES = 64 * 1024
@@ -162,7 +171,9 @@ test('a large object that is damaged fails before its last 64 KiB, and is absent
 })
 
 test('a store that cannot be read is broken, not without the object', async () => {
-  const store = storeWith(new MemoryStore(), { open: async () => await Promise.reject(new Error('EMFILE')) })
+  const store = storeWith(new MemoryStore(), {
+    open: async () => await Promise.reject(systemError('EMFILE')),
+  })
   const { proofs, seen } = makeProofs(store)
   await assert.rejects(proofs.open(makeBlob(1).digest), /EMFILE/)
   await proofs.trust(makeBlob(1).digest)

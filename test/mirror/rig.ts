@@ -89,3 +89,8 @@ export function storeWith(store: Store, sick: Partial<Store>): Store {
 export async function settle(rounds = 20): Promise<void> {
   for (let round = 0; round < rounds; round += 1) await new Promise(resolve => setImmediate(resolve))
 }
+
+/** An error as the system calls have it. */
+export function systemError(code: string): Error {
+  return Object.assign(new Error(`${code}: as a test ordered`), { code })
+}

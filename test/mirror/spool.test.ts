@@ -9,7 +9,7 @@ import { openFilesystemStore } from '../../src/storage/filesystem.ts'
 import { MemoryStore } from '../../src/storage/memory.ts'
 import type { SpoolFile } from '../../src/storage/store.ts'
 import { seeEvents } from '../support/seen-events.ts'
-import { collect, collectUntilFailure, makeBlob, settle } from './rig.ts'
+import { collect, collectUntilFailure, makeBlob, settle, systemError } from './rig.ts'
 
 const never = new AbortController().signal
 const whole = { start: 0, end: Infinity }
@@ -239,4 +239,31 @@ test('any range, any chunks, any pace: a reader gets exactly its range', async (
     ),
     { numRuns: 60 },
   )
+})
+
+test('a reader whom the file fails goes elsewhere, but not on top of bytes that turn out wrong', async () => {
+  for (const end of ['proved', 'failed'] as const) {
+    const { bytes } = makeBlob(3_000_000)
+    const file = await memoryFile()
+    const read = file.read.bind(file)
+    let reads = 0
+    file.read = async (buffer, position) => {
+      reads += 1
+      if (reads > 1) throw systemError('EIO')
+      return await read(buffer, position)
+    }
+    const spool = new Spool(file, async function* ({ start, end: last }) {
+      yield await Promise.resolve(bytes.subarray(start, last))
+    })
+    spool.expect(bytes.length)
+    await spool.append(bytes)
+    const reading = collectUntilFailure(spool.read({ start: 0, end: bytes.length }, never))
+    await settle()
+    if (end === 'proved') spool.prove()
+    else spool.fail(new Error('the digest does not match'))
+    const { bytes: got, error } = await reading
+    if (end === 'proved') assert.ok(got.equals(bytes))
+    else assert.match(String(error), /EIO|does not match/)
+    assert.equal(error === undefined, end === 'proved')
+  }
 })

@@ -16,7 +16,7 @@ function makeEvents(): {
 } {
   const lines: string[] = []
   const write = (_: object, message: string): void => void lines.push(message)
-  const log: Log = { debug: write, info: write, warn: write, error: write }
+  const log: Log = { debug: () => undefined, info: write, warn: write, error: write }
   const metrics = createMetrics()
   const events = new Events(log, metrics)
   events.nameNamespaces([DOCKER_HUB])
@@ -108,4 +108,23 @@ test('two daemons in one process do not share their metrics', async () => {
   first.events.storageFailed('adopt', new Error('x'))
   assert.match(await first.render(), /entrepot_storage_errors_total\{operation="adopt"\} 1/)
   assert.doesNotMatch(await second.render(), /operation="adopt"/)
+})
+
+test('a store that takes manifests and no blobs stays one that cannot be written', () => {
+  const { events, lines } = makeEvents()
+  events.bypassChanged(true)
+  events.bypassChanged(true, 'manifests')
+  events.bypassChanged(false, 'manifests')
+  assert.equal(lines.length, 1)
+  events.bypassChanged(false)
+  assert.equal(lines.length, 2)
+})
+
+test('a store that fails every request in one way is told of once, and counted every time', async () => {
+  const { events, lines, render } = makeEvents()
+  const full = Object.assign(new Error('no space left'), { code: 'ENOSPC' })
+  for (let failure = 0; failure < 100; failure += 1) events.storageFailed('adopt', full)
+  events.storageFailed('adopt', Object.assign(new Error('broken'), { code: 'EIO' }))
+  assert.equal(lines.filter(line => line === 'storage failed').length, 2)
+  assert.match(await render(), /entrepot_storage_errors_total\{operation="adopt"\} 101/)
 })

@@ -1,0 +1,180 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { Mirror } from '../../src/mirror/mirror.ts'
+import { StoreUnavailableError } from '../../src/oci/error.ts'
+import { MemoryStore } from '../../src/storage/memory.ts'
+import type { Store, StoredObject } from '../../src/storage/store.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+import { blobBody, FakeRegistry } from '../support/fake-registry.ts'
+import { type SeenEvents, seeEvents } from '../support/seen-events.ts'
+import { until } from '../support/waiting.ts'
+import {
+  type Blob,
+  collect,
+  collectUntilFailure,
+  makeBlob,
+  readAll,
+  sourceOf,
+  storeAs,
+  storeWith,
+  systemError,
+} from './rig.ts'
+
+const never = new AbortController().signal
+
+interface Rig {
+  readonly mirror: Mirror
+  readonly registry: FakeRegistry
+  readonly seen: SeenEvents
+}
+
+/** A mirror of a registry that has the blob. */
+function mirrorOf(t: TestContext, store: Store, blob: Blob): Rig {
+  const seen = seeEvents()
+  const registry = new FakeRegistry({
+    headBlob: () => ({ sizeBytes: blob.bytes.length }),
+    getBlob: ({ offset }) => blobBody(blob.bytes, { offset }),
+  })
+  const mirror = new Mirror({
+    store,
+    events: seen.events,
+    clock: FakeClock.skipDelays(),
+    checkCacheDigest: false,
+  })
+  t.after(async () => await mirror[Symbol.asyncDispose]())
+  return { mirror, registry, seen }
+}
+
+/** A store whose objects fail to be read from an offset on, at reads other than the proof. */
+function failingFrom(store: Store, offset: number, error: Error): { store: Store; fail: () => void } {
+  let isFailing = false
+  const open = async (...[digest]: Parameters<Store['open']>): Promise<StoredObject | undefined> => {
+    const object = await store.open(digest)
+    if (object === undefined) return undefined
+    return {
+      sizeBytes: object.sizeBytes,
+      version: object.version,
+      read: async function* (start, end) {
+        for await (const piece of object.read(start, isFailing ? Math.min(end, offset) : end)) yield piece
+        if (isFailing && end > offset) throw error
+      },
+      [Symbol.asyncDispose]: async () => await object[Symbol.asyncDispose](),
+    }
+  }
+  return { store: storeWith(store, { open }), fail: () => (isFailing = true) }
+}
+
+test('a blob is downloaded once even by those who looked for it just before the download ended', async t => {
+  const blob = makeBlob(300_000)
+  const memory = new MemoryStore()
+  const { promise: looked, resolve: look } = Promise.withResolvers<void>()
+  let isLate = false
+  const store = storeWith(memory, {
+    open: async digest => {
+      const object = await memory.open(digest)
+      // Everybody finds nothing, but the last one learns of it only after the fill has ended.
+      if (object === undefined && isLate) await looked
+      return object
+    },
+  })
+  const { mirror, registry, seen } = mirrorOf(t, store, blob)
+  const first = await mirror.pullBlob(sourceOf(registry), blob.digest)
+  isLate = true
+  const late = mirror.pullBlob(sourceOf(registry), blob.digest)
+  await using content = first.content
+  assert.ok((await readAll(content)).equals(blob.bytes))
+  isLate = false
+  await until(() => seen.of('fill finished').length === 1, 'the fill is over')
+  look()
+  const { content: second, outcome } = await late
+  assert.equal(outcome, 'hit')
+  assert.ok((await readAll(second)).equals(blob.bytes))
+  await second[Symbol.asyncDispose]()
+  assert.equal(registry.asked.filter(question => question.startsWith('get-blob')).length, 1)
+})
+
+test('a stored blob that cannot be read to its end is completed from the upstream within the same request, and healed', async t => {
+  const blob = makeBlob(2_000_000)
+  const memory = new MemoryStore()
+  await storeAs(memory, blob.digest, blob.bytes)
+  const { store, fail } = failingFrom(memory, 1_000_000, systemError('EIO'))
+  const { mirror, registry, seen } = mirrorOf(t, store, blob)
+  const { content } = await mirror.pullBlob(sourceOf(registry), blob.digest)
+  fail()
+  const got = await collect(content.read({ start: 500_000, end: 2_000_000 }, never))
+  await content[Symbol.asyncDispose]()
+  assert.ok(got.equals(blob.bytes.subarray(500_000)))
+  assert.equal(seen.of('stored object is damaged and was quarantined').length, 1)
+  await until(() => seen.of('fill finished').length === 1, 'the blob is stored again')
+  assert.equal(seen.of('fill finished')[0]?.['result'], 'stored')
+})
+
+test('a store that is out of reach half-way is passed by, and nothing is quarantined', async t => {
+  const blob = makeBlob(2_000_000)
+  const memory = new MemoryStore()
+  await storeAs(memory, blob.digest, blob.bytes)
+  const { store, fail } = failingFrom(memory, 1_000_000, new StoreUnavailableError('the bucket is gone'))
+  const { mirror, registry, seen } = mirrorOf(t, store, blob)
+  const { content } = await mirror.pullBlob(sourceOf(registry), blob.digest)
+  fail()
+  assert.ok((await readAll(content)).equals(blob.bytes))
+  await content[Symbol.asyncDispose]()
+  assert.equal(seen.of('stored object is damaged and was quarantined').length, 0)
+})
+
+test('a large blob that is being proved while it is read is not completed on top of bytes that nobody has proved', async t => {
+  const blob = makeBlob(65 * 1024 * 1024)
+  const memory = new MemoryStore()
+  await storeAs(memory, blob.digest, blob.bytes)
+  const { store, fail } = failingFrom(memory, 1_000_000, systemError('EIO'))
+  const { mirror, registry } = mirrorOf(t, store, blob)
+  fail()
+  const { content } = await mirror.pullBlob(sourceOf(registry), blob.digest)
+  const { bytes, error } = await collectUntilFailure(content.read({ start: 0, end: 2_000_000 }, never))
+  await content[Symbol.asyncDispose]()
+  assert.equal(bytes.length, 1_000_000)
+  assert.match(String(error), /EIO/)
+})
+
+test('a large damaged blob in a store where nothing can be moved comes from the upstream at the second request', async t => {
+  const blob = makeBlob(65 * 1024 * 1024)
+  const wrong = Buffer.from(blob.bytes)
+  wrong[5] = (wrong[5] ?? 0) ^ 1
+  const memory = new MemoryStore()
+  await storeAs(memory, blob.digest, wrong)
+  const store = storeWith(memory, {
+    quarantine: async () => await Promise.reject(systemError('EROFS')),
+    createSpool: async () => await Promise.reject(systemError('EROFS')),
+  })
+  const { mirror, registry } = mirrorOf(t, store, blob)
+  const first = await mirror.pullBlob(sourceOf(registry), blob.digest)
+  const { error } = await collectUntilFailure(first.content.read({ start: 0, end: Infinity }, never))
+  await first.content[Symbol.asyncDispose]()
+  assert.match(String(error), /damaged/)
+  const second = await mirror.pullBlob(sourceOf(registry), blob.digest)
+  assert.equal(second.outcome, 'bypass')
+  assert.ok((await readAll(second.content)).equals(blob.bytes))
+  await second.content[Symbol.asyncDispose]()
+})
+
+test('no more than 32 downloads pass through at once, the others wait, and one that is left gives its place back', async t => {
+  const blob = makeBlob(300_000)
+  const memory = new MemoryStore()
+  const store = storeWith(memory, {
+    createSpool: async () => await Promise.reject(systemError('ENOSPC')),
+  })
+  const { mirror, registry } = mirrorOf(t, store, blob)
+  const asked = (): number => registry.asked.filter(question => question.startsWith('get-blob')).length
+  const pulls = Array.from({ length: 40 }, async () => await mirror.pullBlob(sourceOf(registry), blob.digest))
+  const first = await Promise.all(pulls.slice(0, 32))
+  assert.equal(asked(), 32)
+  for (const { content, outcome } of first) {
+    assert.equal(outcome, 'bypass')
+    await content[Symbol.asyncDispose]()
+  }
+  for (const { content } of await Promise.all(pulls.slice(32))) {
+    assert.ok((await readAll(content)).equals(blob.bytes))
+    await content[Symbol.asyncDispose]()
+  }
+  assert.equal(asked(), 40)
+})
