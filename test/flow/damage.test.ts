@@ -18,7 +18,7 @@ async function flip(path: string, position: number): Promise<void> {
   await file.write(Uint8Array.of((byte[0] ?? 0) ^ 1), 0, 1, position)
 }
 
-/** What can happen to a file behind our back. `isFound`: it is taken for damaged, not for absent or unreadable. */
+/** What can happen to a file behind our back. `isFound`: it is taken for damaged, not for absent. */
 const DAMAGES: readonly {
   readonly title: string
   readonly isFound: boolean
@@ -31,7 +31,7 @@ const DAMAGES: readonly {
   { title: 'is deleted', isFound: false, make: async path => await rm(path) },
   {
     title: 'is replaced by a directory',
-    isFound: false,
+    isFound: true,
     make: async path => {
       await rm(path)
       await mkdir(join(path, 'inner'), { recursive: true })
