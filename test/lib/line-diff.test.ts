@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { lineDiff } from '../../src/lib/line-diff.ts'
+
+test('A difference is that of diff -u, with three lines around each change.', () => {
+  const before = 'a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\nl\n'
+  const after = 'a\nb\nc\nD\ne\nf\ng\nh\ni\nj\nk\nl\nm\n'
+  assert.equal(
+    lineDiff('x', before, after),
+    '--- x\n+++ x\n@@ -1,7 +1,7 @@\n a\n b\n c\n-d\n+D\n e\n f\n g\n@@ -10,3 +10,4 @@\n j\n k\n l\n+m\n',
+  )
+})
+
+test('The same text has no difference, and a file that is not there comes from /dev/null.', () => {
+  assert.equal(lineDiff('x', 'a\n', 'a\n'), '')
+  assert.equal(lineDiff('x', undefined, 'a\n'), '--- /dev/null\n+++ x\n@@ -0,0 +1,1 @@\n+a\n')
+})
+
+test('Texts that are too long to compare are shown as removed and added.', () => {
+  const before = 'a\n'.repeat(2001)
+  assert.equal(
+    lineDiff('x', before, 'b\n')
+      .split('\n')
+      .filter(line => line === '-a').length,
+    2001,
+  )
+})
+
+test('Whatever the texts, patch makes the second of the first and the difference.', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'entrepot-diff-'))
+  const file = join(directory, 'file')
+  const lines = fc.array(fc.constantFrom('a', 'b', 'c', '', ' d'), { minLength: 1, maxLength: 24 })
+  const text = lines.map(words => words.map(word => `${word}\n`).join(''))
+  await fc.assert(
+    fc.asyncProperty(text, text, async (before, after) => {
+      fc.pre(before !== after)
+      await writeFile(file, before)
+      await writeFile(join(directory, 'patch'), lineDiff('file', before, after))
+      assert.equal(await applied(directory), after)
+    }),
+    { numRuns: 30 },
+  )
+  await rm(directory, { recursive: true })
+})
+
+/** git is there wherever this repository is; it applies patches in directories that are none of its own. */
+async function applied(directory: string): Promise<string> {
+  const { readFile } = await import('node:fs/promises')
+  const env = { ...process.env, GIT_CEILING_DIRECTORIES: tmpdir() }
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  execFile('git', ['apply', '-p0', 'patch'], { cwd: directory, env }, error => {
+    if (error === null) resolve()
+    else reject(error)
+  })
+  await promise
+  return await readFile(join(directory, 'file'), 'utf8')
+}
