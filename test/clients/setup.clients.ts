@@ -1,0 +1,180 @@
+import assert from 'node:assert/strict'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { Child, run, runOk } from './rig/child.ts'
+import { cri, ctr } from './rig/clients/containerd.ts'
+import { podman } from './rig/clients/containers-image.ts'
+import { connectCri } from './rig/clients/cri.ts'
+import { dockerd } from './rig/clients/dockerd.ts'
+import type { PullerKind } from './rig/clients/puller.ts'
+import { buildImage, type Image } from './rig/image.ts'
+import { Mirror } from './rig/mirror.ts'
+import { lackingFor, lackingForRig, skipFor } from './rig/requirements.ts'
+import { World } from './rig/world.ts'
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+
+describe('real clients go through the mirror by what entrepot setup has written', {
+  skip: skipFor(lackingForRig()),
+}, () => {
+  let world: World
+  let mirror: Mirror
+  const stack = new AsyncDisposableStack()
+
+  before(async () => {
+    world = stack.use(await World.open())
+    mirror = stack.use(await Mirror.start(world, 'setup'))
+  })
+
+  after(async () => {
+    await stack.disposeAsync()
+  })
+
+  const skip = (kind: PullerKind): { readonly skip: string | false } => ({ skip: skipFor(lackingFor(kind)) })
+
+  /** Runs the command line within the room, as an administrator does. */
+  const setup = async (client: string, ...words: readonly string[]): Promise<void> => {
+    const argv = [
+      process.execPath,
+      MAIN,
+      'setup',
+      client,
+      '--mirror',
+      `http://${mirror.address}`,
+      '--write',
+      ...words,
+    ]
+    await runOk(world.room.inside(argv))
+  }
+
+  /** Pulls an image of the registry once, and asserts that the mirror has fetched it and the client has not. */
+  const assertThroughMirror = async (name: string, pull: (name: string) => Promise<void>): Promise<void> => {
+    const image: Image = buildImage({
+      greeting: name,
+      types: 'oci',
+      architectures: ['amd64'],
+      layerBytes: [50_000],
+    })
+    await world.push(name, image)
+    const mark = world.front.log.length
+    await pull(name)
+    assert.deepEqual(world.bypasses(mark), [], 'the client went past the mirror')
+    const pieces = (image.platforms.get('amd64') ?? []).map(({ digest }) => [digest, 1] as const)
+    assert.deepEqual(new Map([...world.blobFetches(mark)].toSorted()), new Map(pieces.toSorted()))
+  }
+
+  describe('containerd', skip(ctr), () => {
+    let daemon: Child
+    let socket: string
+
+    before(async () => {
+      const { room } = world
+      const directory = await room.makeDirectory('setup-containerd')
+      const etc = await room.makeDirectory('setup-containerd/etc')
+      socket = join(directory, 'containerd.sock')
+      await writeFile(join(etc, 'config.toml'), containerdConfig(directory, socket))
+      await runOk(room.inside(['mount', '--bind', etc, '/etc/containerd']))
+      await setup('containerd')
+      const argv = ['containerd', '--config', '/etc/containerd/config.toml']
+      daemon = new Child('containerd', room.inside(argv))
+      const version = room.inside(['ctr', '--address', socket, 'version'])
+      await daemon.ready(async () => (await run(version)).code === 0)
+    })
+
+    after(async () => {
+      await daemon.stop()
+    })
+
+    test('ctr takes every registry from the mirror with the hosts.toml of _default', async () => {
+      const flags = [
+        '--snapshotter',
+        'native',
+        '--hosts-dir',
+        '/etc/containerd/certs.d',
+        '--platform',
+        'linux/amd64',
+      ]
+      for (const registry of ['docker.io/library', 'ghcr.io/team']) {
+        await assertThroughMirror(`${registry}/setup-ctr:1`, async name => {
+          await runOk(world.room.inside(['ctr', '--address', socket, 'images', 'pull', ...flags, name]))
+        })
+      }
+    })
+
+    test(
+      'the CRI plugin does, by the lines that were added to a config.toml of its own',
+      skip(cri),
+      async () => {
+        const images = await connectCri(socket)
+        try {
+          await assertThroughMirror('quay.io/team/setup-cri:1', async name => await images.pullImage(name))
+        } finally {
+          images.close()
+        }
+      },
+    )
+  })
+
+  test('dockerd takes Docker Hub from the mirror with the merged daemon.json', skip(dockerd), async () => {
+    const { room, certificates } = world
+    const directory = await room.makeDirectory('setup-dockerd')
+    const socket = `unix://${join(directory, 'docker.sock')}`
+    await mkdir(join(directory, 'etc/docker'), { recursive: true })
+    const file = join(directory, 'etc/docker/daemon.json')
+    await writeFile(file, JSON.stringify(dockerdConfig(directory, socket), undefined, 4))
+    await setup('docker', '--root', directory)
+    const env = { HOME: directory, SSL_CERT_FILE: certificates.caFile }
+    await using daemon = new Child('dockerd', room.inside(['dockerd', '--config-file', file]), { env })
+    const docker = (...words: readonly string[]): string[] =>
+      room.inside(['docker', '--host', socket, ...words])
+    await daemon.ready(async () => (await run(docker('info'), { env })).code === 0)
+    await assertThroughMirror('docker.io/library/setup-docker:1', async name => {
+      await runOk(docker('pull', name), { env })
+    })
+  })
+
+  test('podman takes two registries from the mirror with the drop-in', skip(podman), async () => {
+    const { room, certificates } = world
+    await setup('podman', '--namespace', 'docker.io', '--namespace', 'ghcr.io')
+    const root = await room.makeDirectory('setup-podman')
+    const storage = ['--root', `${root}/root`, '--runroot', `${root}/run`, '--tmpdir', `${root}/tmp`]
+    const engine = ['--storage-driver', 'vfs', '--cgroup-manager', 'cgroupfs', '--events-backend', 'none']
+    const env = { HOME: room.path('home'), SSL_CERT_FILE: certificates.caFile }
+    for (const registry of ['docker.io/library', 'ghcr.io/team']) {
+      await assertThroughMirror(`${registry}/setup-podman:1`, async name => {
+        await runOk(room.inside(['podman', ...storage, ...engine, 'pull', name]), { env })
+      })
+    }
+  })
+})
+
+function containerdConfig(directory: string, socket: string): string {
+  return `version = 2
+root = "${join(directory, 'root')}"
+state = "${join(directory, 'state')}"
+[grpc]
+  address = "${socket}"
+[ttrpc]
+  address = "${socket}.ttrpc"
+[plugins."io.containerd.grpc.v1.cri"]
+  disable_tcp_service = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "${join(directory, 'opt')}"
+`
+}
+
+function dockerdConfig(directory: string, socket: string): object {
+  return {
+    'data-root': join(directory, 'data'),
+    'exec-root': join(directory, 'exec'),
+    pidfile: join(directory, 'pid'),
+    hosts: [socket],
+    'storage-driver': 'vfs',
+    iptables: false,
+    bridge: 'none',
+  }
+}
