@@ -4,11 +4,13 @@ import { type Config, UPSTREAM_DEFAULTS, type UpstreamConfig } from './config/co
 import { riskNotices } from './config/notices.ts'
 import { loadUpstreams } from './config/upstreams.ts'
 import { FileWatch } from './config/watch.ts'
-import { handleAdmin } from './http/admin.ts'
+import { type AdminParts, handleAdmin } from './http/admin.ts'
 import { Dispatch } from './http/dispatch.ts'
+import { RecentPulls } from './http/recent-pulls.ts'
 import { HttpServer } from './http/server.ts'
 import { type Clock, systemClock } from './lib/clock.ts'
 import type { Terms } from './mirror/freshness.ts'
+import { type Ledger, NO_LEDGER } from './mirror/ledger.ts'
 import { Mirror } from './mirror/mirror.ts'
 import { Scrub } from './mirror/scrub.ts'
 import type { Directory } from './mirror/sources.ts'
@@ -16,6 +18,9 @@ import { Events } from './observe/events.ts'
 import { type Log, openLog } from './observe/log.ts'
 import { createMetrics, type Metrics } from './observe/metrics.ts'
 import type { Namespace } from './oci/namespace.ts'
+import { Desk } from './space/desk.ts'
+import { Space } from './space/space.ts'
+import type { NamespaceTerms } from './space/victims.ts'
 import { openFilesystemStore } from './storage/filesystem.ts'
 import type { Store } from './storage/store.ts'
 import { type RegistriesOptions, UpstreamRegistries } from './upstream/registries.ts'
@@ -57,7 +62,10 @@ class RunningDaemon implements Daemon {
   readonly #dispatch: Dispatch
   readonly #clientServer: HttpServer
   readonly #cut = new AbortController()
+  readonly #recentPulls = new RecentPulls()
+  readonly #space: Space | undefined
   #directory: Directory
+  #terms: NamespaceTerms
   #isDraining = false
   #reloading = Promise.resolve()
   #stack: AsyncDisposableStack | undefined
@@ -71,7 +79,11 @@ class RunningDaemon implements Daemon {
     const { clock = systemClock, log = openLog(config.logLevel) } = overrides
     const metrics = createMetrics()
     const events = new Events(log, metrics)
-    const store = undo.use(overrides.store ?? (await openStore(config, events)))
+    const bare = undo.use(overrides.store ?? (await openStore(config, events)))
+    const space =
+      overrides.store === undefined ? spaceOf(config, { bare, events, clock }, () => daemon) : undefined
+    if (space !== undefined) undo.use(space)
+    const store = space?.store ?? bare
     const instance = `entrepot-${randomBytes(6).toString('hex')}`
     const registries = undo.use(
       new UpstreamRegistries({
@@ -84,7 +96,9 @@ class RunningDaemon implements Daemon {
         ...overrides.upstream,
       }),
     )
-    const mirror = undo.use(new Mirror({ store, events, clock, checkCacheDigest: config.checkCacheDigest }))
+    const { checkCacheDigest } = config
+    const ledger = space ?? NO_LEDGER
+    const mirror = undo.use(new Mirror({ store, events, clock, checkCacheDigest, ledger }))
     const scrub = undo.use(
       new Scrub({ ...config.scrub, store, events, clock, isBusy: () => daemon.#dispatch.running > 0 }),
     )
@@ -93,12 +107,19 @@ class RunningDaemon implements Daemon {
       store,
       mirror,
       registries,
-      metrics,
+      ledger,
+      scrub,
+      space,
       instance,
       firstHeaderMs: overrides.firstHeaderMs,
     }
     const daemon = new RunningDaemon(config, parts)
-    const admin = await daemon.#listenAdmin(mirror, metrics, undo)
+    await space?.start({
+      refreshPins: async () => await mirror.pins.refresh(),
+      isPinned: digest => mirror.pins.has(digest),
+      evicted: async (digest, places) => await mirror.forgetEvicted(digest, places),
+    })
+    const admin = await daemon.#listenAdmin({ ...parts, metrics }, undo)
     daemon.addresses = { client: await daemon.#clientServer.listen(config.listen), admin }
     undo.defer(() => daemon.#clientServer.destroy())
     undo.use(await daemon.#watch())
@@ -109,8 +130,10 @@ class RunningDaemon implements Daemon {
   }
 
   constructor(config: Config, parts: DaemonParts) {
-    const { events, store, mirror, registries, instance, firstHeaderMs } = parts
+    const { events, store, mirror, registries, instance, ledger, firstHeaderMs } = parts
     this.#config = config
+    this.#space = parts.space
+    this.#terms = namespaceTerms(config, config.upstreams)
     this.#events = events
     this.#registries = registries
     this.#directory = directoryOf(config, config.upstreams, registries)
@@ -120,10 +143,17 @@ class RunningDaemon implements Daemon {
       events,
       instance,
       directory: () => this.#directory,
+      ledger,
+      recentPulls: this.#recentPulls,
       readiness: { isDraining: () => this.#isDraining, probeStore: () => store.probe() },
       ...(firstHeaderMs === undefined ? {} : { firstHeaderMs }),
     })
     this.#clientServer = new HttpServer((request, response) => this.#dispatch.handle(request, response))
+  }
+
+  /** What the namespaces say of how long their content is kept. */
+  get terms(): NamespaceTerms {
+    return this.#terms
   }
 
   /** Takes what undoes the daemon, last thing first. */
@@ -144,6 +174,8 @@ class RunningDaemon implements Daemon {
       const upstreams = await loadUpstreams(upstreamConfigFile, upstreamCredentials)
       this.#registries.replace(upstreams)
       this.#directory = directoryOf(this.#config, upstreams, this.#registries)
+      this.#terms = namespaceTerms(this.#config, upstreams)
+      await this.#space?.reconfigure()
       this.#events.nameNamespaces(this.#directory.terms.keys())
       this.#events.reloaded({ upstreams: upstreams.length })
       this.#warnOfRisks(upstreams)
@@ -177,17 +209,22 @@ class RunningDaemon implements Daemon {
   }
 
   async #listenAdmin(
-    mirror: Mirror,
-    metrics: Metrics,
+    { mirror, metrics, space, scrub }: DaemonParts & { readonly metrics: Metrics },
     undo: AsyncDisposableStack,
   ): Promise<string | undefined> {
-    const { adminListen } = this.#config
+    const { adminListen, adminToken } = this.#config
     if (adminListen === undefined) return undefined
-    const parts = {
+    const parts: AdminParts = {
       mirror,
       directory: () => this.#directory,
-      renderMetrics: () => metrics.render(),
+      desk: space === undefined ? undefined : new Desk(space),
+      recentPulls: this.#recentPulls,
       recentClients: () => this.#events.recentClients.list(),
+      renderMetrics: async () => await metrics.render(),
+      verify: signal => scrub.verify(signal),
+      about: { version: version(), startedAtMs: Date.now(), store: storeName(this.#config) },
+      token: adminToken?.reveal(),
+      isSocket: adminListen.kind === 'unix',
     }
     const server = new HttpServer((request, response) => handleAdmin(parts, request, response))
     const address = await server.listen(adminListen)
@@ -212,6 +249,9 @@ class RunningDaemon implements Daemon {
 }
 
 interface DaemonParts {
+  readonly ledger: Ledger
+  readonly scrub: Scrub
+  readonly space: Space | undefined
   readonly events: Events
   readonly store: Store
   readonly mirror: Mirror
@@ -242,6 +282,38 @@ async function openStore(config: Config, events: Events): Promise<Store> {
     redirect: store.isRedirecting ? { endpoint: store.redirectEndpoint } : undefined,
     events,
   })
+}
+
+const UNBOUNDED = { maxSize: undefined, minFree: undefined, dynamicShare: 1 } as const
+
+/** A directory is kept in bounds by us; a bucket by its own lifecycle rules. */
+function spaceOf(
+  config: Config,
+  { bare, events, clock }: { readonly bare: Store; readonly events: Events; readonly clock: Clock },
+  daemon: () => RunningDaemon,
+): Space | undefined {
+  const { store, space = UNBOUNDED } = config
+  if (store.kind !== 'filesystem') return undefined
+  return new Space({
+    store: bare,
+    root: store.root,
+    bounds: space,
+    clock,
+    events,
+    terms: () => daemon().terms,
+  })
+}
+
+/** The default namespace counts as configured: it is what the mirror is for. */
+function namespaceTerms(config: Config, upstreams: readonly UpstreamConfig[]): NamespaceTerms {
+  const limits = upstreams.flatMap(({ namespace, blobInvalidationMs }) =>
+    blobInvalidationMs === undefined ? [] : [[namespace, blobInvalidationMs] as const],
+  )
+  const configured = new Set<string>([
+    config.defaultNamespace,
+    ...upstreams.map(({ namespace }) => namespace),
+  ])
+  return { configured, invalidationMs: new Map(limits) }
 }
 
 function storeName({ store }: Config): string {

@@ -7,6 +7,9 @@ export interface Config {
   readonly listen: ListenAddress
   /** Where metrics and administration are; `127.0.0.1:8081` by default, `undefined` when switched off. */
   readonly adminListen: ListenAddress | undefined
+  /** What administrators show as a bearer token, and the file that holds it; `undefined` on this machine, where none is needed. */
+  readonly adminToken?: Secret | undefined
+  readonly adminTokenFile?: string | undefined
   /** The namespace of requests that name none; `docker.io` by default. */
   readonly defaultNamespace: Namespace
   /** Which namespaces are mirrored that are not configured; `public` by default. */
@@ -19,6 +22,8 @@ export interface Config {
   readonly upstreamCredentials?: ReadonlyMap<Namespace, UpstreamCredentials>
   readonly upstreams: readonly UpstreamConfig[]
   readonly store: StoreConfig
+  /** How much room the cache may take; a bucket has rules of its own for that. */
+  readonly space?: SpaceConfig
   /** How long running transfers may go on after SIGTERM; 300 s by default. */
   readonly drainMs: number
   readonly scrub: ScrubConfig
@@ -63,6 +68,21 @@ export type StoreConfig =
       /** A URL of scheme, host and port by which clients reach the bucket, where that is not {@link endpoint}. */
       readonly redirectEndpoint: string | undefined
     }
+
+/** How much room a cache on a file system may take. */
+export interface SpaceConfig {
+  /** The most that it holds; `undefined` for as much as {@link minFree} leaves. */
+  readonly maxSize: SizeConfig | undefined
+  /** What is left free on its file system; by default the larger of 5 % and 2 GiB, but no more than 10 %. */
+  readonly minFree: SizeConfig | undefined
+  /** The part of it, from 0 to 1, that namespaces which are not configured may take together; 0.2 by default. */
+  readonly dynamicShare: number
+}
+
+/** A size, or a part of the file system. */
+export type SizeConfig =
+  | { readonly kind: 'bytes'; readonly bytes: number }
+  | { readonly kind: 'percent'; readonly percent: number }
 
 /** One entry of the upstream file. */
 export interface UpstreamConfig {

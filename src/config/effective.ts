@@ -1,6 +1,6 @@
 import { formatBytes } from '../lib/bytes.ts'
 import { formatDuration } from '../lib/duration.ts'
-import type { Config } from './config.ts'
+import type { Config, SizeConfig } from './config.ts'
 import { formatListen } from './listen.ts'
 import type { Origin } from './problem.ts'
 import type { SettingsReader } from './reader.ts'
@@ -23,7 +23,7 @@ export function effectiveSettings(
   reader: SettingsReader,
   kind: StoreKind | undefined,
 ): readonly Setting[] {
-  const { adminListen, store } = config
+  const { adminListen, space, store } = config
   const setting = (name: string, value: Shown, ...flags: readonly Flag[]): Setting => {
     const origin = reader.find(...flags)?.origin ?? { kind: 'default' }
     return { name, value: value === undefined ? 'none' : String(value), origin }
@@ -32,6 +32,7 @@ export function effectiveSettings(
   const settings = [
     setting('listen', formatListen(config.listen), 'listen', 'port'),
     setting('admin_listen', adminListen === undefined ? 'off' : formatListen(adminListen), 'admin-listen'),
+    setting('admin_token_file', config.adminTokenFile, 'admin-token-file'),
     setting('default_namespace', config.defaultNamespace, 'default-namespace', 'default-upstream-namespace'),
     setting('namespaces', config.namespaces, 'namespaces'),
     setting('check_cache_digest', config.checkCacheDigest, 'check-cache-digest'),
@@ -42,7 +43,15 @@ export function effectiveSettings(
     setting('upstream_config_file', config.upstreamConfigFile, 'upstream-config-file'),
     { name: 'store', value: store.kind, origin: kindOrigin },
   ]
-  if (store.kind === 'filesystem') return [...settings, setting('root', store.root, 'root')]
+  if (store.kind === 'filesystem') {
+    return [
+      ...settings,
+      setting('root', store.root, 'root'),
+      setting('max_size', sizeText(space?.maxSize), 'max-size'),
+      setting('min_free', sizeText(space?.minFree), 'min-free'),
+      setting('dynamic_share', `${Math.round((space?.dynamicShare ?? 0) * 10_000) / 100}%`, 'dynamic-share'),
+    ]
+  }
   return [
     ...settings,
     setting('host', store.endpoint, 'host'),
@@ -60,4 +69,9 @@ export function effectiveSettings(
 
 function scrubInterval({ scrub }: Config): string {
   return scrub.intervalMs === undefined ? 'off' : formatDuration(scrub.intervalMs)
+}
+
+function sizeText(size: SizeConfig | undefined): string | undefined {
+  if (size === undefined) return undefined
+  return size.kind === 'bytes' ? formatBytes(size.bytes) : `${size.percent}%`
 }

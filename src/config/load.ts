@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
 import { parseDuration } from '../lib/duration.ts'
 import { DOCKER_HUB, parseConfiguredNamespace } from '../oci/namespace.ts'
+import { readAdminToken } from './admin-token.ts'
 import type { Config, ListenAddress, LogLevel, NamespacePolicy } from './config.ts'
 import { type GivenCredentials, parseCredentials } from './credentials.ts'
 import { effectiveSettings, type Setting } from './effective.ts'
@@ -9,6 +10,7 @@ import { compatibilityNotices, riskNotices } from './notices.ts'
 import { ConfigError, type Problem } from './problem.ts'
 import { parseBoolean, SettingsReader, type SettingTexts } from './reader.ts'
 import { readScrub } from './scrub.ts'
+import { readSpace } from './space.ts'
 import { readStore, type StoreKind } from './store.ts'
 import { type LoadedUpstream, readUpstreams } from './upstreams.ts'
 
@@ -38,6 +40,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   const reader = new SettingsReader(sources, sources.problems)
   const { cwd } = sources
   const listens = readListens(reader, cwd)
+  const adminToken = await readAdminToken(reader, listens.adminListen, cwd)
   const fileGiven = reader.find('upstream-config-file')
   const fileName = reader.parse(fileGiven, text => (text.includes('\0') ? undefined : text))
   const file = fileName === undefined ? undefined : { name: fileName, path: resolve(cwd, fileName) }
@@ -46,17 +49,20 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   const scalars = readScalars(reader)
   const scrub = readScrub(reader, sources.store)
   const store = readStore(reader, sources.store, cwd)
+  const space = readSpace(reader)
   const notices = compatibilityNotices(reader)
   reader.problems.push(...problems, ...loaded.problems)
   if (reader.problems.length > 0) throw new ConfigError(reader.problems)
   const config: Config = {
     ...listens,
+    ...adminToken,
     ...scalars,
     scrub,
     upstreamConfigFile: file?.path,
     upstreamCredentials: credentials,
     upstreams: loaded.upstreams.map(upstream => upstream.config),
     store,
+    space,
   }
   return {
     config,

@@ -32,7 +32,7 @@ export function compatibilityNotices(reader: SettingsReader): string[] {
 
 /** What a valid configuration lets strangers do: who, what, and which settings tighten it. The daemon starts all the same. */
 export function riskNotices(config: Config): string[] {
-  const { adminListen, listen, namespaces, upstreams } = config
+  const { listen, namespaces, upstreams } = config
   const found: string[] = []
   const entrusted = upstreams.filter(({ credentials }) => credentials !== undefined)
   if (entrusted.length > 0 && !isLocal(listen)) {
@@ -43,9 +43,6 @@ export function riskNotices(config: Config): string[] {
         'socket behind a proxy that authenticates, let a firewall admit your clients only, or use credentials that can read no more ' +
         'than everybody may',
     )
-  }
-  if (adminListen !== undefined && !isLocal(adminListen)) {
-    found.push(`everybody who can connect to ${formatListen(adminListen)} can delete from the cache`)
   }
   if (namespaces === 'any' && !isLocal(listen)) {
     found.push(

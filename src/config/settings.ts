@@ -34,6 +34,15 @@ export const SETTINGS = {
     noun: 'an address to listen on',
     hint: 'such as 127.0.0.1:8081, unix:/run/entrepot-admin.sock or off',
   },
+  'admin-token-file': {
+    environment: 'ADMIN_TOKEN_FILE',
+    type: 'text',
+    group: 'general',
+    default: undefined,
+    description: 'A file with the token that administration needs; required unless --admin-listen is local',
+    noun: 'a file with a token of at least 16 characters',
+    hint: 'the path of a file that holds one line, such as the output of openssl rand -hex 32',
+  },
   'default-namespace': {
     environment: 'DEFAULT_NAMESPACE',
     type: 'text',
@@ -114,6 +123,35 @@ export const SETTINGS = {
     description: 'The directory that the cache lives in',
     noun: 'a path',
     hint: 'the path of a directory',
+  },
+  'max-size': {
+    environment: 'MAX_SIZE',
+    type: 'text',
+    group: 'filesystem',
+    default: undefined,
+    description:
+      'The most that the cache takes up, as a size or in percent of its file system; then it evicts',
+    noun: 'a size of at least 1MiB, or a percentage',
+    hint: 'such as 200GiB or 80%',
+  },
+  'min-free': {
+    environment: 'MIN_FREE',
+    type: 'text',
+    group: 'filesystem',
+    default: undefined,
+    description:
+      'What the cache leaves free on its file system; by default the larger of 5% and 2GiB, at most 10%',
+    noun: 'a size or a percentage',
+    hint: 'such as 20GiB, 5% or 0%',
+  },
+  'dynamic-share': {
+    environment: 'DYNAMIC_SHARE',
+    type: 'text',
+    group: 'filesystem',
+    default: '20%',
+    description: 'How much of the cache registries that are not configured may take together',
+    noun: 'a percentage',
+    hint: 'from 0% to 100%',
   },
   host: {
     environment: 'S3_HOST',

@@ -3,6 +3,7 @@ import type { StoreConfig } from './config.ts'
 import { parseHost } from './host.ts'
 import { parseBoolean, type SettingsReader } from './reader.ts'
 import { Secret } from './secret.ts'
+import { isBound } from './space.ts'
 
 /** The stores that a sub-command names. */
 export type StoreKind = StoreConfig['kind']
@@ -12,6 +13,8 @@ export function readStore(reader: SettingsReader, kind: StoreKind | undefined, c
   for (const group of ['filesystem', 's3'] as const) {
     if (group === kind) continue
     for (const given of reader.flagsOf(group)) {
+      // The store is a directory where nothing is said, so that its bounds need no sub-command.
+      if (kind === undefined && isBound(given.flag)) continue
       const message = `belongs to the sub-command ${group}`
       reader.refuse(given, message, `entrepot ${group} --${given.flag} …`)
     }

@@ -1,7 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Ledger } from '../mirror/ledger.ts'
 import type { Mirror } from '../mirror/mirror.ts'
 import { type Directory, resolveSource, type Source } from '../mirror/sources.ts'
 import type { Events } from '../observe/events.ts'
+import type { Outcome } from '../oci/content.ts'
+import { parseDigest } from '../oci/digest.ts'
 import { OciError, UpstreamError } from '../oci/error.ts'
 import { referenceText } from '../oci/reference.ts'
 import { requireAdmissible } from './admit.ts'
@@ -9,6 +12,7 @@ import { answerBlob } from './blobs.ts'
 import { type Failure, failureBody, failureOf } from './failure.ts'
 import { answerManifest } from './manifests.ts'
 import { answerBase, answerLive, answerReady, type Readiness } from './probes.ts'
+import type { RecentPulls } from './recent-pulls.ts'
 import { answerReferrers } from './referrers.ts'
 import { jsonReply, type Reply } from './reply.ts'
 import { type NamedRoute, parseRoute, type Route } from './route.ts'
@@ -29,6 +33,9 @@ export interface DispatchParts {
   readonly instance: string
   readonly firstHeaderMs?: number
   readonly readingLimits?: ReadingLimits
+  /** Told of every answer about content. */
+  readonly ledger?: Pick<Ledger, 'used'>
+  readonly recentPulls?: RecentPulls
 }
 
 /** One request on its way through: what the access log will say of it. */
@@ -84,7 +91,18 @@ export class Dispatch {
     } finally {
       this.#running -= 1
       events.requestFinished(accessEntry(exchange, performance.now() - startedAtMs))
+      this.#note(exchange)
     }
+  }
+
+  #note({ route, source, reply, status, sentBytes, error }: Exchange): void {
+    const { ledger, recentPulls } = this.#parts
+    if (source === undefined || (route?.kind !== 'manifest' && route?.kind !== 'blob')) return
+    const outcome = reply?.outcome
+    const digest = parseDigest(reply?.headers['Docker-Content-Digest'] ?? '')
+    if (digest !== undefined && outcome !== undefined)
+      ledger?.used(digest, { isHit: FROM_CACHE.has(outcome), servedBytes: sentBytes })
+    if (route.kind === 'manifest') recentPulls?.note(source, route.reference, { outcome, status, error })
   }
 
   async #answer(exchange: Exchange): Promise<void> {
@@ -156,6 +174,9 @@ export class Dispatch {
     sendFailure(response, failure)
   }
 }
+
+/** Outcomes whose bytes were here already. */
+const FROM_CACHE: ReadonlySet<Outcome> = new Set<Outcome>(['hit', 'revalidated', 'stale'])
 
 /** The source as seen by a request that has passed other mirrors: what it makes us ask of the upstream says so. */
 function behind(trail: readonly string[], source: Source): Source {

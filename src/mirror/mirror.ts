@@ -10,11 +10,14 @@ import type { Store } from '../storage/store.ts'
 import type { TagsPage, TagsPageRequest } from '../upstream/registry.ts'
 import { Blobs, blobUnknown } from './blobs.ts'
 import { isComplete } from './complete.ts'
-import { Fills } from './fills.ts'
-import { Links } from './links.ts'
+import { Fills, type Flow } from './fills.ts'
+import { Inspection } from './inspection.ts'
+import { type Ledger, NO_LEDGER } from './ledger.ts'
+import { Links, type Place } from './links.ts'
 import { type Listing, Listings } from './listings.ts'
 import { Manifests, manifestUnknown, type StoredManifest } from './manifests.ts'
 import { memoryContent } from './memory-content.ts'
+import { Pins } from './pins.ts'
 import { Proofs } from './proofs.ts'
 import type { Source } from './sources.ts'
 import { type ResolvedTag, TagResolver } from './tag-resolver.ts'
@@ -26,6 +29,8 @@ export interface MirrorParts {
   readonly events: Events
   readonly clock: Clock
   readonly checkCacheDigest: boolean
+  /** Where it is written down what is used; nowhere if it is left out. */
+  readonly ledger?: Ledger
 }
 
 /** An answer with bytes. The receiver disposes of its content. */
@@ -56,15 +61,27 @@ export class Mirror implements AsyncDisposable {
   readonly #fills: Fills
   readonly #blobs: Blobs
   readonly #listings: Listings
+  readonly #ledger: Ledger
+  /** What is cached of images. */
+  readonly inspection: Inspection
+  readonly pins: Pins
   readonly #lifetime = new AbortController()
 
   constructor(parts: MirrorParts) {
-    const { store, events, clock } = parts
+    const { store, events, clock, ledger = NO_LEDGER } = parts
     const lifetime = this.#lifetime.signal
     this.#parts = parts
+    this.#ledger = ledger
     this.#links = new Links(store, events)
     this.#tags = new Tags(store, events, clock)
-    this.#manifests = new Manifests({ store, links: this.#links, tags: this.#tags, events, lifetime })
+    this.#manifests = new Manifests({
+      store,
+      links: this.#links,
+      tags: this.#tags,
+      events,
+      lifetime,
+      ledger,
+    })
     this.#resolver = new TagResolver({
       tags: this.#tags,
       manifests: this.#manifests,
@@ -73,7 +90,7 @@ export class Mirror implements AsyncDisposable {
       lifetime,
     })
     this.#proofs = new Proofs({ store, events, isEveryRead: parts.checkCacheDigest })
-    this.#fills = new Fills({ store, events, clock, proofs: this.#proofs })
+    this.#fills = new Fills({ store, events, clock, proofs: this.#proofs, ledger })
     this.#blobs = new Blobs({
       fills: this.#fills,
       links: this.#links,
@@ -83,12 +100,20 @@ export class Mirror implements AsyncDisposable {
       lifetime,
     })
     this.#listings = new Listings({ manifests: this.#manifests, clock, lifetime })
+    this.inspection = new Inspection({
+      store,
+      tags: this.#tags,
+      links: this.#links,
+      manifests: this.#manifests,
+    })
+    this.pins = new Pins({ store, tags: this.#tags, inspection: this.inspection, clock, events })
   }
 
   /** The manifest that a reference means for this source now. */
   async pullManifest(source: Source, reference: Reference): Promise<Answer> {
     if (reference.kind === 'digest') {
       const { manifest, outcome } = await this.#manifestByDigest(source, reference.digest)
+      this.#ledger.shown(manifest)
       return answerManifest(await this.#requireCompletable(source, manifest, undefined), outcome)
     }
     const resolved = await this.#resolver.resolve(source, reference.tag)
@@ -158,6 +183,18 @@ export class Mirror implements AsyncDisposable {
     return wasLinked || wasStored
   }
 
+  /** Forgets what was evicted: from memory, and who may see it. */
+  async forgetEvicted(digest: Digest, places: readonly Place[]): Promise<void> {
+    this.#manifests.forget(digest)
+    this.#proofs.forget(digest)
+    for (const place of places) await this.#links.remove(place, digest)
+  }
+
+  /** The downloads that run now. */
+  get flows(): readonly Flow[] {
+    return this.#fills.flows
+  }
+
   /** Abandons the fills that run and waits for what is being written. Requests must have ended before. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#lifetime.abort(new Error('the mirror is shutting down'))
@@ -214,6 +251,7 @@ export class Mirror implements AsyncDisposable {
     const stored = await this.#manifests.find(digest)
     if (stored !== undefined) {
       await this.#requireManifestLink(source, digest)
+      this.#ledger.shown(stored)
       return await headOf(answerManifest(await this.#requireCompletable(source, stored, undefined), 'hit'))
     }
     const head = await source.registry.headManifest(source.repository, reference, this.#lifetime.signal)

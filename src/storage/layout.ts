@@ -18,7 +18,7 @@ export function contentKey(digest: Digest): string {
  * may) are two: a file system that folds case is not fit for a store.
  */
 export function recordKey(name: RecordName): string {
-  if (name.kind === 'scrub') return 'state/scrub'
+  if (name.kind === 'scrub' || name.kind === 'pins') return `state/${name.kind}`
   const repository = `repositories/${name.namespace}/${name.repository}`
   switch (name.kind) {
     case 'tag':

@@ -84,7 +84,7 @@ export class StoreUnusableError extends Error {
 
 /**
  * The name of a record, in the words of the domain; `storage/layout.ts` makes the key. A `tag` says which digest a tag meant when
- * it was last asked for; a `link` says that this repository may see this digest; `scrub` says how far the verification of everything at
+ * it was last asked for; a `link` says that this repository may see this digest; `pins` names the images that are not to be evicted; `scrub` says how far the verification of everything at
  * rest has come.
  */
 export type RecordName =
@@ -101,6 +101,7 @@ export type RecordName =
       readonly digest: Digest
     }
   | { readonly kind: 'scrub' }
+  | { readonly kind: 'pins' }
 
 /** Whether a record's write must survive a power cut. */
 export type Durability = 'durable' | 'relaxed'

@@ -53,6 +53,7 @@ test('entrepot check prints the effective configuration with the origin of every
   assert.deepEqual(lines, [
     'listen: 127.0.0.1:0 # --listen',
     'admin_listen: 127.0.0.1:8081 # default',
+    'admin_token_file: none # default',
     'default_namespace: docker.io # default',
     'namespaces: public # default',
     'check_cache_digest: true # CHECK_CACHE_DIGEST',
@@ -63,6 +64,9 @@ test('entrepot check prints the effective configuration with the origin of every
     `upstream_config_file: ${join(cwd, 'upstreams.yaml')} # --upstream-config-file`,
     'store: filesystem # command line',
     'root: /tmp/oci-mirror # --root',
+    'max_size: none # default',
+    'min_free: none # default',
+    'dynamic_share: 20% # default',
     'upstreams:',
     '- namespace: example.com # upstreams.yaml:1',
     'host: registry.example.com # upstreams.yaml:2',

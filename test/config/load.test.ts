@@ -38,6 +38,9 @@ test('Without any setting the mirror listens on 8080, serves Docker Hub by defau
   assert.deepEqual(config, {
     listen: LISTEN,
     adminListen: { kind: 'tcp', host: '127.0.0.1', port: 8081 },
+    adminToken: undefined,
+    adminTokenFile: undefined,
+    space: { maxSize: undefined, minFree: undefined, dynamicShare: 0.2 },
     defaultNamespace: 'docker.io',
     namespaces: 'public',
     checkCacheDigest: false,
@@ -92,6 +95,26 @@ const VALUES: readonly (readonly [Given, Partial<Config>])[] = [
   ],
   [{ env: { SCRUB_INTERVAL: '0s' } }, { scrub: { intervalMs: undefined, bytesPerSecond: 16 * 1024 ** 2 } }],
   [{ env: { SCRUB_INTERVAL: '12h' } }, { scrub: { intervalMs: 43_200_000, bytesPerSecond: 16 * 1024 ** 2 } }],
+  [
+    { flags: { 'max-size': '200GiB', 'min-free': '5%', 'dynamic-share': '12.5%' } },
+    {
+      space: {
+        maxSize: { kind: 'bytes', bytes: 200 * 1024 ** 3 },
+        minFree: { kind: 'percent', percent: 5 },
+        dynamicShare: 0.125,
+      },
+    },
+  ],
+  [
+    { env: { MAX_SIZE: '80 %', MIN_FREE: '0' }, store: 'filesystem' },
+    {
+      space: {
+        maxSize: { kind: 'percent', percent: 80 },
+        minFree: { kind: 'bytes', bytes: 0 },
+        dynamicShare: 0.2,
+      },
+    },
+  ],
   [{ env: { LOG_LEVEL: 'DEBUG' } }, { logLevel: 'debug' }],
   [{ env: { FILESYSTEM_ROOT: '/data' } }, { store: { kind: 'filesystem', root: '/data' } }],
   [{ flags: { root: 'x' }, store: 'filesystem' }, { store: { kind: 'filesystem', root: '/srv/x' } }],
@@ -138,6 +161,28 @@ const BAD: readonly (readonly [Given, readonly string[]])[] = [
       '--scrub-interval: is not a duration from 1m to 10 years (such as 12h, 7d or off)',
       '--scrub-rate: is not a size from 64KiB to 1TiB (such as 4MiB or 100MB)',
     ],
+  ],
+  [
+    { flags: { 'max-size': '1023KiB', 'min-free': '101%', 'dynamic-share': '0.2' } },
+    [
+      '--max-size: is not a size of at least 1MiB, or a percentage (such as 200GiB or 80%)',
+      '--min-free: is not a size or a percentage (such as 20GiB, 5% or 0%)',
+      '--dynamic-share: is not a percentage (from 0% to 100%)',
+    ],
+  ],
+  [
+    { flags: { 'max-size': '1GiB' }, store: 's3', env: { S3_BUCKET: 'b' } },
+    ['--max-size: belongs to the sub-command filesystem (entrepot filesystem --max-size …)'],
+  ],
+  [
+    { flags: { 'admin-listen': '[::]:8081' } },
+    [
+      '--admin-listen: [::]:8081 can be reached from other machines, where everybody could empty the cache (give --admin-token-file too, or listen on 127.0.0.1 or unix:/path)',
+    ],
+  ],
+  [
+    { flags: { 'admin-token-file': '/nowhere/token' } },
+    ['--admin-token-file: names a file that cannot be read: ENOENT'],
   ],
   [{ env: { LOG_LEVEL: 'loud' } }, ['LOG_LEVEL: is not a log level (debug, info, warn, error or silent)']],
   [

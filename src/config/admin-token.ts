@@ -1,0 +1,46 @@
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import type { ListenAddress } from './config.ts'
+import { formatListen, isLocal } from './listen.ts'
+import type { SettingsReader } from './reader.ts'
+import { Secret } from './secret.ts'
+
+const LENGTH_MIN = 16
+
+/** The token that administration needs, and where it stands. */
+export interface AdminToken {
+  readonly adminToken: Secret | undefined
+  readonly adminTokenFile: string | undefined
+}
+
+/** Reads the token's file. An admin listener that others can reach without a token is a problem: they could empty the cache. */
+export async function readAdminToken(
+  reader: SettingsReader,
+  adminListen: ListenAddress | undefined,
+  cwd: string,
+): Promise<AdminToken> {
+  const given = reader.find('admin-token-file')
+  const name = reader.parse(given, text => (text.includes('\0') ? undefined : text))
+  if (given === undefined || name === undefined) {
+    if (adminListen !== undefined && !isLocal(adminListen) && given === undefined) refuse(reader, adminListen)
+    return { adminToken: undefined, adminTokenFile: undefined }
+  }
+  const adminTokenFile = resolve(cwd, name)
+  try {
+    const token = (await readFile(adminTokenFile, 'utf8')).trim()
+    if (token.length >= LENGTH_MIN && /^[\x21-\x7e]+$/.test(token))
+      return { adminToken: new Secret(token), adminTokenFile }
+    reader.refuse(given, 'names a file without a token', `one line of at least ${LENGTH_MIN} characters`)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    reader.refuse(given, `names a file that cannot be read: ${code ?? 'unknown error'}`, undefined)
+  }
+  return { adminToken: undefined, adminTokenFile }
+}
+
+function refuse(reader: SettingsReader, adminListen: ListenAddress): void {
+  const given = reader.find('admin-listen')
+  if (given === undefined) return
+  const message = `${formatListen(adminListen)} can be reached from other machines, where everybody could empty the cache`
+  reader.refuse(given, message, 'give --admin-token-file too, or listen on 127.0.0.1 or unix:/path')
+}

@@ -1,0 +1,71 @@
+import type { BlobReport, ImageReport, ManifestReport } from '../mirror/inspection.ts'
+import type { Outcome } from '../oci/content.ts'
+import type { Digest } from '../oci/digest.ts'
+import { isoOf } from './admin-times.ts'
+import type { RecentPull } from './recent-pulls.ts'
+
+/** How much of an image is cached. */
+export interface Extent {
+  readonly cachedBytes: number
+  readonly missingBytes: number
+  readonly isWhole: boolean
+}
+
+/** Sums up a manifest and all below it. What an uncached manifest names is not known, so it counts as missing without bytes. */
+export function extentOf(manifest: ManifestReport): Extent {
+  const blobs = new Map<Digest, BlobReport>()
+  const manifests = [manifest, ...manifest.manifests]
+  for (const each of manifests) for (const blob of each.blobs) blobs.set(blob.digest, blob)
+  const sum = (isCached: boolean): number =>
+    [...blobs.values()]
+      .filter(blob => blob.isCached === isCached)
+      .reduce((all, blob) => all + blob.sizeBytes, 0)
+  const manifestBytes = manifests.reduce((all, each) => all + (each.sizeBytes ?? 0), 0)
+  return {
+    cachedBytes: sum(true) + manifestBytes,
+    missingBytes: sum(false),
+    isWhole: manifests.every(each => each.isCached) && [...blobs.values()].every(blob => blob.isCached),
+  }
+}
+
+/** What the next pull of an image would come to, and why. */
+export function nextPull(report: ImageReport): { readonly outcome: string; readonly why: string } {
+  const { tag, manifest, trouble } = report
+  const isHere = manifest?.isCached === true
+  if (manifest === undefined || (tag === undefined && !isHere))
+    return { outcome: 'miss', why: 'nothing of it is cached' }
+  if (tag !== undefined && tag.freshness !== 'fresh' && trouble !== undefined) {
+    if (tag.freshness === 'expired')
+      return { outcome: 'failure', why: `the cached tag is too old, and ${trouble}` }
+    return isHere
+      ? { outcome: 'stale', why: `the tag is due to be checked, but ${trouble}` }
+      : { outcome: 'failure', why: `its manifest is not cached, and ${trouble}` }
+  }
+  if (tag !== undefined && tag.freshness !== 'fresh')
+    return { outcome: 'revalidated', why: 'the tag is due to be checked: one HEAD request to the upstream' }
+  if (!isHere) return { outcome: 'miss', why: 'its manifest is not cached' }
+  if (!report.isLinked && tag === undefined)
+    return {
+      outcome: 'hit',
+      why: 'it is cached for another repository: the upstream is asked whether this one has it',
+    }
+  return tag === undefined
+    ? { outcome: 'hit', why: 'a manifest by digest never changes' }
+    : { outcome: 'hit', why: 'the upstream confirmed the tag a moment ago' }
+}
+
+const WHY = {
+  hit: 'the manifest was cached, and its tag was fresh',
+  revalidated: 'the tag was due to be checked; the upstream confirmed that it means the cached manifest',
+  miss: 'the manifest was not cached, or the tag had moved: it was fetched',
+  joined: 'another client was fetching it',
+  stale: 'the upstream was in trouble, so the tag was served as it was last known',
+  bypass: 'there was nowhere to store it, so it was passed through',
+} as const satisfies Record<Outcome, string>
+
+/** What became of the last pull, and why. */
+export function lastPull(pull: RecentPull | undefined): object | undefined {
+  if (pull === undefined) return undefined
+  const { atMs, status, outcome, message } = pull
+  return { at: isoOf(atMs), status, outcome, why: outcome === undefined ? message : WHY[outcome] }
+}

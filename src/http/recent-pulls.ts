@@ -1,0 +1,38 @@
+import { LRUCache } from 'lru-cache'
+import type { Place } from '../mirror/links.ts'
+import type { Outcome } from '../oci/content.ts'
+import { formatImage } from '../oci/image-name.ts'
+import type { Reference } from '../oci/reference.ts'
+
+const REMEMBERED_MAX = 10_000
+
+/** How the last pull of an image went. */
+export interface RecentPull {
+  readonly atMs: number
+  readonly status: number
+  readonly outcome: Outcome | undefined
+  /** Why it failed, where it did. */
+  readonly message: string | undefined
+}
+
+/** What a request for a manifest came to. */
+export interface Pulled {
+  readonly outcome: Outcome | undefined
+  readonly status: number
+  readonly error: unknown
+}
+
+/** Remembers how the last request for each image went, so that somebody who asks why can be told. In memory only. */
+export class RecentPulls {
+  readonly #pulls = new LRUCache<string, RecentPull>({ max: REMEMBERED_MAX })
+
+  note(place: Place, reference: Reference, { outcome, status, error }: Pulled): void {
+    const message = error instanceof Error ? error.message : undefined
+    const image = formatImage(place.namespace, place.repository, reference)
+    this.#pulls.set(image, { atMs: Date.now(), status, outcome, message })
+  }
+
+  find(place: Place, reference: Reference): RecentPull | undefined {
+    return this.#pulls.get(formatImage(place.namespace, place.repository, reference))
+  }
+}

@@ -1,0 +1,159 @@
+import { type Digest, parseDigest } from '../oci/digest.ts'
+import { MANIFEST_SIZE_MAX, parseManifest } from '../oci/manifest.ts'
+import { isPlatform, type Platform, platformsOf } from '../oci/platform.ts'
+import type { Reference } from '../oci/reference.ts'
+import type { Answer } from './mirror.ts'
+import type { Source } from './sources.ts'
+
+/** So many layers of an image come at once. */
+const AT_ONCE = 4
+/** How often a layer tells of its progress, in milliseconds. */
+const TELL_MS = 200
+
+/** The way in which content is had: the same that clients go. */
+export interface Puller {
+  pullManifest(source: Source, reference: Reference): Promise<Answer>
+  pullBlob(source: Source, digest: Digest): Promise<Answer>
+}
+
+/** What a warming tells while it goes on. */
+export type WarmEvent =
+  | {
+      readonly event: 'manifest'
+      readonly digest: Digest
+      readonly platform: Platform | undefined
+      readonly outcome: string
+    }
+  | {
+      readonly event: 'layer'
+      readonly digest: Digest
+      readonly sizeBytes: number
+      readonly doneBytes: number
+      readonly state: 'pulling' | 'cached' | 'pulled' | 'failed'
+      readonly message?: string
+    }
+
+/** Pulls an image into the cache: its manifests for the wanted platforms (none given means all), and all that these name. */
+export async function* warmImage(
+  puller: Puller,
+  { source, reference, platforms }: WarmRequest,
+  signal: AbortSignal,
+): AsyncGenerator<WarmEvent> {
+  const top = await pullManifest(puller, source, reference)
+  yield { event: 'manifest', digest: top.digest, platform: undefined, outcome: top.outcome }
+  const stated = platformsOf(top.bytes)
+  const wanted = top.manifests.filter(({ digest }) => isWanted(stated.get(digest), platforms))
+  if (top.manifests.length > 0 && wanted.length === 0) {
+    const offered = [...new Set(stated.values())].join(', ')
+    throw new Error(`the image is not there for ${platforms.join(', ')}; it is for ${offered}`)
+  }
+  const layers = new Map(top.blobs.map(blob => [blob.digest, blob.sizeBytes]))
+  for (const { digest } of wanted) {
+    signal.throwIfAborted()
+    const child = await pullManifest(puller, source, { kind: 'digest', digest })
+    yield { event: 'manifest', digest, platform: stated.get(digest), outcome: child.outcome }
+    for (const blob of child.blobs) layers.set(blob.digest, blob.sizeBytes)
+  }
+  yield* pullLayers(puller, source, [...layers], signal)
+}
+
+/** What is to be warmed. */
+export interface WarmRequest {
+  readonly source: Source
+  readonly reference: Reference
+  readonly platforms: readonly Platform[]
+}
+
+function isWanted(stated: Platform | undefined, platforms: readonly Platform[]): boolean {
+  return (
+    platforms.length === 0 || (stated !== undefined && platforms.some(wanted => isPlatform(stated, wanted)))
+  )
+}
+
+interface PulledManifest extends ReturnType<typeof parseManifest> {
+  readonly digest: Digest
+  readonly bytes: Uint8Array
+  readonly outcome: string
+}
+
+async function pullManifest(puller: Puller, source: Source, reference: Reference): Promise<PulledManifest> {
+  const { content, outcome } = await puller.pullManifest(source, reference)
+  await using _ = content
+  const pieces: Uint8Array[] = []
+  const range = { start: 0, end: MANIFEST_SIZE_MAX }
+  for await (const piece of content.read(range, new AbortController().signal))
+    pieces.push(Uint8Array.from(piece))
+  const bytes = Buffer.concat(pieces)
+  return { ...parseManifest(bytes), digest: parseDigest(content.digest) ?? content.digest, bytes, outcome }
+}
+
+/** Several layers at once; what they tell comes out in the order in which it happens. */
+async function* pullLayers(
+  puller: Puller,
+  source: Source,
+  layers: readonly (readonly [Digest, number])[],
+  signal: AbortSignal,
+): AsyncGenerator<WarmEvent> {
+  const told: WarmEvent[] = []
+  let news = Promise.withResolvers<void>()
+  const tell = (event: WarmEvent): void => {
+    told.push(event)
+    news.resolve()
+  }
+  const waiting = [...layers]
+  const pullNext = async (): Promise<void> => {
+    for (let next = waiting.shift(); next !== undefined && !signal.aborted; next = waiting.shift()) {
+      await pullLayer({ puller, source, digest: next[0], sizeBytes: next[1] }, tell, signal)
+    }
+  }
+  const pulling = { isOver: false }
+  const all = Promise.all(Array.from({ length: AT_ONCE }, pullNext)).finally(() => {
+    pulling.isOver = true
+    news.resolve()
+  })
+  try {
+    while (!pulling.isOver || told.length > 0) {
+      yield* told.splice(0)
+      if (pulling.isOver) continue
+      await news.promise
+      news = Promise.withResolvers()
+    }
+  } finally {
+    waiting.length = 0
+    await all
+  }
+}
+
+async function pullLayer(
+  layer: {
+    readonly puller: Puller
+    readonly source: Source
+    readonly digest: Digest
+    readonly sizeBytes: number
+  },
+  tell: (event: WarmEvent) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const { puller, source, digest, sizeBytes } = layer
+  let doneBytes = 0
+  try {
+    const { content, outcome } = await puller.pullBlob(source, digest)
+    await using _ = content
+    if (outcome === 'hit') {
+      tell({ event: 'layer', digest, sizeBytes, doneBytes: sizeBytes, state: 'cached' })
+      return
+    }
+    let toldAtMs = performance.now()
+    for await (const piece of content.read({ start: 0, end: content.sizeBytes ?? Infinity }, signal)) {
+      doneBytes += piece.byteLength
+      if (performance.now() - toldAtMs < TELL_MS) continue
+      toldAtMs = performance.now()
+      tell({ event: 'layer', digest, sizeBytes, doneBytes, state: 'pulling' })
+    }
+    signal.throwIfAborted()
+    tell({ event: 'layer', digest, sizeBytes, doneBytes, state: 'pulled' })
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    tell({ event: 'layer', digest, sizeBytes, doneBytes, state: 'failed', message })
+  }
+}

@@ -1,0 +1,41 @@
+import { parseReference, type Reference } from './reference.ts'
+
+/** An image as people write it, taken apart. */
+export interface ImageName {
+  /** The registry, where one is named. */
+  readonly host: string | undefined
+  /** What follows it, as it was written. */
+  readonly path: string
+  readonly reference: Reference
+}
+
+const LENGTH_MAX = 1024
+
+/**
+ * Takes apart an image name as Docker does: `alpine`, `ghcr.io/owner/name:1.2`, `name@sha256:…`. The first component is a host if it has
+ * a dot or colon or is `localhost`; a digest wins over a tag; without either the tag is `latest`. `undefined`: it is no such name.
+ */
+export function parseImageName(text: string): ImageName | undefined {
+  if (text.length === 0 || text.length > LENGTH_MAX) return undefined
+  const [named = '', digestText, ...more] = text.split('@')
+  if (more.length > 0) return undefined
+  const colon = named.lastIndexOf(':')
+  const hasTag = colon > named.lastIndexOf('/')
+  const full = hasTag ? named.slice(0, colon) : named
+  const tagText = hasTag ? named.slice(colon + 1) : 'latest'
+  const tag = parseReference(tagText)
+  const reference = digestText === undefined ? tag : parseReference(digestText)
+  if (tag?.kind !== 'tag' || reference === undefined) return undefined
+  if (digestText !== undefined && reference.kind !== 'digest') return undefined
+  const slash = full.indexOf('/')
+  const first = slash === -1 ? '' : full.slice(0, slash)
+  const isHost = /[.:]/.test(first) || first === 'localhost'
+  const path = isHost ? full.slice(slash + 1) : full
+  return path === '' ? undefined : { host: isHost ? first : undefined, path, reference }
+}
+
+/** An image in full, as `docker.io/library/alpine:3.20` or with `@` and a digest. */
+export function formatImage(namespace: string, repository: string, reference: Reference): string {
+  const tail = reference.kind === 'tag' ? `:${reference.tag}` : `@${reference.digest}`
+  return `${namespace}/${repository}${tail}`
+}

@@ -1,0 +1,49 @@
+import { type Digest, parseDigest } from './digest.ts'
+
+/** A platform as clients write it: `linux/amd64`, `linux/arm64/v8`. */
+export type Platform = string
+
+/** The platforms that an image index states, by the digest of the manifest; `undefined` for a manifest without one. */
+export function platformsOf(index: Uint8Array): ReadonlyMap<Digest, Platform> {
+  const document = parse(index)
+  const platforms = new Map<Digest, Platform>()
+  if (!Array.isArray(document?.manifests)) return platforms
+  for (const entry of document.manifests as readonly Partial<IndexEntry>[]) {
+    const digest = parseDigest(String(entry?.digest))
+    const { os, architecture, variant } = entry?.platform ?? {}
+    if (digest === undefined || typeof os !== 'string' || typeof architecture !== 'string') continue
+    const tail = typeof variant === 'string' && variant !== '' ? `/${variant}` : ''
+    platforms.set(digest, `${os}/${architecture}${tail}`)
+  }
+  return platforms
+}
+
+/** Whether a platform is one that was asked for: a variant that was not asked for does not matter. */
+export function isPlatform(actual: Platform, wanted: Platform): boolean {
+  return (
+    actual === wanted ||
+    actual.startsWith(`${wanted}/`) ||
+    (wanted === 'linux/arm64/v8' && actual === 'linux/arm64')
+  )
+}
+
+/** Parses `os/architecture[/variant]`; `undefined` for anything else. */
+export function parsePlatform(text: string): Platform | undefined {
+  return /^[a-z0-9]+\/[a-z0-9]+(?:\/[a-z0-9.]+)?$/.test(text) ? text : undefined
+}
+
+interface IndexEntry {
+  readonly digest: unknown
+  readonly platform:
+    | { readonly os?: unknown; readonly architecture?: unknown; readonly variant?: unknown }
+    | undefined
+}
+
+function parse(bytes: Uint8Array): { readonly manifests?: unknown } | undefined {
+  try {
+    const value: unknown = JSON.parse(Buffer.from(bytes).toString('utf8'))
+    return typeof value === 'object' && value !== null ? value : undefined
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,114 @@
+import { Worker } from 'node:worker_threads'
+import type { Digest } from '../oci/digest.ts'
+import type { CatalogueState } from './catalogue.ts'
+import type { ObjectOrder } from './catalogue-queries.ts'
+import type {
+  CandidateQuery,
+  CandidateSlice,
+  Change,
+  ImageEntry,
+  ImagePage,
+  ObjectEntry,
+  ObjectPage,
+  PlaceName,
+  Totals,
+} from './change.ts'
+
+/** What can be asked of the thread that has the catalogue; see {@link Catalogue} for what the calls mean. */
+export interface CatalogueCalls {
+  open(path: string): CatalogueState
+  configure(namespaces: readonly string[]): void
+  apply(changes: readonly Change[]): Totals
+  beginWalk(): void
+  unseen(after: number, limit: number): { readonly digests: readonly Digest[]; readonly next: number }
+  candidates(query: CandidateQuery): CandidateSlice
+  pullBack(nowMs: number): void
+  takeLinks(digests: readonly Digest[]): readonly (readonly PlaceName[])[]
+  objects(digests: readonly Digest[]): readonly ObjectEntry[]
+  listObjects(order: ObjectOrder, after: string | undefined, limit: number): ObjectPage
+  listImages(after: string | undefined, limit: number): ImagePage
+  tagsOf(place: PlaceName): readonly ImageEntry[]
+  /** Whether the file still has its name. */
+  isThere(): boolean
+  startOver(): void
+  close(end: { readonly isStale: boolean }): void
+}
+
+export interface CatalogueQuestion {
+  readonly id: number
+  readonly name: keyof CatalogueCalls
+  readonly args: readonly unknown[]
+}
+
+export type CatalogueAnswer =
+  | { readonly id: number; readonly kind: 'value'; readonly value: unknown }
+  | { readonly id: number; readonly kind: 'locked' | 'lost' | 'failed'; readonly message: string }
+
+/**
+ * The catalogue did not answer. `locked`: another process has it. `lost`: it was damaged, and a new and empty one has taken its place.
+ * `failed`: anything else, such as a full disk; what was asked for has not happened.
+ */
+export class CatalogueError extends Error {
+  readonly kind: 'locked' | 'lost' | 'failed'
+
+  constructor(kind: CatalogueError['kind'], message: string) {
+    super(message)
+    this.name = 'CatalogueError'
+    this.kind = kind
+  }
+}
+
+/** The thread that has the catalogue. Questions are answered in their order. */
+export class CatalogueClient implements AsyncDisposable {
+  readonly #worker: Worker
+  readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>()
+  #lastId = 0
+  #end: CatalogueError | undefined
+
+  constructor() {
+    // On Node 24 the module is still announced as experimental; it has not changed since in what is used here.
+    this.#worker = new Worker(new URL('./catalogue-thread.ts', import.meta.url), {
+      execArgv: ['--disable-warning=ExperimentalWarning'],
+    })
+    this.#worker.on('message', (answer: CatalogueAnswer) => this.#settle(answer))
+    this.#worker.on('error', error => this.#fail(String(error)))
+    this.#worker.on('exit', () => this.#fail('the thread of the index has ended'))
+  }
+
+  /** Whether the thread is no more. */
+  get isEnded(): boolean {
+    return this.#end !== undefined
+  }
+
+  /** Asks the catalogue. Rejects with a {@link CatalogueError}. */
+  async call<Name extends keyof CatalogueCalls>(
+    name: Name,
+    ...args: Parameters<CatalogueCalls[Name]>
+  ): Promise<ReturnType<CatalogueCalls[Name]>> {
+    if (this.#end !== undefined) throw this.#end
+    this.#lastId += 1
+    const waiting = Promise.withResolvers<unknown>()
+    this.#waiting.set(this.#lastId, waiting)
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread is no window
+    this.#worker.postMessage({ id: this.#lastId, name, args } satisfies CatalogueQuestion)
+    return (await waiting.promise) as ReturnType<CatalogueCalls[Name]>
+  }
+
+  /** Ends the thread; the catalogue must have been closed, or counts as stale. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#worker.terminate()
+  }
+
+  #settle(answer: CatalogueAnswer): void {
+    const waiting = this.#waiting.get(answer.id)
+    this.#waiting.delete(answer.id)
+    if (answer.kind === 'value') waiting?.resolve(answer.value)
+    else waiting?.reject(new CatalogueError(answer.kind, answer.message))
+  }
+
+  #fail(message: string): void {
+    this.#end ??= new CatalogueError('failed', message)
+    for (const waiting of this.#waiting.values()) waiting.reject(this.#end)
+    this.#waiting.clear()
+  }
+}

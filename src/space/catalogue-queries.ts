@@ -1,0 +1,200 @@
+import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
+import type { Digest } from '../oci/digest.ts'
+import { bytesOf, digestOfBytes } from './catalogue-schema.ts'
+import type {
+  Candidate,
+  CandidateQuery,
+  CandidateSlice,
+  ImageEntry,
+  ImagePage,
+  ObjectEntry,
+  ObjectPage,
+  PlaceName,
+} from './change.ts'
+
+type Row = Record<string, SQLOutputValue>
+
+/** So many rows are looked at for one slice, whether they are wanted or not. */
+const SCANNED_MAX = 20_000
+
+/** In which order objects are listed. */
+export type ObjectOrder = 'last-use' | 'size' | 'hits'
+
+/** The questions that a catalogue answers. */
+export class CatalogueQueries {
+  readonly #statements
+
+  constructor(database: DatabaseSync) {
+    this.#statements = prepare(database)
+  }
+
+  /** The names of all namespaces by their id. */
+  namespaceNames(): ReadonlyMap<number, string> {
+    const rows = this.#statements.namespaces.all()
+    return new Map(rows.map(({ id, name }) => [Number(id), String(name)]))
+  }
+
+  /** The next slice of what may be evicted, by last use. */
+  candidates({ isManifest, usedBeforeMs, only, after, limit }: CandidateQuery): CandidateSlice {
+    const names = this.namespaceNames()
+    const wanted = only === undefined ? undefined : new Set(only.namespaces)
+    const rows = this.#statements.candidates.iterate({
+      isManifest: isManifest ? 1 : 0,
+      before: usedBeforeMs,
+      lastUse: after?.lastUseMs ?? -1,
+      id: after?.row ?? -1,
+      scanned: SCANNED_MAX,
+    })
+    const found: Row[] = []
+    let last: Row | undefined
+    let scanned = 0
+    for (const row of rows) {
+      last = row
+      scanned += 1
+      const name = names.get(Number(row['owner'])) ?? ''
+      if (wanted === undefined || wanted.has(name) === only?.isOneOf) found.push(row)
+      if (found.length >= limit) break
+    }
+    const isEnd = last === undefined || (scanned < SCANNED_MAX && found.length < limit)
+    return {
+      candidates: found.map(row => this.#candidate(row, names)),
+      next: isEnd ? undefined : { lastUseMs: Number(last?.['last_use']), row: Number(last?.['id']) },
+    }
+  }
+
+  /** Content that a clock that was wrong has marked as used in the future counts as used now. */
+  pullBack(nowMs: number): void {
+    this.#statements.pullBack.run(nowMs, nowMs)
+  }
+
+  /** Takes away all links of a digest, and returns whose they were. */
+  takeLinks(digest: Digest): readonly PlaceName[] {
+    const key = bytesOf(digest)
+    const places = this.#statements.places.all(key).map(placeName)
+    this.#statements.unlinkAll.run(key)
+    return places
+  }
+
+  object(digest: Digest): ObjectEntry | undefined {
+    const row = this.#statements.object.get(bytesOf(digest))
+    return row === undefined ? undefined : this.#objectEntry(row)
+  }
+
+  /** What is known of several objects, in the order asked for; what is not known is left out. */
+  objects(digests: readonly Digest[]): readonly ObjectEntry[] {
+    return digests.flatMap(digest => this.object(digest) ?? [])
+  }
+
+  listObjects(order: ObjectOrder, after: string | undefined, limit: number): ObjectPage {
+    const offset = Number(after ?? 0)
+    const rows = this.#statements.listings[order].all(limit, offset)
+    return {
+      objects: rows.map(row => this.#objectEntry(row)),
+      next: rows.length < limit ? undefined : String(offset + rows.length),
+    }
+  }
+
+  listImages(after: string | undefined, limit: number): ImagePage {
+    const [place = '-1', tag = ''] = after?.split(' ') ?? []
+    const rows = this.#statements.images.all(Number(place), Number(place), tag, limit)
+    const last = rows.at(-1)
+    return {
+      images: rows.map(imageEntry),
+      next:
+        rows.length < limit || last === undefined
+          ? undefined
+          : `${Number(last['place'])} ${String(last['tag'])}`,
+    }
+  }
+
+  /** All tags of one repository. */
+  tagsOf({ namespace, repository }: PlaceName): readonly ImageEntry[] {
+    return this.#statements.tags.all(namespace, repository).map(imageEntry)
+  }
+
+  unseen(
+    walk: number,
+    after: number,
+    limit: number,
+  ): { readonly digests: readonly Digest[]; readonly next: number } {
+    const rows = this.#statements.unseen.all(after, limit)
+    const digests = rows.filter(row => row['walk'] !== walk).map(row => digestOfBytes(row['digest']))
+    return { digests, next: rows.length < limit ? -1 : Number(rows.at(-1)?.['id']) }
+  }
+
+  #candidate(row: Row, names: ReadonlyMap<number, string>): Candidate {
+    const places = this.#statements.places.all(row['digest'] as Uint8Array)
+    return {
+      digest: digestOfBytes(row['digest']),
+      sizeBytes: Number(row['size']),
+      lastUseMs: Number(row['last_use']),
+      isManifest: row['is_manifest'] === 1,
+      namespace: names.get(Number(row['owner'])) ?? '',
+      linkedNamespaces: [...new Set(places.map(place => String(place['namespace'])))],
+    }
+  }
+
+  #objectEntry(row: Row): ObjectEntry {
+    const places = this.#statements.places.all(row['digest'] as Uint8Array).map(placeName)
+    return {
+      digest: digestOfBytes(row['digest']),
+      sizeBytes: Number(row['size']),
+      storedAtMs: Number(row['stored_at']),
+      lastUseMs: Number(row['last_use']),
+      hits: Number(row['hits']),
+      servedBytes: Number(row['served']),
+      isManifest: row['is_manifest'] === 1,
+      repositories: places.map(({ namespace, repository }) => `${namespace}/${repository}`),
+    }
+  }
+}
+
+function placeName(row: Row): PlaceName {
+  return { namespace: String(row['namespace']), repository: String(row['repository']) }
+}
+
+function imageEntry(row: Row): ImageEntry {
+  return {
+    ...placeName(row),
+    tag: String(row['tag']),
+    digest: digestOfBytes(row['digest']),
+    checkedAtMs: Number(row['checked_at']),
+    lastUseMs: row['last_use'] === null ? undefined : Number(row['last_use']),
+    hits: Number(row['hits'] ?? 0),
+  }
+}
+
+const IMAGES = `SELECT tag.place, tag.tag, tag.digest, tag.checked_at, namespace.name AS namespace, place.repository,
+    object.last_use, object.hits
+  FROM tag JOIN place ON place.id = tag.place JOIN namespace ON namespace.id = place.namespace
+  LEFT JOIN object ON object.digest = tag.digest`
+
+// oxlint-disable-next-line typescript/explicit-function-return-type
+function prepare(database: DatabaseSync) {
+  const sql = (text: string): ReturnType<DatabaseSync['prepare']> => database.prepare(text)
+  return {
+    namespaces: sql('SELECT id, name FROM namespace'),
+    candidates: sql(
+      `SELECT id, digest, size, last_use, is_manifest, owner FROM object
+       WHERE is_manifest = :isManifest AND last_use < :before AND (last_use, id) > (:lastUse, :id)
+       ORDER BY last_use, id LIMIT :scanned`,
+    ),
+    pullBack: sql('UPDATE object SET last_use = ? WHERE is_manifest IN (0, 1) AND last_use > ?'),
+    places: sql(
+      `SELECT namespace.name AS namespace, place.repository FROM link JOIN place ON place.id = link.place
+       JOIN namespace ON namespace.id = place.namespace WHERE link.digest = ?`,
+    ),
+    unlinkAll: sql('DELETE FROM link WHERE digest = ?'),
+    object: sql('SELECT * FROM object WHERE digest = ?'),
+    listings: {
+      'last-use': sql('SELECT * FROM object ORDER BY last_use DESC LIMIT ? OFFSET ?'),
+      size: sql('SELECT * FROM object ORDER BY size DESC LIMIT ? OFFSET ?'),
+      hits: sql('SELECT * FROM object ORDER BY hits DESC LIMIT ? OFFSET ?'),
+    },
+    images: sql(
+      `${IMAGES} WHERE tag.place > ? OR (tag.place = ? AND tag.tag > ?) ORDER BY tag.place, tag.tag LIMIT ?`,
+    ),
+    tags: sql(`${IMAGES} WHERE namespace.name = ? AND place.repository = ? ORDER BY tag.tag`),
+    unseen: sql('SELECT id, digest, walk FROM object WHERE id > ? ORDER BY id LIMIT ?'),
+  }
+}

@@ -1,0 +1,61 @@
+import type { DatabaseSync } from 'node:sqlite'
+import { type Digest, hexOf } from '../oci/digest.ts'
+
+/** Another number for every change of the tables: a catalogue of another version is thrown away. */
+const VERSION = 1
+
+const SCHEMA = `
+  CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE namespace (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+  CREATE TABLE place (
+    id INTEGER PRIMARY KEY, namespace INTEGER NOT NULL, repository TEXT NOT NULL, UNIQUE (namespace, repository)
+  ) STRICT;
+  CREATE TABLE object (
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    size INTEGER NOT NULL,
+    stored_at INTEGER NOT NULL,
+    last_use INTEGER NOT NULL,
+    hits INTEGER NOT NULL DEFAULT 0,
+    served INTEGER NOT NULL DEFAULT 0,
+    is_manifest INTEGER NOT NULL DEFAULT 0,
+    owner INTEGER NOT NULL,
+    walk INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX object_by_use ON object (is_manifest, last_use);
+  CREATE TABLE link (digest BLOB NOT NULL, place INTEGER NOT NULL, PRIMARY KEY (digest, place)) STRICT, WITHOUT ROWID;
+  CREATE TABLE tag (
+    place INTEGER NOT NULL, tag TEXT NOT NULL, digest BLOB NOT NULL, checked_at INTEGER NOT NULL, PRIMARY KEY (place, tag)
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO meta VALUES ('is_stale', 1);
+`
+
+/** The catalogue is of another version of this program. */
+export class OtherVersionError extends Error {}
+
+/** Makes the tables where they are missing, and takes the file for this process alone; says whether what it holds is stale. */
+export function requireSchema(database: DatabaseSync): boolean {
+  // Exclusive: a second process on the same store would evict by numbers that are not its own. It also needs no shared memory.
+  database.exec('PRAGMA locking_mode = EXCLUSIVE')
+  database.exec('PRAGMA journal_mode = WAL')
+  database.exec('PRAGMA synchronous = OFF')
+  const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'])
+  if (version === 0) {
+    database.exec(`BEGIN; ${SCHEMA} PRAGMA user_version = ${VERSION}; COMMIT`)
+    return true
+  }
+  if (version !== VERSION) throw new OtherVersionError(`the index is of version ${version}`)
+  const stale = database.prepare("SELECT value FROM meta WHERE name = 'is_stale'").get()
+  return stale?.['value'] !== 0
+}
+
+/** A digest as the tables have it; the length tells the algorithm. */
+export function bytesOf(digest: Digest): Uint8Array {
+  return Buffer.from(hexOf(digest), 'hex')
+}
+
+/** The digest of {@link bytesOf}. */
+export function digestOfBytes(bytes: unknown): Digest {
+  const hex = Buffer.from(bytes as Uint8Array).toString('hex')
+  return `${hex.length === 64 ? 'sha256' : 'sha512'}:${hex}` as Digest
+}

@@ -1,0 +1,114 @@
+import { existsSync, rmSync } from 'node:fs'
+import { parentPort } from 'node:worker_threads'
+import { Catalogue } from './catalogue.ts'
+import type { CatalogueAnswer, CatalogueCalls, CatalogueQuestion } from './catalogue-client.ts'
+
+/** Result codes of SQLite that say "not you" and "not this file any more". */
+const SQLITE_BUSY = 5
+const SQLITE_LOCKED = 6
+const LOST: ReadonlySet<number> = new Set([
+  10 /* SQLITE_IOERR */, 11 /* SQLITE_CORRUPT */, 14 /* SQLITE_CANTOPEN */, 26 /* SQLITE_NOTADB */,
+])
+
+/** The catalogue of this thread. What is damaged is dropped and begun anew: it can be had again from the store. */
+class Host {
+  #path = ''
+  #namespaces: readonly string[] = []
+  #catalogue: Catalogue | undefined
+
+  readonly calls: {
+    readonly [Name in keyof CatalogueCalls]: (...args: Parameters<CatalogueCalls[Name]>) => unknown
+  } = {
+    open: path => {
+      this.#path = path
+      this.#catalogue = openOrDrop(path)
+      return this.#open.state
+    },
+    configure: namespaces => {
+      this.#namespaces = namespaces
+      this.#open.configure(namespaces)
+      return undefined
+    },
+    apply: changes => this.#open.apply(changes),
+    beginWalk: () => this.#open.beginWalk(),
+    unseen: (after, limit) => this.#open.unseen(after, limit),
+    candidates: query => this.#open.queries.candidates(query),
+    pullBack: nowMs => this.#open.queries.pullBack(nowMs),
+    takeLinks: digests => digests.map(digest => this.#open.queries.takeLinks(digest)),
+    objects: digests => this.#open.queries.objects(digests),
+    listObjects: (order, after, limit) => this.#open.queries.listObjects(order, after, limit),
+    listImages: (after, limit) => this.#open.queries.listImages(after, limit),
+    tagsOf: place => this.#open.queries.tagsOf(place),
+    isThere: () => existsSync(this.#path),
+    startOver: () => this.startOver(),
+    close: end => {
+      this.#catalogue?.close(end)
+      this.#catalogue = undefined
+      return undefined
+    },
+  }
+
+  /** Throws away the file, whatever it is, and begins a new one. */
+  startOver(): void {
+    try {
+      this.#catalogue?.close({ isStale: true })
+    } catch {
+      // A damaged file may not even be closed properly; it goes away next.
+    }
+    this.#catalogue = undefined
+    removeFiles(this.#path)
+    this.#catalogue = new Catalogue(this.#path)
+    this.#catalogue.configure(this.#namespaces)
+  }
+
+  get #open(): Catalogue {
+    if (this.#catalogue === undefined) throw new Error('the index is not open')
+    return this.#catalogue
+  }
+}
+
+function openOrDrop(path: string): Catalogue {
+  // A log without its file would be played into the next file of this name.
+  if (!existsSync(path)) removeFiles(path)
+  try {
+    return new Catalogue(path)
+  } catch (error) {
+    if (failureOf(error) === 'locked') throw error
+    removeFiles(path)
+    return new Catalogue(path)
+  }
+}
+
+function removeFiles(path: string): void {
+  for (const suffix of ['', '-wal', '-shm']) rmSync(`${path}${suffix}`, { recursive: true, force: true })
+}
+
+function failureOf(error: unknown): 'locked' | 'lost' | 'failed' {
+  const code = Number((error as { readonly errcode?: unknown } | null)?.errcode ?? 0) & 0xff
+  if (code === SQLITE_BUSY || code === SQLITE_LOCKED) return 'locked'
+  return LOST.has(code) ? 'lost' : 'failed'
+}
+
+const host = new Host()
+
+parentPort?.on('message', ({ id, name, args }: CatalogueQuestion) => {
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread is no window
+  parentPort?.postMessage(answer(id, name, args))
+})
+
+function answer(id: number, name: CatalogueQuestion['name'], args: readonly unknown[]): CatalogueAnswer {
+  try {
+    const call = host.calls[name] as (...given: readonly unknown[]) => unknown
+    return { id, kind: 'value', value: call(...args) }
+  } catch (error) {
+    const failure = failureOf(error)
+    if (failure === 'lost' && name !== 'open' && name !== 'close') {
+      try {
+        host.startOver()
+      } catch {
+        // The medium is sick: every call fails until it is well.
+      }
+    }
+    return { id, kind: failure, message: error instanceof Error ? error.message : String(error) }
+  }
+}

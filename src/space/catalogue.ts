@@ -1,0 +1,259 @@
+import { DatabaseSync } from 'node:sqlite'
+import type { Digest } from '../oci/digest.ts'
+import { CatalogueQueries } from './catalogue-queries.ts'
+import { bytesOf, requireSchema } from './catalogue-schema.ts'
+import type { Change, PlaceName, Totals } from './change.ts'
+
+/** What a {@link Catalogue} tells its owner of itself when it is opened. */
+export interface CatalogueState {
+  /** Whether it lacks what happened since: it is new, or its process did not end in order. Only a walk of the store makes up for it. */
+  readonly isStale: boolean
+  readonly totals: Totals
+}
+
+/**
+ * What is in the store, by last use, repository and tag: a SQLite file that is derived from the store and may be thrown away at any
+ * time. It is not synced: after a crash it is stale, and a walk of the store brings it up to date. Every method runs in one go, so it
+ * lives in a thread of its own, where a slow disk holds up nobody.
+ */
+export class Catalogue {
+  readonly #database: DatabaseSync
+  readonly #queries: CatalogueQueries
+  readonly #wasStale: boolean
+  readonly #statements
+  #walk: number
+  #objects = 0
+  /** By the id of the namespace; 0 is none. */
+  readonly #bytesByOwner = new Map<number, number>()
+  readonly #places = new Map<string, { readonly id: number; readonly owner: number }>()
+  #configured: ReadonlySet<number> = new Set()
+  #configuredNames: readonly string[] = []
+
+  /** Opens the file and makes it this process's own. Throws if it is damaged, or if another process has it. */
+  constructor(path: string) {
+    this.#database = new DatabaseSync(path)
+    try {
+      this.#wasStale = requireSchema(this.#database)
+      this.#statements = prepare(this.#database)
+      this.#queries = new CatalogueQueries(this.#database)
+      this.#walk = Number(this.#statements.readMeta.get('walk')?.['value'] ?? 0)
+      this.#statements.writeMeta.run('is_stale', 1)
+      this.#sumUp()
+    } catch (error) {
+      this.#database.close()
+      throw error
+    }
+  }
+
+  get queries(): CatalogueQueries {
+    return this.#queries
+  }
+
+  get state(): CatalogueState {
+    return { isStale: this.#wasStale, totals: this.totals }
+  }
+
+  get totals(): Totals {
+    const names = this.#queries.namespaceNames()
+    const entries = [...this.#bytesByOwner].filter(([, bytes]) => bytes > 0)
+    return {
+      objects: this.#objects,
+      bytes: entries.reduce((sum, [, bytes]) => sum + bytes, 0),
+      bytesByNamespace: new Map(entries.map(([owner, bytes]) => [names.get(owner) ?? '', bytes])),
+    }
+  }
+
+  /** Says which namespaces are configured: content that one of these shares with others counts for it. */
+  configure(namespaces: readonly string[]): void {
+    this.#configuredNames = namespaces
+    this.#configured = new Set(namespaces.map(name => this.#ownerOf(name)))
+  }
+
+  /** Writes the changes down, all or none, and returns the totals after them. */
+  apply(changes: readonly Change[]): Totals {
+    this.#database.exec('BEGIN')
+    try {
+      for (const change of changes) this.#apply(change)
+      this.#database.exec('COMMIT')
+    } catch (error) {
+      if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
+      this.#places.clear()
+      this.#sumUp()
+      throw error
+    }
+    return this.totals
+  }
+
+  /** Begins a walk of the store: from here on whatever is stored or found is seen by it. */
+  beginWalk(): void {
+    this.#walk += 1
+    this.#statements.writeMeta.run('walk', this.#walk)
+  }
+
+  /** Objects that the walk has not seen, whether they are still there or not, in slices. */
+  unseen(after: number, limit: number): { readonly digests: readonly Digest[]; readonly next: number } {
+    return this.#queries.unseen(this.#walk, after, limit)
+  }
+
+  /** Ends in order: the next process finds everything as it is. */
+  close(end: { readonly isStale: boolean }): void {
+    if (!end.isStale) this.#statements.writeMeta.run('is_stale', 0)
+    this.#database.close()
+  }
+
+  #apply(change: Change): void {
+    switch (change.kind) {
+      case 'stored':
+        return this.#store(change, 'replace')
+      case 'found':
+        return this.#store(change, 'keep')
+      case 'removed':
+        return this.#remove(change.digest)
+      case 'used': {
+        const { atMs, hits, servedBytes, isManifest, digest } = change
+        this.#statements.use.run(atMs, hits, servedBytes, isManifest ? 1 : 0, bytesOf(digest))
+        return undefined
+      }
+      case 'linked':
+        return this.#link(change.place, change.digest)
+      case 'unlinked':
+        this.#statements.unlink.run(bytesOf(change.digest), this.#placeOf(change.place).id)
+        return undefined
+      case 'tagged': {
+        const { place, tag, digest, atMs } = change
+        this.#statements.tag.run(this.#placeOf(place).id, tag, bytesOf(digest), atMs)
+        this.#statements.use.run(0, 0, 0, 1, bytesOf(digest))
+        return undefined
+      }
+      case 'untagged':
+        this.#statements.untag.run(this.#placeOf(change.place).id, change.tag)
+        return undefined
+      default:
+        return change satisfies never
+    }
+  }
+
+  #store(
+    {
+      digest,
+      sizeBytes,
+      atMs,
+    }: { readonly digest: Digest; readonly sizeBytes: number; readonly atMs: number },
+    lastUse: 'replace' | 'keep',
+  ): void {
+    const key = bytesOf(digest)
+    const known = this.#statements.read.get(key)
+    if (known === undefined) {
+      const owner = this.#linkedOwner(key)
+      this.#statements.insert.run({ key, size: sizeBytes, at: atMs, owner, walk: this.#walk })
+      this.#objects += 1
+      this.#add(owner, sizeBytes)
+      return
+    }
+    this.#add(Number(known['owner']), sizeBytes - Number(known['size']))
+    const at = lastUse === 'replace' ? atMs : 0
+    this.#statements.update.run({ key, size: sizeBytes, at, walk: this.#walk })
+  }
+
+  #remove(digest: Digest): void {
+    const removed = this.#statements.remove.get(bytesOf(digest))
+    if (removed === undefined) return
+    this.#objects -= 1
+    this.#add(Number(removed['owner']), -Number(removed['size']))
+  }
+
+  #link(place: PlaceName, digest: Digest): void {
+    const { id, owner } = this.#placeOf(place)
+    const key = bytesOf(digest)
+    if (this.#statements.link.run(key, id).changes === 0) return
+    const known = this.#statements.read.get(key)
+    const current = Number(known?.['owner'])
+    if (known === undefined || current === owner || !this.#outranks(owner, current)) return
+    this.#statements.own.run(owner, key)
+    this.#add(current, -Number(known['size']))
+    this.#add(owner, Number(known['size']))
+  }
+
+  #outranks(owner: number, current: number): boolean {
+    return current === 0 || (this.#configured.has(owner) && !this.#configured.has(current))
+  }
+
+  /** Whom content counts for that has just come: it was linked before it was stored. */
+  #linkedOwner(key: Uint8Array): number {
+    let best = 0
+    for (const { namespace } of this.#statements.owners.all(key)) {
+      if (this.#outranks(Number(namespace), best)) best = Number(namespace)
+    }
+    return best
+  }
+
+  #placeOf({ namespace, repository }: PlaceName): { readonly id: number; readonly owner: number } {
+    const name = `${namespace}/${repository}`
+    const remembered = this.#places.get(name)
+    if (remembered !== undefined) return remembered
+    const owner = this.#ownerOf(namespace)
+    this.#statements.addPlace.run(owner, repository)
+    const place = { id: Number(this.#statements.place.get(owner, repository)?.['id']), owner }
+    if (this.#places.size >= PLACES_MAX) this.#places.clear()
+    this.#places.set(name, place)
+    return place
+  }
+
+  #ownerOf(namespace: string): number {
+    this.#statements.addNamespace.run(namespace)
+    return Number(this.#statements.namespace.get(namespace)?.['id'])
+  }
+
+  #add(owner: number, bytes: number): void {
+    this.#bytesByOwner.set(owner, (this.#bytesByOwner.get(owner) ?? 0) + bytes)
+  }
+
+  #sumUp(): void {
+    this.#objects = 0
+    this.#bytesByOwner.clear()
+    for (const { owner, bytes, objects } of this.#statements.sums.all()) {
+      this.#bytesByOwner.set(Number(owner), Number(bytes))
+      this.#objects += Number(objects)
+    }
+    this.configure(this.#configuredNames)
+  }
+}
+
+const PLACES_MAX = 10_000
+
+// oxlint-disable-next-line typescript/explicit-function-return-type
+function prepare(database: DatabaseSync) {
+  const sql = (text: string): ReturnType<DatabaseSync['prepare']> => database.prepare(text)
+  return {
+    readMeta: sql('SELECT value FROM meta WHERE name = ?'),
+    writeMeta: sql(
+      'INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value',
+    ),
+    sums: sql('SELECT owner, sum(size) AS bytes, count(*) AS objects FROM object GROUP BY owner'),
+    read: sql('SELECT owner, size FROM object WHERE digest = ?'),
+    insert: sql(
+      'INSERT INTO object (digest, size, stored_at, last_use, owner, walk) VALUES (:key, :size, :at, :at, :owner, :walk)',
+    ),
+    update: sql(
+      'UPDATE object SET size = :size, last_use = max(last_use, :at), walk = :walk WHERE digest = :key',
+    ),
+    remove: sql('DELETE FROM object WHERE digest = ? RETURNING owner, size'),
+    use: sql(
+      'UPDATE object SET last_use = max(last_use, ?), hits = hits + ?, served = served + ?, is_manifest = max(is_manifest, ?) WHERE digest = ?',
+    ),
+    own: sql('UPDATE object SET owner = ? WHERE digest = ?'),
+    owners: sql(
+      'SELECT DISTINCT place.namespace AS namespace FROM link JOIN place ON place.id = link.place WHERE link.digest = ?',
+    ),
+    link: sql('INSERT OR IGNORE INTO link (digest, place) VALUES (?, ?)'),
+    unlink: sql('DELETE FROM link WHERE digest = ? AND place = ?'),
+    tag: sql(
+      'INSERT INTO tag (place, tag, digest, checked_at) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest, checked_at = excluded.checked_at',
+    ),
+    untag: sql('DELETE FROM tag WHERE place = ? AND tag = ?'),
+    addNamespace: sql('INSERT OR IGNORE INTO namespace (name) VALUES (?)'),
+    namespace: sql('SELECT id FROM namespace WHERE name = ?'),
+    addPlace: sql('INSERT OR IGNORE INTO place (namespace, repository) VALUES (?, ?)'),
+    place: sql('SELECT id FROM place WHERE namespace = ? AND repository = ?'),
+  }
+}

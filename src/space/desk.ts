@@ -1,0 +1,45 @@
+import type { Digest } from '../oci/digest.ts'
+import type { ObjectOrder } from './catalogue-queries.ts'
+import type { ImageEntry, ImagePage, ObjectEntry, ObjectPage, PlaceName } from './change.ts'
+import type { Evicted } from './evictor.ts'
+import type { Space, SpaceStatus } from './space.ts'
+
+/** Where an operator asks what is in the cache. Every answer has all that has happened before. Rejects if the index cannot be asked. */
+export class Desk {
+  readonly #space: Space
+
+  constructor(space: Space) {
+    this.#space = space
+  }
+
+  async status(): Promise<SpaceStatus> {
+    const { index } = this.#space
+    await index.open()
+    await index.flush()
+    return this.#space.status
+  }
+
+  async listImages(after: string | undefined, limit: number): Promise<ImagePage> {
+    await this.#space.index.open()
+    return await this.#space.index.ask('listImages', after, limit)
+  }
+
+  async listObjects(order: ObjectOrder, after: string | undefined, limit: number): Promise<ObjectPage> {
+    await this.#space.index.open()
+    return await this.#space.index.ask('listObjects', order, after, limit)
+  }
+
+  async objects(digests: readonly Digest[]): Promise<readonly ObjectEntry[]> {
+    await this.#space.index.open()
+    return await this.#space.index.ask('objects', digests)
+  }
+
+  async tagsOf({ namespace, repository }: PlaceName): Promise<readonly ImageEntry[]> {
+    await this.#space.index.open()
+    return await this.#space.index.ask('tagsOf', { namespace, repository })
+  }
+
+  async evict(bytes: number | undefined): Promise<Evicted> {
+    return await this.#space.evict(bytes)
+  }
+}

@@ -1,0 +1,166 @@
+import type { Clock } from '../lib/clock.ts'
+import type { Events } from '../observe/events.ts'
+import type { Digest } from '../oci/digest.ts'
+import { parseRepositoryName, type RepositoryName } from '../oci/name.ts'
+import { type Namespace, parseConfiguredNamespace } from '../oci/namespace.ts'
+import type { Candidate, PlaceName } from './change.ts'
+import type { IndexFeed } from './index-feed.ts'
+import {
+  chooseVictims,
+  type Demand,
+  isMet,
+  less,
+  type NamespaceTerms,
+  type Pass,
+  passesFor,
+} from './victims.ts'
+import type { WatchedStore } from './watched-store.ts'
+
+const SLICE = 256
+const AT_ONCE = 4
+
+/** A repository that could see what was evicted. */
+export interface Place {
+  readonly namespace: Namespace
+  readonly repository: RepositoryName
+}
+
+/** Those who know of content in other ways than the store does. */
+export interface Others {
+  /** Brings {@link isPinned} up to date. */
+  refreshPins(): Promise<void>
+  isPinned(digest: Digest): boolean
+  /** Forgets content that is gone. */
+  evicted(digest: Digest, places: readonly Place[]): Promise<void>
+}
+
+/** What {@link Evictor} works with. */
+export interface EvictorParts {
+  readonly store: WatchedStore
+  readonly index: IndexFeed
+  readonly others: Others
+  readonly clock: Clock
+  readonly events: Events
+  readonly terms: () => NamespaceTerms
+}
+
+/** What went. */
+export interface Evicted {
+  readonly objects: number
+  readonly bytes: number
+}
+
+/** Evicts, in slices between which everybody else has their turn. One pass runs at a time. */
+export class Evictor {
+  readonly #parts: EvictorParts
+  readonly #signal: AbortSignal
+  #last: Promise<unknown> = Promise.resolve()
+
+  constructor(parts: EvictorParts, signal: AbortSignal) {
+    this.#parts = parts
+    this.#signal = signal
+  }
+
+  /** Evicts what a demand that is looked at in its turn asks for, as far as that is possible. Rejects if the index cannot be asked. */
+  async evict(demand: () => Demand): Promise<Evicted> {
+    const turn = this.#last.then(async () => await this.#evict(demand()))
+    this.#last = turn.catch(() => undefined)
+    return await turn
+  }
+
+  /** Resolves when nothing is being evicted any more. */
+  async settled(): Promise<void> {
+    await this.#last
+  }
+
+  async #evict(demand: Demand): Promise<Evicted> {
+    const { index, others, clock, terms } = this.#parts
+    const nowMs = clock.wallMs()
+    const passes = passesFor(demand, terms(), nowMs)
+    if (passes.length === 0) return { objects: 0, bytes: 0 }
+    await others.refreshPins()
+    await index.ask('pullBack', nowMs)
+    let rest = demand
+    let objects = 0
+    let bytes = 0
+    for (const pass of passes) {
+      const gone = await this.#run(pass, rest, nowMs)
+      rest = gone.reduce((left, candidate) => less(left, candidate, terms()), rest)
+      objects += gone.length
+      bytes += sumOf(gone)
+    }
+    return { objects, bytes }
+  }
+
+  async #run(pass: Pass, demand: Demand, nowMs: number): Promise<readonly Candidate[]> {
+    const { index, terms } = this.#parts
+    const judge = { terms: terms(), nowMs, isSpared: this.#isSpared }
+    const all: Candidate[] = []
+    let rest = demand
+    let after: { readonly lastUseMs: number; readonly row: number } | undefined
+    while (!isMet(rest, pass.reason) && !this.#signal.aborted) {
+      const slice = await index.ask('candidates', { ...pass.query, after, limit: SLICE })
+      const { victims } = chooseVictims(slice.candidates, rest, pass, judge)
+      const gone = await this.#removeAll(victims)
+      rest = gone.reduce((left, candidate) => less(left, candidate, judge.terms), rest)
+      all.push(...gone)
+      this.#parts.events.evicted({ reason: pass.reason, objects: gone.length, bytes: sumOf(gone) })
+      after = slice.next
+      if (after === undefined) break
+    }
+    return all
+  }
+
+  readonly #isSpared = (digest: Digest): boolean => {
+    const { store, others } = this.#parts
+    return store.isHeld(digest) || others.isPinned(digest)
+  }
+
+  async #removeAll(victims: readonly Candidate[]): Promise<readonly Candidate[]> {
+    const gone: Candidate[] = []
+    for (let start = 0; start < victims.length; start += AT_ONCE) {
+      const few = victims.slice(start, start + AT_ONCE)
+      const removed = await Promise.all(few.map(async victim => await this.#remove(victim)))
+      gone.push(...few.filter((_, position) => removed[position] === true))
+    }
+    await this.#forget(gone)
+    return gone
+  }
+
+  async #remove({ digest, sizeBytes }: Candidate): Promise<boolean> {
+    const { store, others, events } = this.#parts
+    if (others.isPinned(digest)) return false
+    try {
+      return await store.evict(digest, sizeBytes)
+    } catch (error) {
+      events.storageFailed('evict', error)
+      return false
+    }
+  }
+
+  async #forget(gone: readonly Candidate[]): Promise<void> {
+    if (gone.length === 0) return
+    const { index, others, events } = this.#parts
+    const links = await index.ask(
+      'takeLinks',
+      gone.map(({ digest }) => digest),
+    )
+    for (const [position, { digest }] of gone.entries()) {
+      try {
+        await others.evicted(digest, (links[position] ?? []).flatMap(parsePlace))
+      } catch (error) {
+        events.storageFailed('evict', error)
+      }
+    }
+  }
+}
+
+function parsePlace({ namespace: namespaceText, repository: repositoryText }: PlaceName): readonly Place[] {
+  const namespace = parseConfiguredNamespace(namespaceText)
+  const repository = parseRepositoryName(repositoryText)
+  return namespace === undefined || repository === undefined ? [] : [{ namespace, repository }]
+}
+
+function sumOf(candidates: readonly Candidate[]): number {
+  return candidates.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
+}

@@ -1,0 +1,373 @@
+import { join } from 'node:path'
+import type { Clock } from '../lib/clock.ts'
+import type { Events } from '../observe/events.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { Manifest } from '../oci/manifest.ts'
+import type { RecordName, Room, SpoolFile, Store } from '../storage/store.ts'
+import { type Bounds, demandOf, isAbove, type Limits, limitsOf } from './bounds.ts'
+import type { PlaceName } from './change.ts'
+import { type Evicted, Evictor, type Others } from './evictor.ts'
+import { IndexFeed } from './index-feed.ts'
+import { measureDirectories } from './leftovers.ts'
+import type { Demand, NamespaceTerms } from './victims.ts'
+import { tagChange, walkStore } from './walk.ts'
+import { reserveRoom, WatchedStore, type Watcher } from './watched-store.ts'
+
+/** How often the room is measured and the bounds are looked at, in milliseconds. */
+const TICK_MS = 5000
+/** Every so many ticks the leftovers are measured, and the index is looked for. */
+const TICKS_TO_CHECK = 12
+/** Every so many ticks what has expired is looked for. */
+const TICKS_TO_EXPIRE = 360
+/** Every so many ticks the store is walked: others may have put something in it, or taken something away. */
+const TICKS_TO_WALK = 17_280
+/** A measurement of the free room is believed for so long. */
+const ROOM_FRESH_MS = 1000
+
+/** What {@link Space} works with. */
+export interface SpaceParts {
+  readonly store: Store
+  /** The directory of the store: the index lies in it, and so does what counts beside the content. */
+  readonly root: string
+  readonly bounds: Bounds
+  readonly clock: Clock
+  readonly events: Events
+  /** What the namespaces say now. */
+  readonly terms: () => NamespaceTerms
+}
+
+/** How full the cache is, and what it may hold. */
+export interface SpaceStatus {
+  readonly indexState: IndexFeed['state']
+  /** Whether the index knows all that is in the store; while not, the numbers may be too small. */
+  readonly isComplete: boolean
+  readonly objects: number
+  readonly storedBytes: number
+  /** Downloads under way, leftovers of others, and damaged objects that were put aside. */
+  readonly scratchBytes: number
+  readonly usedBytes: number
+  readonly maxBytes: number | undefined
+  readonly freeBytes: number | undefined
+  readonly totalBytes: number | undefined
+  readonly minFreeBytes: number
+  readonly dynamicBytes: number
+  readonly dynamicShare: number
+  readonly bytesByNamespace: Readonly<Record<string, number>>
+}
+
+/** A manifest, and what it names. */
+export interface ShownManifest extends Pick<Manifest, 'blobs' | 'manifests'> {
+  readonly digest: Digest
+}
+
+/** Keeps a store within bounds: knows what is in it, asks before it grows, and evicts. {@link store} takes the place of the store. */
+export class Space implements AsyncDisposable, Watcher {
+  readonly store: WatchedStore
+  readonly index: IndexFeed
+  readonly #parts: SpaceParts
+  readonly #lifetime = new AbortController()
+  #evictor: Evictor | undefined
+  #limits: Limits = { maxBytes: Infinity, minFreeBytes: 0 }
+  #room: Room | undefined
+  #measuredAtMs = -Infinity
+  #measuring: Promise<void> | undefined
+  /** What spools hold or have been promised. */
+  #claimedBytes = 0
+  /** What they have been promised and do not hold yet. */
+  #unwrittenBytes = 0
+  #writtenSinceMeasure = 0
+  #leftoverBytes = 0
+  #ticks = 0
+  #timer: NodeJS.Timeout | undefined
+  #settling: Promise<void> | undefined
+  #walking: Promise<void> | undefined
+  #isStale = false
+
+  constructor(parts: SpaceParts) {
+    const { store, root, clock, events } = parts
+    this.#parts = parts
+    this.store = new WatchedStore(store, this)
+    this.index = new IndexFeed({
+      path: join(root, 'index.sqlite'),
+      clock,
+      events,
+      namespaces: () => [...parts.terms().configured],
+      onStale: () => {
+        this.#isStale = true
+        this.#walk()
+      },
+    })
+  }
+
+  /** Begins to keep the bounds. `others` know of content in other ways. */
+  async start(others: Others): Promise<void> {
+    const { clock, events, terms } = this.#parts
+    const { store, index } = this
+    this.#evictor = new Evictor({ store, index, others, clock, events, terms }, this.#lifetime.signal)
+    await this.#measure()
+    this.#timer = setInterval(() => void this.#tick(), TICK_MS).unref()
+    if (this.#parts.bounds.maxSize !== undefined) void this.#tick()
+  }
+
+  get status(): SpaceStatus {
+    const { totals, state, isComplete } = this.index
+    return {
+      indexState: state,
+      isComplete,
+      objects: totals.objects,
+      storedBytes: this.index.bytes,
+      scratchBytes: this.#claimedBytes + this.#leftoverBytes,
+      usedBytes: this.#usedBytes,
+      maxBytes: this.#limits.maxBytes === Infinity ? undefined : this.#limits.maxBytes,
+      freeBytes: this.#room?.freeBytes,
+      totalBytes: this.#room?.totalBytes,
+      minFreeBytes: this.#limits.minFreeBytes,
+      dynamicBytes: this.#dynamicBytes,
+      dynamicShare: this.#dynamicShare,
+      bytesByNamespace: Object.fromEntries(totals.bytesByNamespace),
+    }
+  }
+
+  /** Evicts so many bytes, or what the bounds ask for now. */
+  async evict(bytes: number | undefined): Promise<Evicted> {
+    await this.index.open()
+    await this.#measure()
+    if (this.#evictor === undefined) return { objects: 0, bytes: 0 }
+    return await this.#evictor.evict(() =>
+      bytes === undefined ? this.#demand() : { bytes, dynamicBytes: 0 },
+    )
+  }
+
+  /** Takes room for what a spool is to hold, if need be by evicting; `false` if there is none to be had. */
+  async makeRoom(spool: SpoolFile, sizeBytes: number): Promise<boolean> {
+    return await reserveRoom(spool, sizeBytes)
+  }
+
+  /** The configured namespaces are others now. */
+  async reconfigure(): Promise<void> {
+    await this.index.configure().catch(() => undefined)
+  }
+
+  async claim(bytes: number): Promise<boolean> {
+    const { maxBytes } = this.#limits
+    if (bytes > maxBytes) return this.#refuse(bytes)
+    if (maxBytes < Infinity && this.index.state === 'absent') await this.index.open()
+    // Two rounds are enough for one who is alone; others may take what was evicted, so there are some more.
+    for (let round = 0; round < 8; round += 1) {
+      if (this.#claimNow(bytes)) return true
+      await this.#measure()
+      if (this.#claimNow(bytes)) return true
+      try {
+        await this.index.open()
+        const evicted = await this.#evictor?.evict(() => ({ bytes: this.#lacking(bytes), dynamicBytes: 0 }))
+        await this.#measure()
+        if ((evicted?.objects ?? 0) === 0 && this.#lacking(bytes) > 0) break
+      } catch (error) {
+        this.#parts.events.storageFailed('evict', error)
+        break
+      }
+    }
+    return this.#refuse(bytes)
+  }
+
+  wrote(bytes: number): void {
+    this.#unwrittenBytes -= bytes
+    this.#writtenSinceMeasure += bytes
+  }
+
+  release({ bytes, writtenBytes }: { readonly bytes: number; readonly writtenBytes: number }): void {
+    this.#claimedBytes -= bytes
+    this.#unwrittenBytes -= bytes - writtenBytes
+  }
+
+  leftBehind(bytes: number): void {
+    this.#leftoverBytes = Math.max(0, this.#leftoverBytes + bytes)
+  }
+
+  stored(digest: Digest, sizeBytes: number): void {
+    this.index.note({ kind: 'stored', digest, sizeBytes, atMs: this.#parts.clock.wallMs() }, sizeBytes)
+  }
+
+  removed(digest: Digest, sizeBytes: number): void {
+    this.index.note({ kind: 'removed', digest }, -sizeBytes)
+  }
+
+  recordWritten(name: RecordName, bytes: Uint8Array): void {
+    if (name.kind === 'link') this.index.note({ kind: 'linked', place: placeOf(name), digest: name.digest })
+    const tagged = name.kind === 'tag' ? tagChange(name, bytes) : undefined
+    if (tagged !== undefined) this.index.note({ ...tagged, place: placeOf(tagged.place) })
+  }
+
+  recordDeleted(name: RecordName): void {
+    if (name.kind === 'link') this.index.note({ kind: 'unlinked', place: placeOf(name), digest: name.digest })
+    if (name.kind === 'tag') this.index.note({ kind: 'untagged', place: placeOf(name), tag: name.tag })
+  }
+
+  /** Content was asked for. */
+  used(digest: Digest, use: { readonly isHit: boolean; readonly servedBytes: number }): void {
+    const { isHit, servedBytes } = use
+    const atMs = this.#parts.clock.wallMs()
+    this.index.noteUse(digest, { atMs, hits: isHit ? 1 : 0, servedBytes, isManifest: false })
+  }
+
+  /** A manifest was shown: it is wanted, and so is what it names. */
+  shown({ digest, blobs, manifests }: ShownManifest): void {
+    const atMs = this.#parts.clock.wallMs()
+    const use = { atMs, hits: 0, servedBytes: 0 }
+    this.index.noteUse(digest, { ...use, isManifest: true })
+    for (const named of manifests) this.index.noteUse(named.digest, { ...use, isManifest: true })
+    for (const named of blobs) this.index.noteUse(named.digest, { ...use, isManifest: false })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#lifetime.abort(new Error('the mirror is shutting down'))
+    clearInterval(this.#timer)
+    await this.#settling
+    await this.#walking
+    await this.#evictor?.settled()
+    await this.store[Symbol.asyncDispose]()
+    await this.index[Symbol.asyncDispose]()
+  }
+
+  get #usedBytes(): number {
+    return this.index.bytes + this.#claimedBytes + this.#leftoverBytes
+  }
+
+  get #dynamicBytes(): number {
+    const { configured } = this.#parts.terms()
+    const { bytesByNamespace } = this.index.totals
+    const others = [...bytesByNamespace].filter(([name]) => name !== '' && !configured.has(name))
+    return others.reduce((sum, [, bytes]) => sum + bytes, 0)
+  }
+
+  /** Where nothing is configured but the default, there is nobody to keep room for. */
+  get #dynamicShare(): number {
+    return this.#parts.terms().configured.size > 1 ? this.#parts.bounds.dynamicShare : 1
+  }
+
+  /** What is free and not promised to anybody. */
+  get #freeBytes(): number | undefined {
+    if (this.#room === undefined) return undefined
+    return this.#room.freeBytes - this.#writtenSinceMeasure - this.#unwrittenBytes
+  }
+
+  /** How many bytes would have to go before so many could come. */
+  #lacking(bytes: number): number {
+    const { maxBytes, minFreeBytes } = this.#limits
+    // Whoever has the index keeps the maximum; to us it is not known how much there is.
+    const overMax = this.index.state === 'open' ? this.#usedBytes + bytes - maxBytes : 0
+    const underFree = minFreeBytes + bytes - (this.#freeBytes ?? Infinity)
+    return Math.max(0, overMax, underFree)
+  }
+
+  /** Counts the bytes as taken if they fit. It decides and counts in one go, so that no two get the same room. */
+  #claimNow(bytes: number): boolean {
+    if (this.#lacking(bytes) > 0) return false
+    this.#claimedBytes += bytes
+    this.#unwrittenBytes += bytes
+    if (isAbove(this.#usedBytes, this.#limits)) this.#settle()
+    return true
+  }
+
+  #refuse(bytes: number): false {
+    this.#parts.events.roomRefused(bytes)
+    return false
+  }
+
+  #demand(): Demand {
+    const filling = {
+      usedBytes: this.#usedBytes,
+      dynamicBytes: this.#dynamicBytes,
+      freeBytes: this.#freeBytes,
+    }
+    return demandOf(filling, this.#limits, this.#dynamicShare)
+  }
+
+  async #measure(): Promise<void> {
+    if (this.#parts.clock.monotonicMs() - this.#measuredAtMs < ROOM_FRESH_MS && this.#measuring === undefined)
+      return
+    this.#measuring ??= this.#measureNow().finally(() => {
+      this.#measuring = undefined
+    })
+    await this.#measuring
+  }
+
+  async #measureNow(): Promise<void> {
+    const { store, bounds, clock, events } = this.#parts
+    try {
+      this.#room = await store.measureRoom()
+      this.#writtenSinceMeasure = 0
+      this.#limits = limitsOf(bounds, this.#room)
+      this.#measuredAtMs = clock.monotonicMs()
+    } catch (error) {
+      events.storageFailed('measure', error)
+    }
+  }
+
+  async #tick(): Promise<void> {
+    const { events, root } = this.#parts
+    try {
+      if (this.#ticks % TICKS_TO_CHECK === 0) {
+        this.#leftoverBytes = await measureDirectories([
+          join(root, 'spool', 'kept'),
+          join(root, 'quarantine'),
+        ])
+        await this.index.open()
+        await this.index.requireFile()
+      }
+      this.#ticks += 1
+      if (this.#isStale || this.#ticks % TICKS_TO_WALK === 0) this.#walk()
+      await this.#measure()
+      const { usedBytes, objects, maxBytes, freeBytes } = this.status
+      events.spaceMeasured({ usedBytes, objects, maxBytes, freeBytes })
+      this.#settle()
+    } catch (error) {
+      if (!this.#lifetime.signal.aborted) events.storageFailed('space', error)
+    }
+  }
+
+  /** Evicts in the background until the bounds hold with some to spare. */
+  #settle(): void {
+    if (this.#settling !== undefined || this.index.state !== 'open' || this.#lifetime.signal.aborted) return
+    const isToExpire = this.#ticks % TICKS_TO_EXPIRE === TICKS_TO_CHECK
+    const { bytes, dynamicBytes } = this.#demand()
+    if (bytes === 0 && dynamicBytes === 0 && !isToExpire) return
+    this.#settling = this.#evictor
+      ?.evict(() => this.#demand())
+      .then(
+        () => undefined,
+        (error: unknown) => this.#parts.events.storageFailed('evict', error),
+      )
+      .finally(() => {
+        this.#settling = undefined
+      })
+  }
+
+  #walk(): void {
+    const { signal } = this.#lifetime
+    if (this.#walking !== undefined || signal.aborted) return
+    this.#isStale = false
+    this.#walking = this.#walkNow(signal).finally(() => {
+      this.#walking = undefined
+    })
+  }
+
+  async #walkNow(signal: AbortSignal): Promise<void> {
+    const { clock, events } = this.#parts
+    const startedAtMs = clock.monotonicMs()
+    try {
+      const walked = await walkStore({ store: this.store, index: this.index, clock, events }, signal)
+      if (this.#isStale) return
+      this.index.complete()
+      events.indexWalked({ ...walked, durationMs: Math.round(clock.monotonicMs() - startedAtMs) })
+      this.#settle()
+    } catch (error) {
+      this.#isStale = true
+      if (!signal.aborted) events.storageFailed('index', error)
+    }
+  }
+}
+
+function placeOf({ namespace, repository }: PlaceName): PlaceName {
+  return { namespace, repository }
+}
