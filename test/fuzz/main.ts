@@ -1,0 +1,50 @@
+import { parseArgs } from 'node:util'
+import { fuzz, mebibytes } from './fuzzer.ts'
+
+/** The second half of a long run may not end with more memory than this part above what it began with, whatever was allocated between. */
+const RSS_GROWTH_MAX = 0.05
+/** Shorter runs still fill the daemon's caches, so that their memory says nothing. */
+const JUDGED_MS = 120_000
+const DELAY_MS_MAX = 50
+
+const { values } = parseArgs({
+  options: {
+    seconds: { type: 'string', default: '60' },
+    seed: { type: 'string', default: String(Date.now() % 1_000_000_000) },
+    case: { type: 'string' },
+  },
+})
+const seed = Number(values.seed)
+const forMs = Number(values.seconds) * 1000
+if (!Number.isInteger(seed) || !(forMs > 0)) throw new TypeError('--seconds and --seed are numbers')
+
+let saidMs = 0
+const result = await fuzz({
+  seed,
+  forMs,
+  ...(values.case === undefined ? {} : { from: Number(values.case), casesMax: 1 }),
+  progress: line => {
+    if (performance.now() - saidMs < 5000) return
+    saidMs = performance.now()
+    process.stdout.write(`seed ${seed}  ${line}\n`)
+  },
+})
+const [before, after] = result.rssBytes
+const failures = [...result.failures]
+if (forMs >= JUDGED_MS && after > before * (1 + RSS_GROWTH_MAX))
+  failures.push(`memory grew from ${mebibytes(before)} to ${mebibytes(after)} MiB in the second half`)
+if (!(result.delayMs < DELAY_MS_MAX))
+  failures.push(`the event loop was held up for ${result.delayMs.toFixed(1)} ms (p99.9)`)
+
+const statuses = [...result.responses]
+  .sort(([a], [b]) => a - b)
+  .map(([status, count]) => `${status}: ${count}`)
+process.stdout.write(`
+seed             ${seed}
+cases            ${result.cases}
+responses        ${statuses.join(', ')}
+memory           ${mebibytes(before)} -> ${mebibytes(after)} MiB in the second half, ${(result.rssSlopeBytesPerMinute / 1024 ** 2).toFixed(2)} MiB a minute
+event loop       p99.9 ${result.delayMs.toFixed(1)} ms
+`)
+for (const failure of failures) process.stdout.write(`\nFAILED ${failure}\n`)
+if (failures.length > 0) process.exitCode = 1
