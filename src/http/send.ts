@@ -84,11 +84,13 @@ async function sendContent(
   signal: AbortSignal,
 ): Promise<number> {
   const watch = new ReaderWatch(response, limits)
+  const leave = (): void => watch.abandon(signal.reason)
+  signal.addEventListener('abort', leave, { once: true })
   let sentBytes = 0
   try {
     for await (const piece of content.read(range, signal)) {
       for (const slice of slices(piece, watch.isSlow)) {
-        await untilAborted(watch.write(slice), signal)
+        await watch.write(slice)
         sentBytes += slice.byteLength
       }
     }
@@ -97,6 +99,7 @@ async function sendContent(
     // A write into a connection that is gone may fail before anybody has said that the client left.
     if (!signal.aborted && !response.req.socket.destroyed) throw error
   } finally {
+    signal.removeEventListener('abort', leave)
     watch.stop()
   }
   if (watch.isTooSlow) throw new SlowReaderError()
@@ -121,6 +124,7 @@ class ReaderWatch {
   #writeStartedAtMs: number | undefined
   #waitedMs = 0
   #windowBytes = 0
+  #abandon: (reason: unknown) => void = () => undefined
   readonly #timer: NodeJS.Timeout
   isSlow = false
   isTooSlow = false
@@ -137,12 +141,20 @@ class ReaderWatch {
   async write(piece: Uint8Array): Promise<void> {
     const startedAtMs = performance.now()
     this.#writeStartedAtMs = startedAtMs
-    await flushed(this.#response, piece)
+    await new Promise<void>((resolve, reject) => {
+      this.#abandon = reject
+      this.#response.write(piece, error => (error ? reject(error) : resolve()))
+    })
     const tookMs = performance.now() - Math.max(startedAtMs, this.#writeStartedAtMs)
     this.#waitedMs += tookMs
     this.#windowBytes += piece.byteLength
     this.#writeStartedAtMs = undefined
     if (tookMs > SLOW_MS) this.isSlow = true
+  }
+
+  /** Ends the write that waits, as its client has left. */
+  abandon(reason: unknown): void {
+    this.#abandon(reason)
   }
 
   stop(): void {

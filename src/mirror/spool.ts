@@ -44,7 +44,7 @@ export class Spool {
   #state: State = { kind: 'growing' }
   #writtenBytes = 0
   readonly #recent = new Recent()
-  #change = Promise.withResolvers<void>()
+  #waiting = new Set<Waiter>()
   #readers = 0
 
   constructor(file: SpoolFile, elsewhere?: Elsewhere) {
@@ -109,6 +109,7 @@ export class Spool {
   async *#follow({ start, end }: ByteRange, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     let offset = start
     let buffer: Uint8Array | undefined
+    using waiter = new Waiter(signal)
     while (!signal.aborted) {
       const last = Math.min(end, this.#sizeBytes ?? Infinity)
       const state = this.#state
@@ -126,7 +127,7 @@ export class Spool {
         }
         offset += piece.byteLength
         yield piece
-      } else if (state.kind === 'growing') await this.#changed(signal)
+      } else if (state.kind === 'growing') await waiter.wait(this.#waiting)
       else if (state.kind === 'failed') throw state.error
       else if (state.kind === 'broken') {
         yield* this.#goOn({ start: offset, end }, { state, hasBegun: offset > start }, signal)
@@ -162,7 +163,8 @@ export class Spool {
   ): AsyncGenerator<Uint8Array> {
     if (this.#elsewhere === undefined) throw error
     if (hasBegun) {
-      while (this.#state.kind === 'growing' && !signal.aborted) await this.#changed(signal)
+      using waiter = new Waiter(signal)
+      while (this.#state.kind === 'growing' && !waiter.isAborted) await waiter.wait(this.#waiting)
       if (signal.aborted) return
       if (this.#state.kind !== 'proved') throw error
     }
@@ -205,8 +207,10 @@ export class Spool {
   }
 
   #announce(): void {
-    this.#change.resolve()
-    this.#change = Promise.withResolvers<void>()
+    const waiting = this.#waiting
+    if (waiting.size === 0) return
+    this.#waiting = new Set()
+    for (const waiter of waiting) waiter.wake()
   }
 
   /** What was written from the offset on, when all of it is within the tail that is held back. */
@@ -219,12 +223,36 @@ export class Spool {
     }
     return held
   }
+}
 
-  async #changed(signal: AbortSignal): Promise<void> {
-    const { promise: aborted, resolve } = Promise.withResolvers<void>()
-    const onAbort = (): void => resolve()
-    signal.addEventListener('abort', onAbort, { once: true })
-    await Promise.race([this.#change.promise, aborted])
-    signal.removeEventListener('abort', onAbort)
+/**
+ * One reader's waiting for the writer. It listens to its signal once for its whole life, since a reader that keeps up with a slow
+ * upstream waits a thousand times a second.
+ */
+class Waiter implements Disposable {
+  readonly #signal: AbortSignal
+  #wake: () => void = () => undefined
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal
+    signal.addEventListener('abort', this.wake, { once: true })
+  }
+
+  get isAborted(): boolean {
+    return this.#signal.aborted
+  }
+
+  readonly wake = (): void => this.#wake()
+
+  /** Resolves when the spool changes or the signal aborts. */
+  async wait(waiting: Set<Waiter>): Promise<void> {
+    waiting.add(this)
+    await new Promise<void>(resolve => {
+      this.#wake = resolve
+    })
+  }
+
+  [Symbol.dispose](): void {
+    this.#signal.removeEventListener('abort', this.wake)
   }
 }
