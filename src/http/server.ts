@@ -71,6 +71,8 @@ export class HttpServer {
     else this.#server.listen(address.port, address.host, onListening)
     await promise
     this.#server.removeListener('error', reject)
+    // An accept that fails (no file descriptor, no buffer) is one client's loss; the listener goes on.
+    this.#server.on('error', () => undefined)
     return address.kind === 'unix'
       ? `unix:${address.path}`
       : hostAndPort(this.#server.address() as AddressInfo)

@@ -107,8 +107,13 @@ export class Download {
   async open(): Promise<boolean> {
     const body = await this.#request()
     if (body === undefined) return false
-    await this.#use(body)
-    if (this.#sizeBytes === 0) this.#requireMatch()
+    try {
+      await this.#use(body)
+      if (this.#sizeBytes === 0) this.#requireMatch()
+    } catch (error) {
+      await this.close()
+      throw error
+    }
     return true
   }
 

@@ -55,8 +55,9 @@ function parseObject(bytes: Uint8Array): Record<string, unknown> {
 }
 
 function readDocument(document: Record<string, unknown>): Manifest {
-  const hasManifests = document['manifests'] !== undefined
-  const hasLayers = document['layers'] !== undefined || document['config'] !== undefined
+  const hasLayers = isPresent(document['layers']) || isPresent(document['config'])
+  // Go writes an empty list as null: an index of nothing is still an index.
+  const hasManifests = isPresent(document['manifests']) || ('manifests' in document && !hasLayers)
   if (hasManifests && hasLayers) throw new ManifestError('manifest is an index and an image at once')
   if (document['fsLayers'] !== undefined || document['schemaVersion'] === 1) {
     throw new ManifestError('manifest is of the retired schema 1')
@@ -67,13 +68,13 @@ function readDocument(document: Record<string, unknown>): Manifest {
     mediaType: declaredType(document, kind),
     kind,
     blobs: hasManifests ? [] : imageBlobs(document),
-    manifests: hasManifests ? descriptors(document['manifests'], 'manifests') : [],
+    manifests: hasManifests ? descriptors(document['manifests'] ?? [], 'manifests') : [],
   }
 }
 
 function imageBlobs(document: Record<string, unknown>): readonly Descriptor[] {
-  const config = document['config'] === undefined ? [] : descriptors([document['config']], 'config')
-  const layers = document['layers'] === undefined ? [] : descriptors(document['layers'], 'layers')
+  const config = isPresent(document['config']) ? descriptors([document['config']], 'config') : []
+  const layers = isPresent(document['layers']) ? descriptors(document['layers'], 'layers') : []
   return [...config, ...layers]
 }
 
@@ -154,6 +155,10 @@ const OPEN_BRACKET = 0x5b
 const CLOSE_BRACKET = 0x5d
 const OPEN_BRACE = 0x7b
 const CLOSE_BRACE = 0x7d
+
+function isPresent(value: unknown): boolean {
+  return value !== undefined && value !== null
+}
 
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)

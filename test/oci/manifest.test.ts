@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { digestOf } from '../../src/oci/digest.ts'
-import { MANIFEST_SIZE_MAX, ManifestError, parseManifest } from '../../src/oci/manifest.ts'
+import { MANIFEST_SIZE_MAX, type Manifest, ManifestError, parseManifest } from '../../src/oci/manifest.ts'
 import { DOCKER_LIST, DOCKER_MANIFEST, essenceOf, OCI_INDEX, OCI_MANIFEST } from '../../src/oci/media-type.ts'
 
 const one = digestOf(Buffer.from('one'))
@@ -165,4 +165,14 @@ test('a manifest of 4 MiB is accepted and one byte more refused', () => {
 test('a Content-Type is read without its parameters, in lower case', () => {
   assert.equal(essenceOf(' Text/HTML ; charset=utf-8'), 'text/html')
   assert.equal(essenceOf(undefined), '')
+})
+
+test('a list that Go wrote as null is an empty list', () => {
+  const digest = `sha256:${'a'.repeat(64)}`
+  const config = { mediaType: 'application/vnd.oci.image.config.v1+json', digest, size: 2 }
+  const parse = (document: object): Manifest => parseManifest(Buffer.from(JSON.stringify(document)))
+  assert.deepEqual(parse({ schemaVersion: 2, manifests: null }).manifests, [])
+  assert.equal(parse({ schemaVersion: 2, manifests: null }).kind, 'index')
+  assert.equal(parse({ schemaVersion: 2, config, layers: null }).blobs.length, 1)
+  assert.equal(parse({ schemaVersion: 2, config, layers: [], manifests: null }).kind, 'image')
 })
