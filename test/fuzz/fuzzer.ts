@@ -24,11 +24,13 @@ export interface FuzzResult {
   readonly responses: ReadonlyMap<number, number>
   /** Everything that must not be, in words. */
   readonly failures: readonly string[]
-  /** Of the second half of the run: bytes at its begin and at its end. */
+  /** The most that was used in the third quarter of the run, and in the fourth. */
   readonly rssBytes: readonly [number, number]
   readonly rssSlopeBytesPerMinute: number
   /** The 99.9th percentile of the event loop's delay, in milliseconds. */
   readonly delayMs: number
+  /** The same of the time that a turn kept the processor. */
+  readonly ownDelayMs: number
 }
 
 type State = Extract<Report, { kind: 'state' }>
@@ -65,9 +67,10 @@ export async function fuzz(options: FuzzOptions): Promise<FuzzResult> {
     cases: run.done,
     responses: run.responses,
     failures: run.failures,
-    rssBytes: [late[0]?.rssBytes ?? 0, late.at(-1)?.rssBytes ?? 0],
+    rssBytes: [peak(late.slice(0, late.length / 2)), peak(late.slice(late.length / 2))],
     rssSlopeBytesPerMinute: slope(late.map(({ rssBytes }) => rssBytes)) * (60_000 / SAMPLE_MS),
     delayMs: last?.delayMs ?? Number.NaN,
+    ownDelayMs: last?.ownDelayMs ?? Number.NaN,
   }
 }
 
@@ -112,7 +115,7 @@ class Run {
       const made = makeCase(randomOf(this.#options.seed, number), this.#targets)
       const received = await converse(this.#subject.address, made)
       if (received === 'hangs') this.#fail(number, 'its connection does not end')
-      else this.#judge(number, received, made)
+      else this.#judge(number, made, received)
       if (this.#subject.hasEnded && this.failures.length === 0)
         this.#fail(number, `the daemon ended; running were the cases ${[...this.#running].join(', ')}`)
       this.#running.delete(number)
@@ -138,11 +141,12 @@ class Run {
   }
 
   /** The upstream is healthy, so of all server errors only 503 can be true. */
-  #judge(number: number, received: string, { answers, leaves }: FuzzCase): void {
+  #judge(number: number, { answers, leaves }: FuzzCase, { received, wasReset }: Conversation): void {
     const statuses = [...received.matchAll(STATUS)]
-    const closes = statuses.some(([, text]) => Number(text) >= 400)
-    // An error may close the connection before the requests behind it.
-    if (!leaves && answers !== undefined && statuses.length !== answers && !(closes && statuses.length > 0))
+    // An error may close the connection before the requests behind it, and these, arriving at a closed connection, have it reset: then
+    // the client's own system may throw away what had come (RFC 9112, section 9.6).
+    const isClosed = statuses.some(([, text]) => Number(text) >= 400) || (wasReset && (answers ?? 0) > 1)
+    if (!leaves && answers !== undefined && statuses.length !== answers && !isClosed)
       this.#fail(number, `${answers} requests have ${statuses.length} answers`)
     for (const [, text] of statuses) {
       const status = Number(text)
@@ -159,25 +163,37 @@ class Run {
   }
 }
 
+/** What came of one connection: text, and whether it ended by a reset. */
+interface Conversation {
+  readonly received: string
+  readonly wasReset: boolean
+}
+
 const STATUS = /HTTP\/1\.1 ([0-9]{3}) /g
 
 /**
  * Sends the pieces and resolves to what came, as text, once the connection is closed. A client that ends its side is taken for gone, so the end is
  * sent only when all answers have come, or when nothing comes any more of which nobody can say what it should be.
  */
-async function converse(address: string, { pieces, answers, leaves }: FuzzCase): Promise<string> {
-  const { promise, resolve } = Promise.withResolvers<string>()
+async function converse(
+  address: string,
+  { pieces, answers, leaves }: FuzzCase,
+): Promise<Conversation | 'hangs'> {
+  const { promise, resolve } = Promise.withResolvers<Conversation | 'hangs'>()
   const colon = address.lastIndexOf(':')
   const socket = connect(Number(address.slice(colon + 1)), address.slice(0, colon))
   let received = ''
+  let wasReset = false
   const hanging = setTimeout(() => {
     resolve('hangs')
     socket.destroy()
   }, HANG_MS)
   const quiet = setTimeout(() => socket.end(), answers === undefined ? QUIET_MS : HANG_MS / 2)
   socket.setEncoding('latin1')
-  socket.on('error', () => undefined)
-  socket.once('close', () => resolve(received))
+  socket.on('error', (error: NodeJS.ErrnoException) => {
+    wasReset = error.code === 'ECONNRESET' || error.code === 'EPIPE'
+  })
+  socket.once('close', () => resolve({ received, wasReset }))
   socket.on('data', (text: string) => {
     received += text
     quiet.refresh()
@@ -267,6 +283,10 @@ class Subject implements AsyncDisposable {
     this.#child.disconnect()
     await exited
   }
+}
+
+function peak(states: readonly State[]): number {
+  return Math.max(0, ...states.map(({ rssBytes }) => rssBytes))
 }
 
 /** The slope of a straight line through values one step apart, by least squares. */

@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util'
 import { fuzz, mebibytes } from './fuzzer.ts'
 
-/** The second half of a long run may not end with more memory than this part above what it began with, whatever was allocated between. */
-const RSS_GROWTH_MAX = 0.05
+/** The last quarter of a long run may use no more memory than the quarter before it, but for this part: garbage comes and goes in waves. */
+const RSS_GROWTH_MAX = 0.1
 /** Shorter runs still fill the daemon's caches, so that their memory says nothing. */
 const JUDGED_MS = 120_000
 const DELAY_MS_MAX = 50
@@ -32,9 +32,9 @@ const result = await fuzz({
 const [before, after] = result.rssBytes
 const failures = [...result.failures]
 if (forMs >= JUDGED_MS && after > before * (1 + RSS_GROWTH_MAX))
-  failures.push(`memory grew from ${mebibytes(before)} to ${mebibytes(after)} MiB in the second half`)
-if (!(result.delayMs < DELAY_MS_MAX))
-  failures.push(`the event loop was held up for ${result.delayMs.toFixed(1)} ms (p99.9)`)
+  failures.push(`memory grew from ${mebibytes(before)} to ${mebibytes(after)} MiB in the last quarter`)
+if (!(result.ownDelayMs < DELAY_MS_MAX))
+  failures.push(`the event loop was held up for ${result.ownDelayMs.toFixed(1)} ms (p99.9)`)
 
 const statuses = [...result.responses]
   .sort(([a], [b]) => a - b)
@@ -43,8 +43,8 @@ process.stdout.write(`
 seed             ${seed}
 cases            ${result.cases}
 responses        ${statuses.join(', ')}
-memory           ${mebibytes(before)} -> ${mebibytes(after)} MiB in the second half, ${(result.rssSlopeBytesPerMinute / 1024 ** 2).toFixed(2)} MiB a minute
-event loop       p99.9 ${result.delayMs.toFixed(1)} ms
+memory           ${mebibytes(before)} -> ${mebibytes(after)} MiB at most in the third and fourth quarter, ${(result.rssSlopeBytesPerMinute / 1024 ** 2).toFixed(2)} MiB a minute
+event loop       p99.9 ${result.delayMs.toFixed(1)} ms late, ${result.ownDelayMs.toFixed(1)} ms of that by its own work
 `)
 for (const failure of failures) process.stdout.write(`\nFAILED ${failure}\n`)
 if (failures.length > 0) process.exitCode = 1
