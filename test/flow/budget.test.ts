@@ -21,8 +21,8 @@ test('while few pulls are left, a tag that has moved is served as it was, stale 
   const rule = upstream.on({ path: /manifests/ }, { headers: LOW })
   clock.advance(61_000)
   const pulls = upstream.count({ method: 'GET', path: /manifests/ })
-  for (const ask of [mirror.get, mirror.head]) {
-    const reply = await ask(TAG)
+  for (const verb of ['get', 'head'] as const) {
+    const reply = await mirror[verb](TAG)
     assert.deepEqual([reply.status, reply.headers['docker-content-digest']], [200, old.manifest])
     assert.match(String(reply.headers['cache-status']), /fwd=stale/)
     assert.match(String(reply.headers['warning']), /^299 /)
