@@ -1,0 +1,160 @@
+import assert from 'node:assert/strict'
+import { globSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { parse } from 'yaml'
+import { createMetrics } from '../src/observe/metrics.ts'
+import { runCommandLine } from './cli/rig.ts'
+
+const ROOT = fileURLToPath(new URL('../', import.meta.url))
+const DOCUMENTS = ['*.md', 'docs/*.md', 'examples/*/*.md']
+  .flatMap(pattern => globSync(pattern, { cwd: ROOT }))
+  .toSorted()
+
+function read(path: string): string {
+  return readFileSync(join(ROOT, path), 'utf8')
+}
+
+/** The heading as the pages of repositories link to it. */
+function anchorOf(heading: string): string {
+  return heading
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N} -]/gu, '')
+    .trim()
+    .replaceAll(' ', '-')
+}
+
+for (const path of DOCUMENTS) {
+  test(`Every link of ${path} within the repository leads somewhere.`, () => {
+    for (const [, link = ''] of read(path).matchAll(/\]\((?!https?:)([^)\s]+)\)/g)) {
+      const [file = '', anchor] = link.split('#')
+      const target = file === '' ? path : join(dirname(path), file)
+      const found = statSync(join(ROOT, target), { throwIfNoEntry: false })
+      assert.ok(found !== undefined, `${link} leads nowhere`)
+      if (anchor === undefined) continue
+      const headings = [...read(target).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) => anchorOf(heading))
+      assert.ok(headings.includes(anchor), `${link} has no such heading`)
+    }
+  })
+}
+
+/** Every line of every shell block, those that a backslash continues as one. */
+function commandsOf(path: string): readonly string[] {
+  const blocks = [...read(path).matchAll(/```sh\n(.*?)```/gs)].map(([, block = '']) => block)
+  return blocks.flatMap(block => block.replaceAll('\\\n', ' ').split('\n')).filter(line => line !== '')
+}
+
+/** What other suites run, and what needs a cluster, a network or an installed service, by the first words. */
+const ELSEWHERE = [
+  /^npm (?:ci|pack|install|test)\b/,
+  /^docker (?:build|run|compose|pull)\b/,
+  /^helm (?:install|test)\b/,
+  /^promtool check rules helm\/entrepot\/files\/alerts\.yaml$/,
+  /^systemctl \S/,
+  /^install -/,
+  /^curl -s/,
+  /^printf '%s' /,
+]
+
+const commands = DOCUMENTS.flatMap(path => commandsOf(path).map(command => ({ path, command })))
+
+for (const { path, command } of commands) {
+  test(`${path}: ${command} is a command line that works, or one that is run elsewhere.`, async () => {
+    const [, ours] = /^(?:entrepot|npm start --)(?: (.*))?$/.exec(command) ?? []
+    if (ours === undefined) {
+      const isKnown = command === 'entrepot' || ELSEWHERE.some(pattern => pattern.test(command))
+      assert.ok(isKnown, 'this command is run nowhere')
+      return
+    }
+    const words = ours.split(' ')
+    const root = await mkdtemp(join(tmpdir(), 'entrepot-documents-'))
+    try {
+      const ran = await runCommandLine(harmless(words, root))
+      assert.notEqual(ran.code, 2, ran.stderr)
+      if (words[0] !== 'doctor') assert.equal(ran.code, 0, ran.stderr)
+    } finally {
+      await rm(root, { recursive: true })
+    }
+  })
+}
+
+/** The same command over an empty machine, or checked instead of served; files that are the reader's own are left out. */
+function harmless(words: readonly string[], root: string): readonly string[] {
+  const [name = ''] = words
+  if (name === 'doctor' || (name === 'setup' && words.includes('--write'))) return [...words, '--root', root]
+  if (name === 'setup') return words
+  const file = words.indexOf('--upstream-config-file')
+  const rest = file === -1 ? words : words.toSpliced(file, 2)
+  return name === 'check' ? rest : ['check', ...rest]
+}
+
+test('docs/operations.md has a row for every metric with its labels, and for no other.', async () => {
+  const rows = [...read('docs/operations.md').matchAll(/^\| `(entrepot_\w+)` \|([^|]*)\|/gm)]
+  const documented = rows.map(([, name = '', labels = '']) =>
+    `${name} ${labels.replaceAll(/[`,]/g, '').trim()}`.trim(),
+  )
+  const metrics = createMetrics()
+  const known = Object.values(metrics)
+    .filter(metric => typeof metric === 'object')
+    .map(metric => metric as unknown as { readonly name: string; readonly labelNames: readonly string[] })
+    .map(({ name, labelNames }) => `${name} ${labelNames.join(' ')}`.trim())
+  assert.deepEqual(documented.toSorted(), known.toSorted())
+})
+
+const CLIENTS = readdirSync(join(ROOT, 'examples/clients'))
+
+for (const client of CLIENTS) {
+  test(`examples/clients/${client} is what setup writes.`, async () => {
+    const directory = join(ROOT, 'examples/clients', client)
+    const entries = await readdir(directory, { recursive: true, withFileTypes: true })
+    const files = entries
+      .filter(entry => entry.isFile())
+      .map(({ parentPath, name }) => join(parentPath, name))
+    const { stdout } = await runCommandLine(['setup', client, '--mirror', 'http://mirror.example.com:8080'])
+    assert.equal(stdout.match(/^# \S+$/gm)?.length, files.length)
+    for (const file of files) {
+      const path = file.slice(directory.length + (client === 'kind' ? 1 : 0))
+      assert.ok(stdout.includes(`# ${path}\n${await readFile(file, 'utf8')}`), path)
+    }
+  })
+}
+
+for (const folder of ['compose', 'systemd', 'npm']) {
+  test(`The daemon reads the upstream file of examples/${folder}; only files of the reader's own are missing.`, async () => {
+    const file = join(ROOT, 'examples', folder, 'upstreams.yaml')
+    const ran = await runCommandLine(['check', '--upstream-config-file', file])
+    if (folder === 'npm')
+      assert.match(ran.stderr, /^entrepot: \S+:\d+: \[0\]\.password_file names a file that does not exist/)
+    else assert.equal(ran.code, 0, ran.stderr)
+  })
+}
+
+test('The daemon accepts the command line of the compose project, over the volumes that it mounts.', async () => {
+  const { services, volumes } = parse(read('examples/compose/compose.yaml')) as {
+    services: { entrepot: { command: readonly string[]; volumes: readonly string[]; read_only: boolean } }
+    volumes: object
+  }
+  const { command, volumes: mounts, read_only: isReadOnly } = services.entrepot
+  assert.ok(isReadOnly)
+  const sources = new Map(mounts.map(mount => [mount.split(':')[1] ?? '', mount.split(':')[0] ?? '']))
+  assert.deepEqual(Object.keys(volumes), [sources.get('/var/lib/entrepot')])
+  const source = sources.get('/etc/entrepot/upstreams.yaml') ?? ''
+  const words = command.map(word =>
+    word === '/etc/entrepot/upstreams.yaml' ? join(ROOT, 'examples/compose', source) : word,
+  )
+  const ran = await runCommandLine(['check', ...words])
+  assert.equal(ran.code, 0, ran.stderr)
+})
+
+test('The daemon accepts the environment of examples/s3.', async () => {
+  const lines = read('examples/s3/entrepot.env')
+    .split('\n')
+    .filter(line => /^[A-Z]/.test(line))
+  const env = Object.fromEntries(lines.map(line => line.split('=') as [string, string]))
+  const ran = await runCommandLine(['check', 's3'], { env })
+  assert.equal(ran.code, 0, ran.stderr)
+  assert.match(ran.stdout, /^bucket: +entrepot /m)
+})
