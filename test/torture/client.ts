@@ -1,0 +1,88 @@
+import { createHash } from 'node:crypto'
+import { request as httpRequest } from 'node:http'
+
+/** How to pull. */
+export interface PullOptions {
+  readonly headers?: Record<string, string>
+  /** The address to come from; the mirror counts connections per address. */
+  readonly from?: string
+  /** Leave after so many bytes of the body. */
+  readonly leaveAfter?: number
+  /** Read no faster than so many bytes a second. */
+  readonly bytesPerSecond?: number
+  /** Give up after so long, in milliseconds; then `status` is 0. */
+  readonly patienceMs?: number
+  /** Keep the body for the caller to look at. */
+  readonly keeps?: boolean
+}
+
+/** What came of a pull. */
+export interface Pulled {
+  /** 0: no answer at all. */
+  readonly status: number
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  /** Whether the body ended as its framing promised. */
+  readonly isComplete: boolean
+  readonly digest: string
+  readonly sizeBytes: number
+  readonly body: Buffer | undefined
+  readonly tookMs: number
+}
+
+const PATIENCE_MS = 60_000
+
+/** Pulls by a connection of its own; never rejects. */
+export async function pull(address: string, path: string, options: PullOptions = {}): Promise<Pulled> {
+  const startedAtMs = performance.now()
+  const { promise, resolve } = Promise.withResolvers<Pulled>()
+  const hash = createHash('sha256')
+  const pieces: Buffer[] = []
+  let sizeBytes = 0
+  let status = 0
+  let headers: Pulled['headers'] = {}
+  let isComplete = false
+  const [host, port] = address.split(':')
+  const request = httpRequest({
+    host,
+    port,
+    path,
+    agent: false,
+    headers: { Connection: 'close', ...options.headers },
+    ...(options.from === undefined ? {} : { localAddress: options.from }),
+  })
+  const timer = setTimeout(() => request.destroy(), options.patienceMs ?? PATIENCE_MS)
+  request.on('error', () => undefined)
+  request.on('response', response => {
+    status = response.statusCode ?? 0
+    headers = response.headers
+    response.on('error', () => undefined)
+    response.on('data', (piece: Buffer) => {
+      hash.update(piece)
+      sizeBytes += piece.byteLength
+      if (options.keeps === true) pieces.push(piece)
+      if (sizeBytes >= (options.leaveAfter ?? Infinity)) request.destroy()
+      if (options.bytesPerSecond !== undefined) {
+        response.pause()
+        setTimeout(() => response.resume(), (piece.byteLength / options.bytesPerSecond) * 1000)
+      }
+    })
+    response.on('end', () => {
+      isComplete = response.complete
+    })
+    if (options.leaveAfter === 0) request.destroy()
+  })
+  request.on('close', () => {
+    clearTimeout(timer)
+    resolve({
+      status,
+      headers,
+      isComplete,
+      digest: `sha256:${hash.digest('hex')}`,
+      sizeBytes,
+      body: options.keeps === true ? Buffer.concat(pieces) : undefined,
+      tookMs: performance.now() - startedAtMs,
+    })
+  })
+  request.end()
+  return await promise
+}

@@ -1,0 +1,130 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { readdir, readFile } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { parseContentKey } from '../../src/storage/layout.ts'
+import type { FakeUpstream } from '../support/upstream.ts'
+import type { PutImage } from '../support/upstream-content.ts'
+import { type PullOptions, pull } from './client.ts'
+import type { DaemonProcess } from './daemon.ts'
+import type { Random, Tally } from './rig.ts'
+
+export const REPOSITORY = 'team/app'
+
+/** Puts an image of a few layers of chance sizes into the upstream, under a tag of its own. */
+export function putImage(
+  upstream: FakeUpstream,
+  random: Random,
+  tag: string,
+  layerBytesMax = 600_000,
+): PutImage {
+  const layers = Array.from({ length: random.between(1, 3) }, () =>
+    random.bytes(random.between(1, layerBytesMax)),
+  )
+  const image = upstream.putImage({ layers, config: { tag, salt: random.bytes(8).toString('hex') } })
+  upstream.tag(REPOSITORY, tag, image.manifest)
+  return image
+}
+
+export function blobPath(digest: string): string {
+  return `/v2/${REPOSITORY}/blobs/${digest}`
+}
+
+export function manifestPath(reference: string): string {
+  return `/v2/${REPOSITORY}/manifests/${reference}`
+}
+
+/** Pulls content by its digest and counts a complete answer with other bytes; `true` if it came whole and right. */
+export async function pullChecked(
+  address: string,
+  path: string,
+  tally: Tally,
+  options: PullOptions = {},
+): Promise<boolean> {
+  const pulled = await pull(address, path, options)
+  if (pulled.status !== 200 || !pulled.isComplete) return false
+  const digest = path.split('/').at(-1)
+  if (pulled.digest === digest) return true
+  tally.bad(`${path} came complete as ${pulled.digest}`)
+  return false
+}
+
+/** Pulls a whole image as a client does: the tag, then what it names; `true` if all of it came. */
+export async function pullImage(
+  address: string,
+  image: PutImage,
+  tag: string,
+  tally: Tally,
+): Promise<boolean> {
+  const named = await pull(address, manifestPath(tag))
+  if (named.status === 200 && named.isComplete && named.digest !== image.manifest)
+    tally.bad(`tag ${tag} came as ${named.digest} and not as ${image.manifest}`)
+  const paths = [manifestPath(image.manifest), ...[image.config, ...image.layers].map(blobPath)]
+  const came = await Promise.all(paths.map(async path => await pullChecked(address, path, tally)))
+  return named.status === 200 && named.isComplete && came.every(Boolean)
+}
+
+/** Holds every file that is visible under a digest against that digest, in the file system itself. */
+export async function verifyVisible(root: string, tally: Tally): Promise<readonly string[]> {
+  const digests: string[] = []
+  for (const path of await filesBelow(join(root, 'blobs'))) {
+    const digest = parseContentKey(relative(root, path))
+    if (digest === undefined) {
+      tally.violate(`${path} lies where only content may be`)
+      continue
+    }
+    const actual = await hashFile(path, digest.startsWith('sha512') ? 'sha512' : 'sha256')
+    if (actual === digest) digests.push(digest)
+    else tally.bad(`the file of ${digest} hashes to ${actual}`)
+  }
+  return digests
+}
+
+async function hashFile(path: string, algorithm: string): Promise<string> {
+  const hash = createHash(algorithm)
+  for await (const piece of createReadStream(path)) hash.update(piece as Buffer)
+  return `${algorithm}:${hash.digest('hex')}`
+}
+
+/**
+ * Counts what is left in the scratch space that nobody owns and nobody will take up: anything but the files of living daemons and,
+ * where they are allowed, partial fills that are kept for the next fill.
+ */
+export async function countLeaks(
+  root: string,
+  living: readonly DaemonProcess[],
+  tally: Tally,
+  { mayKeep }: { readonly mayKeep: boolean },
+): Promise<void> {
+  const spool = join(root, 'spool')
+  for (const name of await entriesOf(spool)) {
+    if (name === 'kept') {
+      for (const path of mayKeep ? [] : await filesBelow(join(spool, name))) tally.leak(path)
+      continue
+    }
+    const owner = await readFile(join(spool, name, 'owner'), 'latin1').catch(() => '')
+    if (!living.some(daemon => owner.startsWith(`${daemon.pid}\n`))) tally.leak(join(spool, name))
+    for (const file of await entriesOf(join(spool, name)))
+      if (file !== 'owner') tally.leak(join(spool, name, file))
+  }
+}
+
+async function entriesOf(directory: string): Promise<readonly string[]> {
+  return await readdir(directory).catch(() => [])
+}
+
+async function filesBelow(directory: string): Promise<readonly string[]> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true }).catch(() => [])
+  return entries.filter(entry => !entry.isDirectory()).map(entry => join(entry.parentPath, entry.name))
+}
+
+/** Resolves once no spool is being written any more, or after so long. */
+export async function settled(root: string, living: readonly DaemonProcess[]): Promise<void> {
+  const deadlineMs = performance.now() + 5000
+  while (performance.now() < deadlineMs) {
+    const files = await filesBelow(join(root, 'spool'))
+    const isIdle = files.every(path => path.endsWith('/owner') || path.includes('/kept/'))
+    if (isIdle || living.every(daemon => !daemon.isRunning)) return
+    await new Promise(resolve => setTimeout(resolve, 20))
+  }
+}
