@@ -66,7 +66,7 @@ export class RecentClients {
 
   /** The clients, the one seen last first. */
   list(): readonly RecentClient[] {
-    return [...this.#seen.values()].reverse().map(seen => ({
+    return [...this.#seen.values()].toReversed().map(seen => ({
       address: seen.address,
       userAgent: seen.userAgent,
       requests: seen.requests,

@@ -67,7 +67,7 @@ export class CatalogueClient implements AsyncDisposable {
 
   constructor() {
     // On Node 24 the module is still announced as experimental; it has not changed since in what is used here.
-    this.#worker = new Worker(new URL('./catalogue-thread.ts', import.meta.url), {
+    this.#worker = new Worker(threadFile(), {
       execArgv: ['--disable-warning=ExperimentalWarning'],
     })
     this.#worker.on('message', (answer: CatalogueAnswer) => this.#settle(answer))
@@ -111,4 +111,10 @@ export class CatalogueClient implements AsyncDisposable {
     for (const waiting of this.#waiting.values()) waiting.reject(this.#end)
     this.#waiting.clear()
   }
+}
+
+/** The thread's file, which the build has compiled along with this one. */
+function threadFile(): URL {
+  const source = new URL('./catalogue-thread.ts', import.meta.url)
+  return new URL(source.href.replace(/ts$/, import.meta.url.slice(-2)))
 }

@@ -62,7 +62,7 @@ describe('real clients go through the mirror by what entrepot setup has written'
     await pull(name)
     assert.deepEqual(world.bypasses(mark), [], 'the client went past the mirror')
     const pieces = (image.platforms.get('amd64') ?? []).map(({ digest }) => [digest, 1] as const)
-    assert.deepEqual(new Map([...world.blobFetches(mark)].toSorted()), new Map(pieces.toSorted()))
+    assert.deepEqual(world.blobFetches(mark), new Map(pieces))
   }
 
   describe('containerd', skip(ctr), () => {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import { array, asyncProperty, constantFrom, assert as holds, pre } from 'fast-check'
 import { lineDiff } from '../../src/lib/line-diff.ts'
 
 test('A difference is that of diff -u, with three lines around each change.', () => {
@@ -34,11 +34,11 @@ test('Texts that are too long to compare are shown as removed and added.', () =>
 test('Whatever the texts, patch makes the second of the first and the difference.', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'entrepot-diff-'))
   const file = join(directory, 'file')
-  const lines = fc.array(fc.constantFrom('a', 'b', 'c', '', ' d'), { minLength: 1, maxLength: 24 })
+  const lines = array(constantFrom('a', 'b', 'c', '', ' d'), { minLength: 1, maxLength: 24 })
   const text = lines.map(words => words.map(word => `${word}\n`).join(''))
-  await fc.assert(
-    fc.asyncProperty(text, text, async (before, after) => {
-      fc.pre(before !== after)
+  await holds(
+    asyncProperty(text, text, async (before, after) => {
+      pre(before !== after)
       await writeFile(file, before)
       await writeFile(join(directory, 'patch'), lineDiff('file', before, after))
       assert.equal(await applied(directory), after)
@@ -50,7 +50,6 @@ test('Whatever the texts, patch makes the second of the first and the difference
 
 /** git is there wherever this repository is; it applies patches in directories that are none of its own. */
 async function applied(directory: string): Promise<string> {
-  const { readFile } = await import('node:fs/promises')
   const env = { ...process.env, GIT_CEILING_DIRECTORIES: tmpdir() }
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   execFile('git', ['apply', '-p0', 'patch'], { cwd: directory, env }, error => {

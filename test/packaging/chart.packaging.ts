@@ -200,8 +200,9 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
   test('The admin port is on no Service that clients use, and closed where metrics are off.', async () => {
     const services = (await render([])).filter(({ kind }) => kind === 'Service')
     const [main] = services.filter(({ metadata }) => metadata.name === 'release-entrepot')
+    const ports = main?.spec?.['ports'] ?? []
     assert.deepEqual(
-      (main?.spec?.['ports'] as readonly { name: string }[]).map(({ name }) => name),
+      (ports as readonly { name: string }[]).map(({ name }) => name),
       ['http'],
     )
     const { pod } = workload(await render([], ['metrics.enabled=false']))

@@ -49,7 +49,7 @@ test("The daemon accepts the unit's command line and upstream file.", async () =
   const [, line = ''] = /^ExecStart=\S+ (.*)$/m.exec(await readFile(UNIT, 'utf8')) ?? []
   const words = line
     .replace('/etc/entrepot/', `${join(ROOT, 'examples/systemd')}/`)
-    .replace(`$${'{STATE_DIRECTORY}'}`, '/var/lib/entrepot')
+    .replace(/\$\{STATE_DIRECTORY\}/, '/var/lib/entrepot')
     .split(' ')
   const ran = await runCommandLine(['check', ...words])
   assert.equal(ran.code, 0, ran.stderr)
