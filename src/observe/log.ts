@@ -1,4 +1,5 @@
 import { pino } from 'pino'
+import { OciError, UpstreamError } from '../oci/error.ts'
 
 /** Levels as the configuration names them. */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent'
@@ -58,7 +59,10 @@ export function clip(text: string): string {
 
 const CAUSES_MAX = 8
 
-/** An error with the whole chain of its causes, outermost first; the stack of the innermost. */
+/**
+ * An error with the whole chain of its causes, outermost first; and the stack of the innermost, where something is broken: refusals and
+ * the upstream's trouble are told by their messages.
+ */
 function causeChain(error: unknown): object {
   const messages: string[] = []
   let stack: string | undefined
@@ -75,5 +79,6 @@ function causeChain(error: unknown): object {
     stack = current.stack
     current = current.cause
   }
-  return messages.length === 0 ? { messages: [clip(String(error))] } : { messages, stack }
+  if (messages.length === 0) return { messages: [clip(String(error))] }
+  return error instanceof OciError || error instanceof UpstreamError ? { messages } : { messages, stack }
 }
