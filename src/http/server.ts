@@ -14,6 +14,8 @@ export type Handler = (request: IncomingMessage, response: ServerResponse) => Pr
 export interface ServerLimits {
   readonly connectionsMax: number
   readonly connectionsPerAddressMax: number
+  /** How many more are taken only to be told 503, so that their clients know where they stand; beyond these connections are closed. */
+  readonly surplusMax: number
   /** How long a client may take to send its headers, in milliseconds. */
   readonly headersMs: number
   readonly keepAliveMs: number
@@ -21,8 +23,9 @@ export interface ServerLimits {
 
 /** Behaviour.md, section 7. */
 export const SERVER_LIMITS: ServerLimits = {
-  connectionsMax: 4000,
+  connectionsMax: 4096,
   connectionsPerAddressMax: 512,
+  surplusMax: 256,
   headersMs: 10_000,
   keepAliveMs: 75_000,
 }
@@ -37,6 +40,8 @@ export class HttpServer {
   /** Open connections, and how many responses are under way on each. */
   readonly #sockets = new Map<Socket, number>()
   readonly #perAddress = new Map<string, number>()
+  /** Connections beyond a limit. */
+  readonly #surplus = new Set<Socket>()
   #isClosing = false
 
   constructor(handler: Handler, limits: ServerLimits = SERVER_LIMITS) {
@@ -55,7 +60,7 @@ export class HttpServer {
     )
     // More fields than this would be dropped without a word, so that none may be: the count is checked by us.
     this.#server.maxHeadersCount = 0
-    this.#server.maxConnections = limits.connectionsMax
+    this.#server.maxConnections = limits.connectionsMax + limits.surplusMax
     this.#server.on('connection', this.#onConnection)
     this.#server.on('clientError', refuseUnreadable)
     // A client that waits for "100 Continue" before it sends a body is told at once that there is nothing to send.
@@ -95,6 +100,11 @@ export class HttpServer {
 
   readonly #onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     const { socket } = request
+    // A daemon that has much to do is alive all the same.
+    if (this.#surplus.has(socket) && request.url !== '/livez') {
+      refuseSurplus(response)
+      return
+    }
     this.#sockets.set(socket, (this.#sockets.get(socket) ?? 0) + 1)
     response.once('close', () => this.#onAnswered(socket))
     // A pipelined request waits for its turn: until then its response has no socket by which we would see that the client has left.
@@ -109,14 +119,17 @@ export class HttpServer {
   }
 
   readonly #onConnection = (socket: Socket): void => {
+    const { connectionsMax, connectionsPerAddressMax, surplusMax } = this.#limits
     const address = socket.remoteAddress ?? ''
-    const count = (this.#perAddress.get(address) ?? 0) + 1
-    if (address !== '' && count > this.#limits.connectionsPerAddressMax) {
-      socket.destroy()
+    const count = this.#perAddress.get(address) ?? 0
+    const isOverAddress = address !== '' && count >= connectionsPerAddressMax
+    if (isOverAddress || this.#sockets.size - this.#surplus.size >= connectionsMax) {
+      if (this.#surplus.size >= surplusMax) socket.destroy()
+      else this.#takeSurplus(socket)
       return
     }
     this.#sockets.set(socket, 0)
-    this.#perAddress.set(address, count)
+    this.#perAddress.set(address, count + 1)
     socket.once('close', () => {
       this.#sockets.delete(socket)
       const rest = (this.#perAddress.get(address) ?? 1) - 1
@@ -124,6 +137,29 @@ export class HttpServer {
       else this.#perAddress.set(address, rest)
     })
   }
+
+  #takeSurplus(socket: Socket): void {
+    this.#sockets.set(socket, 0)
+    this.#surplus.add(socket)
+    socket.once('close', () => {
+      this.#sockets.delete(socket)
+      this.#surplus.delete(socket)
+    })
+  }
+}
+
+const OVERLOADED = { code: 'UNAVAILABLE', message: 'too many connections are open' } as const
+
+/** Says that there is too much to do; containerd and dockerd then go to the origin. */
+function refuseSurplus(response: ServerResponse): void {
+  const body = failureBody(OVERLOADED)
+  response.writeHead(503, {
+    'Content-Type': 'application/json',
+    'Content-Length': String(body.length),
+    'Retry-After': '5',
+    Connection: 'close',
+  })
+  response.end(response.req.method === 'HEAD' ? undefined : body)
 }
 
 /** What no parser could read: a TLS handshake on the plain port is closed without a word, the rest is answered once. */

@@ -5,7 +5,7 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { type Handler, HttpServer } from '../../src/http/server.ts'
+import { type Handler, HttpServer, SERVER_LIMITS } from '../../src/http/server.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { serve } from './rig.ts'
 
@@ -85,12 +85,15 @@ test('33 KiB of headers are answered 431 and the connection is closed', async t 
   assert.match(client.body.toString(), /"errors"/)
 })
 
-test('one address has as many connections as the limit says and no more, until one of them is closed', async t => {
+test('one address has as many connections as the limit says, and one more is told 503, until one of them is closed', async t => {
   const { address } = await serve(t, answerOk, { connectionsPerAddressMax: 2 })
   using first = await RawClient.connect(address)
   using second = await RawClient.connect(address)
   using third = await RawClient.connect(address)
-  await third.ended()
+  third.send(GET)
+  assert.equal(await third.ended(), 'fin')
+  assert.deepEqual([third.statuses, third.header('retry-after')], [[503], '5'])
+  assert.match(third.body.toString(), /"UNAVAILABLE"/)
   for (const client of [first, second]) {
     client.send(GET)
     await client.until(({ body }) => body.toString() === 'ok')
@@ -102,16 +105,52 @@ test('one address has as many connections as the limit says and no more, until o
   await fourth.until(({ body }) => body.toString() === 'ok')
 })
 
-test('beyond the total limit connections are closed unanswered, and those within it are served', async t => {
-  const { address } = await serve(t, answerOk, { connectionsMax: 2 })
+test('beyond the total limit connections are told 503, liveness is answered, and beyond the surplus they are closed', async t => {
+  const { address } = await serve(t, answerOk, { connectionsMax: 2, surplusMax: 2 })
   using first = await RawClient.connect(address)
   using second = await RawClient.connect(address)
   first.send(GET)
   second.send(GET)
   await Promise.all([first, second].map(async client => await client.until(({ body }) => body.length > 0)))
   using third = await RawClient.connect(address)
+  using fourth = await RawClient.connect(address)
+  using fifth = await RawClient.connect(address)
+  await fifth.ended()
+  assert.equal(fifth.received, '')
+  third.send(GET.replace('GET', 'HEAD'))
   await third.ended()
-  assert.equal(third.received, '')
+  assert.deepEqual([third.statuses, third.body.length], [[503], 0])
+  fourth.send(GET.replace('/', '/livez'))
+  await fourth.until(({ body }) => body.toString() === 'ok')
+  first.send(GET)
+  await first.until(({ statuses }) => statuses.length === 2)
+  assert.deepEqual(first.statuses, [200, 200])
+})
+
+test('a crowd that is refused leaves the listener as it was: whoever comes after it is served', async t => {
+  const { address } = await serve(t, answerOk, { connectionsMax: 4, surplusMax: 4 })
+  for (let round = 0; round < 3; round += 1) {
+    const crowd = await Promise.all(Array.from({ length: 40 }, async () => await RawClient.connect(address)))
+    for (const client of crowd) client.send(GET.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'))
+    await Promise.all(crowd.map(async client => await client.ended()))
+    const statuses = crowd.flatMap(client => client.statuses)
+    assert.ok(statuses.filter(status => status === 200).length >= 4)
+    assert.ok(statuses.every(status => status === 200 || status === 503))
+    for (const client of crowd) client.socket.destroy()
+  }
+  using late = await RawClient.connect(address)
+  late.send(GET)
+  await late.until(({ body }) => body.toString() === 'ok')
+})
+
+test('the limits of the listener are those of the table', () => {
+  assert.deepEqual(SERVER_LIMITS, {
+    connectionsMax: 4096,
+    connectionsPerAddressMax: 512,
+    surplusMax: 256,
+    headersMs: 10_000,
+    keepAliveMs: 75_000,
+  })
 })
 
 test('an address that is in use is refused with an error', async t => {
