@@ -18,6 +18,8 @@ import type { WatchedStore } from './watched-store.ts'
 
 const SLICE = 256
 const AT_ONCE = 4
+/** Somebody may be waiting for their turn with a client behind them, so that none is longer, in milliseconds. */
+const TURN_MS = 1000
 
 /** A repository that could see what was evicted. */
 export interface Place {
@@ -61,9 +63,12 @@ export class Evictor {
     this.#signal = signal
   }
 
-  /** Evicts what a demand that is looked at in its turn asks for, as far as that is possible. Rejects if the index cannot be asked. */
-  async evict(demand: () => Demand): Promise<Evicted> {
-    const turn = this.#last.then(async () => await this.#evict(demand()))
+  /**
+   * Evicts what a demand that is looked at in its turn asks for, as far as that is possible within the time. Rejects if the index cannot
+   * be asked.
+   */
+  async evict(demand: () => Demand, turnMs = TURN_MS): Promise<Evicted> {
+    const turn = this.#last.then(async () => await this.#evict(demand(), turnMs))
     this.#last = turn.catch(() => undefined)
     return await turn
   }
@@ -73,9 +78,10 @@ export class Evictor {
     await this.#last
   }
 
-  async #evict(demand: Demand): Promise<Evicted> {
+  async #evict(demand: Demand, turnMs: number): Promise<Evicted> {
     const { index, others, clock, terms } = this.#parts
     const nowMs = clock.wallMs()
+    const endsAtMs = clock.monotonicMs() + turnMs
     const passes = passesFor(demand, terms(), nowMs)
     if (passes.length === 0) return { objects: 0, bytes: 0 }
     await others.refreshPins()
@@ -84,7 +90,7 @@ export class Evictor {
     let objects = 0
     let bytes = 0
     for (const pass of passes) {
-      const gone = await this.#run(pass, rest, nowMs)
+      const gone = await this.#run(pass, rest, { nowMs, endsAtMs })
       rest = gone.reduce((left, candidate) => less(left, candidate, terms()), rest)
       objects += gone.length
       bytes += sumOf(gone)
@@ -92,13 +98,17 @@ export class Evictor {
     return { objects, bytes }
   }
 
-  async #run(pass: Pass, demand: Demand, nowMs: number): Promise<readonly Candidate[]> {
-    const { index, terms } = this.#parts
+  async #run(
+    pass: Pass,
+    demand: Demand,
+    { nowMs, endsAtMs }: { readonly nowMs: number; readonly endsAtMs: number },
+  ): Promise<readonly Candidate[]> {
+    const { index, terms, clock } = this.#parts
     const judge = { terms: terms(), nowMs, isSpared: this.#isSpared }
     const all: Candidate[] = []
     let rest = demand
     let after: { readonly lastUseMs: number; readonly row: number } | undefined
-    while (!isMet(rest, pass.reason) && !this.#signal.aborted) {
+    while (!isMet(rest, pass.reason) && !this.#signal.aborted && clock.monotonicMs() < endsAtMs) {
       const slice = await index.ask('candidates', { ...pass.query, after, limit: SLICE })
       const { victims } = chooseVictims(slice.candidates, rest, pass, judge)
       const gone = await this.#removeAll(victims)

@@ -24,6 +24,9 @@ const TICKS_TO_WALK = 17_280
 /** A measurement of the free room is believed for so long. */
 const ROOM_FRESH_MS = 1000
 
+/** So long a download waits for room, in milliseconds: its clients have not heard anything yet. */
+const CLAIM_MS = 8000
+
 /** What {@link Space} works with. */
 export interface SpaceParts {
   readonly store: Store
@@ -128,14 +131,20 @@ export class Space implements AsyncDisposable, Watcher {
     }
   }
 
-  /** Evicts so many bytes, or what the bounds ask for now. */
+  /** Evicts so many bytes, or what the bounds ask for now, as far as that is possible. */
   async evict(bytes: number | undefined): Promise<Evicted> {
+    let all: Evicted = { objects: 0, bytes: 0 }
     await this.index.open()
-    await this.#measure()
-    if (this.#evictor === undefined) return { objects: 0, bytes: 0 }
-    return await this.#evictor.evict(() =>
-      bytes === undefined ? this.#demand() : { bytes, dynamicBytes: 0 },
-    )
+    while (this.#evictor !== undefined && !this.#lifetime.signal.aborted) {
+      await this.#remeasure()
+      const rest = bytes === undefined ? undefined : bytes - all.bytes
+      if (rest !== undefined && rest <= 0) break
+      const demand = (): Demand => (rest === undefined ? this.#demand() : { bytes: rest, dynamicBytes: 0 })
+      const evicted = await this.#evictor.evict(demand)
+      if (evicted.objects === 0) break
+      all = { objects: all.objects + evicted.objects, bytes: all.bytes + evicted.bytes }
+    }
+    return all
   }
 
   /** Takes room for what a spool is to hold, if need be by evicting; `false` if there is none to be had. */
@@ -152,15 +161,15 @@ export class Space implements AsyncDisposable, Watcher {
     const { maxBytes } = this.#limits
     if (bytes > maxBytes) return this.#refuse(bytes)
     if (maxBytes < Infinity && this.index.state === 'absent') await this.index.open()
-    // Two rounds are enough for one who is alone; others may take what was evicted, so there are some more.
-    for (let round = 0; round < 8; round += 1) {
+    const endsAtMs = this.#parts.clock.monotonicMs() + CLAIM_MS
+    while (this.#parts.clock.monotonicMs() < endsAtMs) {
       if (this.#claimNow(bytes)) return true
       await this.#measure()
       if (this.#claimNow(bytes)) return true
       try {
         await this.index.open()
         const evicted = await this.#evictor?.evict(() => ({ bytes: this.#lacking(bytes), dynamicBytes: 0 }))
-        await this.#measure()
+        await this.#remeasure()
         if ((evicted?.objects ?? 0) === 0 && this.#lacking(bytes) > 0) break
       } catch (error) {
         this.#parts.events.storageFailed('evict', error)
@@ -284,8 +293,10 @@ export class Space implements AsyncDisposable, Watcher {
   }
 
   async #measure(): Promise<void> {
-    if (this.#parts.clock.monotonicMs() - this.#measuredAtMs < ROOM_FRESH_MS && this.#measuring === undefined)
-      return
+    if (this.#parts.clock.monotonicMs() - this.#measuredAtMs >= ROOM_FRESH_MS) await this.#remeasure()
+  }
+
+  async #remeasure(): Promise<void> {
     this.#measuring ??= this.#measureNow().finally(() => {
       this.#measuring = undefined
     })
@@ -335,11 +346,15 @@ export class Space implements AsyncDisposable, Watcher {
     this.#settling = this.#evictor
       ?.evict(() => this.#demand())
       .then(
-        () => undefined,
-        (error: unknown) => this.#parts.events.storageFailed('evict', error),
+        ({ objects }) => objects > 0,
+        (error: unknown) => {
+          this.#parts.events.storageFailed('evict', error)
+          return false
+        },
       )
-      .finally(() => {
+      .then(hasProgress => {
         this.#settling = undefined
+        if (hasProgress) this.#settle()
       })
   }
 
