@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { networkInterfaces } from 'node:os'
 import { resolve } from 'node:path'
 import { ConfigError } from '../config/problem.ts'
+import type { HostFiles } from './clients/client.ts'
 import { RootedFiles } from './clients/host-files.ts'
 import { parseMirrorUrl } from './clients/mirror-url.ts'
 import { inspectContainerd, inspectK3s } from './doctor/inspect-containerd.ts'
@@ -68,6 +69,7 @@ export const doctor: Tool = {
     const inspected = await Promise.all(INSPECTS.map(async inspect => await inspect(files)))
     const inspections = inspected.filter(inspection => inspection !== undefined)
     tellRoutes(report, inspections)
+    await tellOwnFiles(report, files, environment.env['HOME'])
     const mirrors = wish.mirror === undefined ? mirrorsOf(inspections) : [wish.mirror]
     await tellMirrors(report, mirrors, wish)
     await tellClients(report, { inspections, mirrors, wish })
@@ -180,6 +182,13 @@ function tellRoutes(report: Report, inspections: readonly Inspection[]): void {
     for (const note of inspection.notes) report.note(note)
     for (const wrong of inspection.wrongs) report.wrong(wrong)
   }
+}
+
+/** Rootless Podman reads a file of its user instead of the machine's, which is easily forgotten. */
+async function tellOwnFiles(report: Report, files: HostFiles, home: string | undefined): Promise<void> {
+  const own = `${home ?? ''}/.config/containers/registries.conf`
+  if (home === undefined || (await files.read(own)) === undefined) return
+  report.note(`${own} is there: Podman without root reads it instead of /etc/containers/registries.conf.`)
 }
 
 function mirrorsOf(inspections: readonly Inspection[]): readonly string[] {

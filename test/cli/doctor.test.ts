@@ -205,6 +205,17 @@ test("Docker's hosts.toml files are said to need the containerd image store, and
   assert.doesNotMatch(on.stdout, /containerd image store/)
 })
 
+test("A registries.conf of the user's own is told of, as Podman without root reads that one.", async () => {
+  const root = await mkdtemp(join(scratch, 'root-'))
+  await mkdir(join(root, '/home/me/.config/containers'), { recursive: true })
+  await writeFile(join(root, '/home/me/.config/containers/registries.conf'), '')
+  const ran = await runCommandLine(['doctor', '--root', root, '--mirror', url], { env: { HOME: '/home/me' } })
+  assert.match(
+    ran.stdout,
+    /note +\/home\/me\/\.config\/containers\/registries\.conf is there: Podman without root/,
+  )
+})
+
 test('An image that the registry does not have, and one that policy refuses, are told by their answers.', async () => {
   const absent = await examine({}, '--mirror', url, '--image', 'library/absent')
   assert.match(
