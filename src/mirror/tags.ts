@@ -7,6 +7,8 @@ import type { RecordName, Store } from '../storage/store.ts'
 import type { Place } from './links.ts'
 
 const REMEMBERED_MAX = 20_000
+/** Tags that wait for one manifest; an upstream that gives every tag the same digest and never the manifest must not fill the memory. */
+const EXPECTED_MAX = 100
 
 /** What a tag meant when its upstream was last asked. */
 export interface KnownTag {
@@ -67,7 +69,10 @@ export class Tags {
   expect(place: Place, tag: Tag, digest: Digest): void {
     const key = expectedKey(place, digest)
     const tags = this.#expected.get(key) ?? new Map<Tag, number>()
+    tags.delete(tag)
     tags.set(tag, this.#clock.monotonicMs())
+    const [oldest] = tags.keys()
+    if (tags.size > EXPECTED_MAX && oldest !== undefined) tags.delete(oldest)
     this.#expected.set(key, tags)
   }
 

@@ -120,6 +120,20 @@ test('a confirmation moves every tag that waits for the manifest, in its own rep
   assert.equal(await tags.read(other, tag), undefined)
 })
 
+test('a hundred tags wait for one manifest, and of a hundred and one the oldest is forgotten', async () => {
+  for (const [count, first] of [
+    [99, young],
+    [100, young],
+    [101, undefined],
+  ] as const) {
+    const { tags } = makeTags()
+    for (let index = 1; index <= count; index += 1) tags.expect(place, tagOf(`t${index}`), young)
+    await tags.confirm(place, young)
+    assert.equal((await tags.read(place, tagOf('t1')))?.digest, first)
+    assert.equal((await tags.read(place, tagOf(`t${count}`)))?.digest, young)
+  }
+})
+
 test('a removed tag is gone from memory and from the store', async () => {
   const { tags, store } = makeTags()
   await tags.write(place, tag, old)
