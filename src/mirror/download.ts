@@ -131,6 +131,7 @@ export class Download {
     try {
       for (;;) {
         try {
+          if (this.#body === undefined) await this.#reopen()
           yield* this.#pass()
           break
         } catch (error) {
@@ -149,6 +150,11 @@ export class Download {
     const body = this.#body
     this.#body = undefined
     await body?.[Symbol.asyncDispose]()
+  }
+
+  async #reopen(): Promise<void> {
+    if (!(await this.open()))
+      throw new UpstreamError('invalid', 'the upstream denies the blob that it was sending')
   }
 
   async *#pass(): AsyncGenerator<Uint8Array> {
@@ -178,10 +184,7 @@ export class Download {
       this.#signal.throwIfAborted()
       await this.#pauseBeforeResume(error)
       try {
-        const body = await this.#request()
-        if (body === undefined)
-          throw new UpstreamError('invalid', 'the upstream denies the blob that it was sending')
-        await this.#use(body)
+        await this.#reopen()
         return
       } catch (next) {
         error = next

@@ -15,6 +15,7 @@ import type { Tags } from './tags.ts'
 
 const REMEMBERED_BYTES = 64 * 1024 * 1024
 const FETCHES_MAX = 4096
+const UNSTORED_MAX = 10_000
 
 /** A manifest whose bytes match its digest. */
 export interface StoredManifest extends Manifest {
@@ -40,6 +41,8 @@ export class Manifests {
     maxSize: REMEMBERED_BYTES,
     sizeCalculation: ({ bytes }) => bytes.byteLength + 1024,
   })
+  /** Manifests that the store could not take: it is asked again whenever one is wanted. */
+  readonly #unstored = new LRUCache<Digest, true>({ max: UNSTORED_MAX })
   readonly #fetches = new SharedCalls<StoredManifest | undefined>(FETCHES_MAX)
 
   constructor(parts: ManifestParts) {
@@ -49,7 +52,10 @@ export class Manifests {
   /** The manifest if it is stored here, whoever may see it. A damaged one is quarantined and then absent, as is one of a sick store. */
   async find(digest: Digest): Promise<StoredManifest | undefined> {
     const remembered = this.#remembered.get(digest)
-    if (remembered !== undefined) return remembered
+    if (remembered !== undefined) {
+      if (this.#unstored.has(digest)) await this.#store(remembered)
+      return remembered
+    }
     const bytes = await this.#readStored(digest)
     if (bytes === undefined) return undefined
     try {
@@ -67,6 +73,11 @@ export class Manifests {
   async fetch(source: Source, reference: Reference): Promise<StoredManifest | undefined> {
     const key = `${source.namespace}/${source.repository}@${referenceText(reference)}`
     return await this.#fetches.call(key, async () => await this.#fetch(source, reference)).job
+  }
+
+  /** Whether a manifest that was found outlives this process: no tag may point at one that does not. */
+  isStored(digest: Digest): boolean {
+    return !this.#unstored.has(digest)
   }
 
   /** Lets a repository for which this manifest is served see all that it names. */
@@ -104,10 +115,12 @@ export class Manifests {
       await spool.append(bytes)
       await store.adopt(spool, digest, bytes.byteLength)
       events.bypassChanged(false, 'manifests')
+      this.#unstored.delete(digest)
       return true
     } catch (error) {
       events.storageFailed('store-manifest', error)
       events.bypassChanged(true, 'manifests')
+      this.#unstored.set(digest, true)
       return false
     }
   }

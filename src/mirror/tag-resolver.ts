@@ -114,7 +114,8 @@ export class TagResolver {
       return { ...resolved(digest, 'miss'), fallback, head }
     }
     manifests.admit(source, manifest)
-    await tags.write(source, tag, digest)
+    if (manifests.isStored(digest)) await tags.write(source, tag, digest)
+    else tags.expect(source, tag, digest)
     return resolved(digest, 'revalidated')
   }
 

@@ -168,3 +168,22 @@ test('a store that cannot tell counts as complete: it is not the upstream that i
   const sick = storeWith(store, { open: async () => await Promise.reject(new Error('EIO')) })
   assert.equal(await isComplete(manifest, sick, manifests), true)
 })
+
+test('a manifest that the store could not take is stored as soon as it can, by whoever asks for it next', async t => {
+  const memory = new MemoryStore()
+  let isFull = true
+  const store = storeWith(memory, {
+    createSpool: async digest => {
+      if (isFull) throw systemError('ENOSPC')
+      return await memory.createSpool(digest)
+    },
+  })
+  const { manifests, source } = makeManifests(t, serving(image.bytes), store)
+  await manifests.fetch(source, byTag)
+  assert.equal((await manifests.find(image.digest))?.digest, image.digest)
+  assert.equal(manifests.isStored(image.digest), false)
+  isFull = false
+  assert.equal((await manifests.find(image.digest))?.digest, image.digest)
+  assert.equal(manifests.isStored(image.digest), true)
+  assert.ok((await memory.open(image.digest)) !== undefined)
+})

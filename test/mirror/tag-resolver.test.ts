@@ -13,7 +13,7 @@ import type { FetchedManifest, ManifestHead } from '../../src/upstream/registry.
 import { FakeClock } from '../support/fake-clock.ts'
 import { FakeRegistry, type RegistryScript } from '../support/fake-registry.ts'
 import { seeEvents } from '../support/seen-events.ts'
-import { settle, sourceOf, storeAs, storeWith, tagOf } from './rig.ts'
+import { settle, sourceOf, storeAs, storeWith, systemError, tagOf } from './rig.ts'
 
 const tag = tagOf('latest')
 const FRESH_MS = 60_000
@@ -279,4 +279,30 @@ test('what policy refuses is refused, whatever is cached', async t => {
   }
   const { resolver, source } = await makeResolver(t, script, { ageMs: FRESH_MS })
   await assert.rejects(resolver.resolve(source, tag), { code: 'DENIED' })
+})
+
+test('I3 a tag does not move to a manifest that is only in memory, however often it is confirmed', async t => {
+  const memory = new MemoryStore()
+  let isFull = false
+  const store = storeWith(memory, {
+    adopt: async (...spool) => {
+      if (isFull) throw systemError('ENOSPC')
+      await memory.adopt(...spool)
+    },
+  })
+  const { resolver, source, manifests } = await makeResolver(
+    t,
+    { headManifest: () => headOf(young), getManifest: () => fetched(young) },
+    { ageMs: FRESH_MS, inner: store },
+  )
+  isFull = true
+  await resolver.resolve(source, tag)
+  await manifests.fetch(source, { kind: 'digest', digest: young.digest })
+  assert.equal((await resolver.resolve(source, tag)).digest, young.digest)
+  const later = new Tags(store, seeEvents().events, new FakeClock())
+  assert.equal((await later.read(source, tag))?.digest, old.digest)
+  isFull = false
+  assert.equal((await resolver.resolve(source, tag)).digest, young.digest)
+  const last = new Tags(store, seeEvents().events, new FakeClock())
+  assert.equal((await last.read(source, tag))?.digest, young.digest)
 })

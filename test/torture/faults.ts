@@ -4,10 +4,11 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { hasCode } from '../../src/lib/system-error.ts'
 import { contentKey } from '../../src/storage/layout.ts'
-import { startUpstream } from '../support/upstream.ts'
+import { type FakeUpstream, startUpstream } from '../support/upstream.ts'
+import type { PutImage } from '../support/upstream-content.ts'
 import { pull } from './client.ts'
 import { DaemonProcess, requirePrograms } from './daemon.ts'
-import { NotRun, type Rig, type RigContext, stopwatch } from './rig.ts'
+import { NotRun, type Rig, type RigContext, stopwatch, type Tally } from './rig.ts'
 import { blobPath, countLeaks, pullImage, putImage, settled, verifyVisible } from './state.ts'
 import { Trace } from './trace.ts'
 
@@ -80,14 +81,8 @@ async function faults(context: RigContext): Promise<void> {
     await settled(root, [daemon])
     const gets = upstream.requests.length
     if (!(await pullImage(daemon.address, image, tag, tally))) tally.wedge(`after ${name}, once more`)
-    const isCached = upstream.requests.length === gets
-    if (!isCached)
-      tally.violate(
-        `still not cached after ${name} was over: ${upstream.requests
-          .slice(gets)
-          .map(request => `${request.method} ${request.path}`)
-          .join(', ')}`,
-      )
+    if (upstream.requests.length > gets)
+      tally.violate(`${askedSince(upstream, gets)} though ${name} was over`)
     upstream.requests.length = 0
   }
   tally.figure('cases', `${Math.min(done, CASES.length)} of ${CASES.length}`)
@@ -193,17 +188,9 @@ async function sickDisk(context: RigContext): Promise<void> {
         tally.violate(`warm pull failed on a disk: ${sickness}`)
       if (sickness === 'read-only') mount('-o', 'remount,rw', mounted)
       else await rm(join(mounted, 'filler'), { recursive: true })
-      const wellAtMs = performance.now()
-      if (!(await pullImage(daemon.address, image, tag, tally))) tally.wedge(`image ${tag} after ${sickness}`)
-      await settled(root, [daemon])
-      const gets = upstream.requests.length
-      await pullImage(daemon.address, image, tag, tally)
-      if (upstream.requests.length > gets)
-        tally.violate(`still not cached when the disk was well again after: ${sickness}`)
-      tally.figure(
-        'recovery, max ms',
-        Math.max(Number(tally.get('recovery, max ms') ?? 0), Math.round(performance.now() - wellAtMs)),
-      )
+      const recoveryMs = await recovered({ daemon, root, upstream }, { image, tag }, tally)
+      if (recoveryMs === undefined) tally.violate(`not cached again within 30 s after: ${sickness}`)
+      else tally.figure('recovery, max ms', Math.max(Number(tally.get('recovery, max ms') ?? 0), recoveryMs))
       upstream.requests.length = 0
       for (const digest of [image.manifest, image.config, ...image.layers])
         await rm(join(root, contentKey(digest)), { force: true })
@@ -218,6 +205,30 @@ async function sickDisk(context: RigContext): Promise<void> {
   } finally {
     spawnSync('umount', ['-l', mounted])
   }
+}
+
+/** How long it takes until an image that must always come is also served without the upstream. */
+async function recovered(
+  place: { readonly daemon: DaemonProcess; readonly root: string; readonly upstream: FakeUpstream },
+  { image, tag }: { readonly image: PutImage; readonly tag: string },
+  tally: Tally,
+): Promise<number | undefined> {
+  const { daemon, root, upstream } = place
+  const watch = stopwatch(30_000)
+  while (!watch.isOver()) {
+    const before = upstream.requests.length
+    if (!(await pullImage(daemon.address, image, tag, tally))) tally.wedge(`image ${tag}`)
+    if (upstream.requests.length === before) return Math.round(watch.elapsedMs)
+    await settled(root, [daemon])
+    await sleep(20)
+  }
+  return undefined
+}
+
+/** What the upstream was asked since it had been asked so many times. */
+function askedSince(upstream: FakeUpstream, before: number): string {
+  const asked = upstream.requests.slice(before).map(({ method, path }) => `${method} ${path}`)
+  return `the upstream was asked for ${asked.join(', ')}`
 }
 
 /** Writes until nothing more fits. */
