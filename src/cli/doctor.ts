@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto'
+import { accessSync, constants } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { networkInterfaces } from 'node:os'
 import { resolve } from 'node:path'
 import { ConfigError } from '../config/problem.ts'
+import { hasCode } from '../lib/system-error.ts'
 import type { HostFiles } from './clients/client.ts'
 import { RootedFiles } from './clients/host-files.ts'
 import { parseMirrorUrl } from './clients/mirror-url.ts'
@@ -65,11 +67,14 @@ export const doctor: Tool = {
   run: async (environment, words) => {
     const wish = readWish(environment, words)
     const report = new Report(environment)
-    const files = new RootedFiles(wish.root, environment.cwd)
+    const denied = new Set<string>()
+    const files = readable(new RootedFiles(wish.root, environment.cwd), denied)
     const inspected = await Promise.all(INSPECTS.map(async inspect => await inspect(files)))
     const inspections = inspected.filter(inspection => inspection !== undefined)
     tellRoutes(report, inspections)
     await tellOwnFiles(report, files, environment.env['HOME'])
+    for (const path of denied)
+      report.note(`${path} cannot be read by this user: what it says is not known here.`)
     const mirrors = wish.mirror === undefined ? mirrorsOf(inspections) : [wish.mirror]
     await tellMirrors(report, mirrors, wish)
     await tellClients(report, { inspections, mirrors, wish })
@@ -105,19 +110,32 @@ function readWish(environment: Environment, given: ToolWords): DoctorWish {
   const image = parseImageName(given.text('image') ?? 'docker.io/library/alpine:latest')
   if (image === undefined)
     problems.push(flagProblem('image', 'is not the name of an image', 'such as ghcr.io/owner/name:tag'))
-  if (problems.length > 0 || image === undefined) throw new ConfigError(problems)
   const fileOf = (flag: string): string | undefined => {
-    const file = given.text(flag)
-    return file === undefined ? undefined : resolve(environment.cwd, file)
+    const text = given.text(flag)
+    const file = text === undefined ? undefined : resolve(environment.cwd, text)
+    if (file !== undefined && !isReadable(file))
+      problems.push(flagProblem(flag, 'names a file that cannot be read', undefined))
+    return file
   }
+  const [adminTokenFile, caFile] = [fileOf('admin-token-file'), fileOf('ca')]
+  if (problems.length > 0 || image === undefined) throw new ConfigError(problems)
   return {
     root: resolve(environment.cwd, given.text('root') ?? '/'),
     mirror,
     image,
     admin,
-    adminTokenFile: fileOf('admin-token-file'),
-    caFile: fileOf('ca'),
+    adminTokenFile,
+    caFile,
     userAgent: `entrepot-doctor/${version()} (${randomBytes(6).toString('hex')})`,
+  }
+}
+
+function isReadable(file: string): boolean {
+  try {
+    accessSync(file, constants.R_OK)
+    return true
+  } catch {
+    return false
   }
 }
 
@@ -184,6 +202,23 @@ function tellRoutes(report: Report, inspections: readonly Inspection[]): void {
   }
 }
 
+/** The files that this user may read; the others are as if they were not there, and remembered. */
+function readable(files: HostFiles, denied: Set<string>): HostFiles {
+  const look = async <T>(path: string, looked: Promise<T>, otherwise: T): Promise<T> => {
+    try {
+      return await looked
+    } catch (error) {
+      if (!hasCode(error, 'EACCES', 'EPERM', 'EISDIR', 'ELOOP', 'EIO')) throw error
+      denied.add(path)
+      return otherwise
+    }
+  }
+  return {
+    read: async path => await look(path, files.read(path), undefined),
+    list: async path => await look<readonly string[]>(path, files.list(path), []),
+  }
+}
+
 /** Rootless Podman reads a file of its user instead of the machine's, which is easily forgotten. */
 async function tellOwnFiles(report: Report, files: HostFiles, home: string | undefined): Promise<void> {
   const own = `${home ?? ''}/.config/containers/registries.conf`
@@ -201,7 +236,7 @@ async function tellMirrors(report: Report, mirrors: readonly string[], wish: Doc
     report.wrong(
       'No client here is pointed at a mirror, and --mirror names none: `entrepot setup` points them.',
     )
-  const ca = wish.caFile === undefined ? undefined : await readFile(wish.caFile, 'utf8')
+  const ca = await readOwn(wish.caFile)
   for (const mirror of mirrors) {
     const { goods, wrongs } = await checkMirror({ mirror, image: wish.image, ca, userAgent: wish.userAgent })
     for (const good of goods) report.good(good)
@@ -225,7 +260,7 @@ async function tellClients(report: Report, { inspections, mirrors, wish }: Compa
     return
   }
   try {
-    const token = await readToken(wish.adminTokenFile)
+    const token = await readOwn(wish.adminTokenFile)
     const clients = await recentClients(admin, token)
     const sentences = compare(inspections, clients, wish.userAgent, Date.now())
     if (sentences.length === 0) report.note('There is no client here to compare with.')
@@ -236,7 +271,8 @@ async function tellClients(report: Report, { inspections, mirrors, wish }: Compa
   }
 }
 
-async function readToken(file: string | undefined): Promise<string | undefined> {
+/** A file that was named on the command line. */
+async function readOwn(file: string | undefined): Promise<string | undefined> {
   return file === undefined ? undefined : (await readFile(file, 'utf8')).trim()
 }
 

@@ -2,6 +2,7 @@ import { resolve } from 'node:path'
 import { ConfigError, type Problem } from '../config/problem.ts'
 import { lineDiff } from '../lib/line-diff.ts'
 import { nearest } from '../lib/nearest.ts'
+import { hasCode } from '../lib/system-error.ts'
 import { type Namespace, parseConfiguredNamespace } from '../oci/namespace.ts'
 import { planBuildkit } from './clients/buildkit.ts'
 import type { Plan, PlanClient, PlannedFile, Wish } from './clients/client.ts'
@@ -51,7 +52,10 @@ export const setup: Tool = {
       value: 'FILE',
       description: "the authority of the mirror's certificate, as the client finds it",
     },
-    write: { type: 'boolean', description: 'show what changes, then write the files; all or none' },
+    write: {
+      type: 'boolean',
+      description: 'show what changes, then write the files; none if one of them says otherwise',
+    },
     root: {
       type: 'text',
       value: 'DIR',
@@ -63,7 +67,14 @@ export const setup: Tool = {
     const root = words.text('root')
     if (!words.isOn('write')) return print(environment, await plan(wish, NO_FILES))
     const files = new RootedFiles(resolve(environment.cwd, root ?? '/'), environment.cwd)
-    return await write(environment, await plan(wish, files), files)
+    try {
+      return await write(environment, await plan(wish, files), files)
+    } catch (error) {
+      const reason = whyUntouched(error)
+      if (reason === undefined) throw error
+      environment.stderr.write(`entrepot: ${reason}\n`)
+      return EXIT.failure
+    }
   },
 }
 
@@ -137,6 +148,13 @@ async function writeOne(environment: Environment, file: PlannedFile, target: Roo
   const isSame = file.before === file.after
   if (!isSame) await target.write(file.path, file.after)
   environment.stdout.write(`${isSame ? 'unchanged' : 'written'}: ${file.path}\n`)
+}
+
+/** What a file system says of a file that cannot be read or written; `undefined` for any other error. */
+function whyUntouched(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('syscall' in error)) return undefined
+  const isForbidden = hasCode(error, 'EACCES', 'EPERM')
+  return isForbidden ? `${error.message}; try it as root` : error.message
 }
 
 function tell(environment: Environment, notes: readonly string[]): void {

@@ -205,6 +205,13 @@ test("Docker's hosts.toml files are said to need the containerd image store, and
   assert.doesNotMatch(on.stdout, /containerd image store/)
 })
 
+test('A file that cannot be read is told of, and everything else is examined.', async () => {
+  const ran = await examine({ [`${CERTS}/ghcr.io/hosts.toml/not-a-file`]: '', ...CONTAINERD })
+  assert.match(ran.stdout, /note +\S+\/ghcr\.io\/hosts\.toml cannot be read by this user/)
+  assert.match(ran.stdout, /ok +Every other registry: through/)
+  assert.equal(ran.code, 0, ran.stdout)
+})
+
 test("A registries.conf of the user's own is told of, as Podman without root reads that one.", async () => {
   const root = await mkdtemp(join(scratch, 'root-'))
   await mkdir(join(root, '/home/me/.config/containers'), { recursive: true })
@@ -248,12 +255,12 @@ test('A registry that is no Entrepot, and one whose bytes are changed on the way
 })
 
 test('Wrong words are refused with exit code 2, and nothing is examined.', async () => {
-  const ran = await runCommandLine(['doctor', 'x', '--mirror', 'm', '--image', 'A B'])
+  const ran = await runCommandLine(['doctor', 'x', '--mirror', 'm', '--image', 'A B', '--ca', '/none'])
   assert.equal(ran.code, 2)
   assert.equal(ran.stdout, '')
   assert.match(
     ran.stderr,
-    /x is one word too many.*--mirror: is not an address.*--image: is not the name of an image/s,
+    /x is one word too many.*--mirror: is not an address.*--image: is not the name of an image.*--ca: names a file that cannot be read/s,
   )
 })
 

@@ -273,6 +273,16 @@ for (const [client, path, text] of CONTRADICTIONS) {
   })
 }
 
+test('A file that cannot be read or written is one line and exit code 1.', async () => {
+  const root = await machine({ '/etc/docker/daemon.json/not-a-file': '', '/etc/rancher': '' })
+  const unreadable = await write('docker', root)
+  assert.deepEqual([unreadable.code, unreadable.stdout], [1, ''])
+  assert.match(unreadable.stderr, /^entrepot: EISDIR.*\n$/)
+  const unwritable = await write('k3s', root)
+  assert.equal(unwritable.code, 1)
+  assert.match(unwritable.stderr, /^entrepot: E(?:NOTDIR|EXIST).*\n$/)
+})
+
 const REFUSED: readonly (readonly [string, RegExp])[] = [
   ['setup', /client is missing .*--mirror: is missing/s],
   ['setup dokcer --mirror http://m', /dokcer is not a client known here \(did you mean docker\?\)/],
