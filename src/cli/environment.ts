@@ -14,8 +14,12 @@ export interface Environment {
   readonly startDaemon: (config: Config) => Promise<RunningDaemon>
 }
 
-interface Output {
+/** Where text goes. */
+export interface Output {
   write(text: string): unknown
+  /** Whether it is a terminal, where lines can be drawn over, and how wide that is. */
+  readonly isTTY?: boolean
+  readonly columns?: number
 }
 
 /** Where signals come from, as a Node process has it. */

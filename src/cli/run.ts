@@ -3,6 +3,14 @@ import { type LoadedConfig, loadConfig } from '../config/load.ts'
 import { ConfigError, formatProblem, type Problem } from '../config/problem.ts'
 import type { StoreKind } from '../config/store.ts'
 import { nearest } from '../lib/nearest.ts'
+import { explain } from './admin/explain.ts'
+import { gc } from './admin/gc.ts'
+import { ls } from './admin/ls.ts'
+import { pin, unpin } from './admin/pin.ts'
+import { rm } from './admin/rm.ts'
+import { status } from './admin/status.ts'
+import { verify } from './admin/verify.ts'
+import { warm } from './admin/warm.ts'
 import { check } from './check.ts'
 import { doctor } from './doctor.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
@@ -24,6 +32,15 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
 const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   ['setup', setup],
   ['doctor', doctor],
+  ['status', status],
+  ['ls', ls],
+  ['explain', explain],
+  ['rm', rm],
+  ['pin', pin],
+  ['unpin', unpin],
+  ['warm', warm],
+  ['verify', verify],
+  ['gc', gc],
 ])
 const STORES: ReadonlyMap<string, StoreKind> = new Map([
   ['filesystem', 'filesystem'],
@@ -102,7 +119,17 @@ const USAGE = `A pull-through caching mirror for OCI registries.
   entrepot check [filesystem | s3] [options]     print the effective configuration, or everything wrong with it
   entrepot healthcheck [options]                 ask the mirror that runs with these options whether it is alive
   entrepot setup <client> --mirror URL           print or write the configuration of a client; see entrepot setup --help
-  entrepot doctor [options]                      find out which registries this machine's clients get from the mirror`
+  entrepot doctor [options]                      find out which registries this machine's clients get from the mirror
+
+  With the daemon that runs (each has --json, and --help of its own):
+  entrepot status                                show how full the cache is, and what is being downloaded
+  entrepot ls [--blobs]                          list what is cached
+  entrepot explain <image>                       explain what is cached of an image, and why it was a hit or a miss
+  entrepot rm <image>…                           remove images from the cache
+  entrepot pin [image]…, unpin <image>…          keep images from being evicted, or let them be again
+  entrepot warm <image>… [--platform OS/ARCH]    pull images into the cache
+  entrepot verify                                verify everything in the cache
+  entrepot gc [--free SIZE]                      evict now`
 
 const EPILOGUE = `In brackets: the environment variable that sets the same (a flag wins over it), and the default.
 Exit codes: 0 all well, 1 failure, 2 the configuration is wrong and nothing was started.`

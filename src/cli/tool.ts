@@ -4,7 +4,7 @@ import { nearest } from '../lib/nearest.ts'
 import type { Environment, ExitCode } from './environment.ts'
 
 /** A flag of a {@link Tool}: a `list` may be given more than once, the others once. */
-interface ToolFlag {
+export interface ToolFlag {
   readonly type: 'text' | 'boolean' | 'list'
   /** What the help calls its value, such as `URL`. */
   readonly value?: string

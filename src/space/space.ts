@@ -3,12 +3,13 @@ import type { Clock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Manifest } from '../oci/manifest.ts'
-import type { RecordName, Room, SpoolFile, Store } from '../storage/store.ts'
-import { type Bounds, demandOf, isAbove, type Limits, limitsOf } from './bounds.ts'
+import type { RecordName, SpoolFile, Store } from '../storage/store.ts'
+import { type Bounds, demandOf, isAbove } from './bounds.ts'
 import type { PlaceName } from './change.ts'
 import { type Evicted, Evictor, type Others } from './evictor.ts'
 import { IndexFeed } from './index-feed.ts'
 import { measureDirectories } from './leftovers.ts'
+import { RoomBook } from './room-book.ts'
 import type { Demand, NamespaceTerms } from './victims.ts'
 import { tagChange, walkStore } from './walk.ts'
 import { reserveRoom, WatchedStore, type Watcher } from './watched-store.ts'
@@ -21,8 +22,6 @@ const TICKS_TO_CHECK = 12
 const TICKS_TO_EXPIRE = 360
 /** Every so many ticks the store is walked: others may have put something in it, or taken something away. */
 const TICKS_TO_WALK = 17_280
-/** A measurement of the free room is believed for so long. */
-const ROOM_FRESH_MS = 1000
 
 /** So long a download waits for room, in milliseconds: its clients have not heard anything yet. */
 const CLAIM_MS = 8000
@@ -69,17 +68,8 @@ export class Space implements AsyncDisposable, Watcher {
   readonly index: IndexFeed
   readonly #parts: SpaceParts
   readonly #lifetime = new AbortController()
+  readonly #book: RoomBook
   #evictor: Evictor | undefined
-  #limits: Limits = { maxBytes: Infinity, minFreeBytes: 0 }
-  #room: Room | undefined
-  #measuredAtMs = -Infinity
-  #measuring: Promise<void> | undefined
-  /** What spools hold or have been promised. */
-  #claimedBytes = 0
-  /** What they have been promised and do not hold yet. */
-  #unwrittenBytes = 0
-  #writtenSinceMeasure = 0
-  #leftoverBytes = 0
   #ticks = 0
   #timer: NodeJS.Timeout | undefined
   #settling: Promise<void> | undefined
@@ -90,6 +80,7 @@ export class Space implements AsyncDisposable, Watcher {
     const { store, root, clock, events } = parts
     this.#parts = parts
     this.store = new WatchedStore(store, this)
+    this.#book = new RoomBook(parts)
     this.index = new IndexFeed({
       path: join(root, 'index.sqlite'),
       clock,
@@ -107,7 +98,7 @@ export class Space implements AsyncDisposable, Watcher {
     const { clock, events, terms } = this.#parts
     const { store, index } = this
     this.#evictor = new Evictor({ store, index, others, clock, events, terms }, this.#lifetime.signal)
-    await this.#measure()
+    await this.#book.measure()
     this.#timer = setInterval(() => void this.#tick(), TICK_MS).unref()
     if (this.#parts.bounds.maxSize !== undefined) void this.#tick()
   }
@@ -119,12 +110,12 @@ export class Space implements AsyncDisposable, Watcher {
       isComplete,
       objects: totals.objects,
       storedBytes: this.index.bytes,
-      scratchBytes: this.#claimedBytes + this.#leftoverBytes,
+      scratchBytes: this.#book.scratchBytes,
       usedBytes: this.#usedBytes,
-      maxBytes: this.#limits.maxBytes === Infinity ? undefined : this.#limits.maxBytes,
-      freeBytes: this.#room?.freeBytes,
-      totalBytes: this.#room?.totalBytes,
-      minFreeBytes: this.#limits.minFreeBytes,
+      maxBytes: this.#book.limits.maxBytes === Infinity ? undefined : this.#book.limits.maxBytes,
+      freeBytes: this.#book.room?.freeBytes,
+      totalBytes: this.#book.room?.totalBytes,
+      minFreeBytes: this.#book.limits.minFreeBytes,
       dynamicBytes: this.#dynamicBytes,
       dynamicShare: this.#dynamicShare,
       bytesByNamespace: Object.fromEntries(totals.bytesByNamespace),
@@ -136,7 +127,7 @@ export class Space implements AsyncDisposable, Watcher {
     let all: Evicted = { objects: 0, bytes: 0 }
     await this.index.open()
     while (this.#evictor !== undefined && !this.#lifetime.signal.aborted) {
-      await this.#remeasure()
+      await this.#book.remeasure()
       const rest = bytes === undefined ? undefined : bytes - all.bytes
       if (rest !== undefined && rest <= 0) break
       const demand = (): Demand => (rest === undefined ? this.#demand() : { bytes: rest, dynamicBytes: 0 })
@@ -158,18 +149,18 @@ export class Space implements AsyncDisposable, Watcher {
   }
 
   async claim(bytes: number): Promise<boolean> {
-    const { maxBytes } = this.#limits
+    const { maxBytes } = this.#book.limits
     if (bytes > maxBytes) return this.#refuse(bytes)
     if (maxBytes < Infinity && this.index.state === 'absent') await this.index.open()
     const endsAtMs = this.#parts.clock.monotonicMs() + CLAIM_MS
     while (this.#parts.clock.monotonicMs() < endsAtMs) {
       if (this.#claimNow(bytes)) return true
-      await this.#measure()
+      await this.#book.measure()
       if (this.#claimNow(bytes)) return true
       try {
         await this.index.open()
         const evicted = await this.#evictor?.evict(() => ({ bytes: this.#lacking(bytes), dynamicBytes: 0 }))
-        await this.#remeasure()
+        await this.#book.remeasure()
         if ((evicted?.objects ?? 0) === 0 && this.#lacking(bytes) > 0) break
       } catch (error) {
         this.#parts.events.storageFailed('evict', error)
@@ -180,17 +171,15 @@ export class Space implements AsyncDisposable, Watcher {
   }
 
   wrote(bytes: number): void {
-    this.#unwrittenBytes -= bytes
-    this.#writtenSinceMeasure += bytes
+    this.#book.wrote(bytes)
   }
 
-  release({ bytes, writtenBytes }: { readonly bytes: number; readonly writtenBytes: number }): void {
-    this.#claimedBytes -= bytes
-    this.#unwrittenBytes -= bytes - writtenBytes
+  release(claim: { readonly bytes: number; readonly writtenBytes: number }): void {
+    this.#book.release(claim)
   }
 
   leftBehind(bytes: number): void {
-    this.#leftoverBytes = Math.max(0, this.#leftoverBytes + bytes)
+    this.#book.leftBehind(bytes)
   }
 
   stored(digest: Digest, sizeBytes: number): void {
@@ -239,7 +228,7 @@ export class Space implements AsyncDisposable, Watcher {
   }
 
   get #usedBytes(): number {
-    return this.index.bytes + this.#claimedBytes + this.#leftoverBytes
+    return this.index.bytes + this.#book.scratchBytes
   }
 
   get #dynamicBytes(): number {
@@ -254,27 +243,20 @@ export class Space implements AsyncDisposable, Watcher {
     return this.#parts.terms().configured.size > 1 ? this.#parts.bounds.dynamicShare : 1
   }
 
-  /** What is free and not promised to anybody. */
-  get #freeBytes(): number | undefined {
-    if (this.#room === undefined) return undefined
-    return this.#room.freeBytes - this.#writtenSinceMeasure - this.#unwrittenBytes
-  }
-
   /** How many bytes would have to go before so many could come. */
   #lacking(bytes: number): number {
-    const { maxBytes, minFreeBytes } = this.#limits
+    const { maxBytes, minFreeBytes } = this.#book.limits
     // Whoever has the index keeps the maximum; to us it is not known how much there is.
     const overMax = this.index.state === 'open' ? this.#usedBytes + bytes - maxBytes : 0
-    const underFree = minFreeBytes + bytes - (this.#freeBytes ?? Infinity)
+    const underFree = minFreeBytes + bytes - (this.#book.freeBytes ?? Infinity)
     return Math.max(0, overMax, underFree)
   }
 
   /** Counts the bytes as taken if they fit. It decides and counts in one go, so that no two get the same room. */
   #claimNow(bytes: number): boolean {
     if (this.#lacking(bytes) > 0) return false
-    this.#claimedBytes += bytes
-    this.#unwrittenBytes += bytes
-    if (isAbove(this.#usedBytes, this.#limits)) this.#settle()
+    this.#book.claim(bytes)
+    if (isAbove(this.#usedBytes, this.#book.limits)) this.#settle()
     return true
   }
 
@@ -287,48 +269,23 @@ export class Space implements AsyncDisposable, Watcher {
     const filling = {
       usedBytes: this.#usedBytes,
       dynamicBytes: this.#dynamicBytes,
-      freeBytes: this.#freeBytes,
+      freeBytes: this.#book.freeBytes,
     }
-    return demandOf(filling, this.#limits, this.#dynamicShare)
-  }
-
-  async #measure(): Promise<void> {
-    if (this.#parts.clock.monotonicMs() - this.#measuredAtMs >= ROOM_FRESH_MS) await this.#remeasure()
-  }
-
-  async #remeasure(): Promise<void> {
-    this.#measuring ??= this.#measureNow().finally(() => {
-      this.#measuring = undefined
-    })
-    await this.#measuring
-  }
-
-  async #measureNow(): Promise<void> {
-    const { store, bounds, clock, events } = this.#parts
-    try {
-      this.#room = await store.measureRoom()
-      this.#writtenSinceMeasure = 0
-      this.#limits = limitsOf(bounds, this.#room)
-      this.#measuredAtMs = clock.monotonicMs()
-    } catch (error) {
-      events.storageFailed('measure', error)
-    }
+    return demandOf(filling, this.#book.limits, this.#dynamicShare)
   }
 
   async #tick(): Promise<void> {
     const { events, root } = this.#parts
     try {
       if (this.#ticks % TICKS_TO_CHECK === 0) {
-        this.#leftoverBytes = await measureDirectories([
-          join(root, 'spool', 'kept'),
-          join(root, 'quarantine'),
-        ])
+        const kept = [join(root, 'spool', 'kept'), join(root, 'quarantine')]
+        this.#book.countedLeftovers(await measureDirectories(kept))
         await this.index.open()
         await this.index.requireFile()
       }
       this.#ticks += 1
       if (this.#isStale || this.#ticks % TICKS_TO_WALK === 0) this.#walk()
-      await this.#measure()
+      await this.#book.measure()
       const { usedBytes, objects, maxBytes, freeBytes } = this.status
       events.spaceMeasured({ usedBytes, objects, maxBytes, freeBytes })
       this.#settle()
@@ -343,19 +300,22 @@ export class Space implements AsyncDisposable, Watcher {
     const isToExpire = this.#ticks % TICKS_TO_EXPIRE === TICKS_TO_CHECK
     const { bytes, dynamicBytes } = this.#demand()
     if (bytes === 0 && dynamicBytes === 0 && !isToExpire) return
-    this.#settling = this.#evictor
-      ?.evict(() => this.#demand())
-      .then(
-        ({ objects }) => objects > 0,
-        (error: unknown) => {
-          this.#parts.events.storageFailed('evict', error)
-          return false
-        },
-      )
-      .then(hasProgress => {
-        this.#settling = undefined
-        if (hasProgress) this.#settle()
-      })
+    this.#settling = this.#evictInBackground()
+  }
+
+  /** In turns, so that downloads which wait for room come in between. */
+  async #evictInBackground(): Promise<void> {
+    let hasProgress = true
+    try {
+      while (hasProgress && !this.#lifetime.signal.aborted) {
+        const evicted = await this.#evictor?.evict(() => this.#demand())
+        hasProgress = evicted !== undefined && evicted.objects > 0
+      }
+    } catch (error) {
+      this.#parts.events.storageFailed('evict', error)
+    } finally {
+      this.#settling = undefined
+    }
   }
 
   #walk(): void {

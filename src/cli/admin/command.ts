@@ -1,0 +1,41 @@
+import { type Environment, EXIT, type ExitCode } from '../environment.ts'
+import type { Tool, ToolFlag, ToolWords } from '../tool.ts'
+import { ADMIN_FLAGS, type AdminConnection, AdminError, connect } from './connection.ts'
+
+/** A command that talks to a running daemon. */
+export interface AdminCommand {
+  readonly usage: string
+  readonly description: string
+  readonly flags?: Readonly<Record<string, ToolFlag>>
+  run(call: AdminCall): Promise<ExitCode>
+}
+
+/** One run of an {@link AdminCommand}. */
+export interface AdminCall {
+  readonly environment: Environment
+  readonly words: ToolWords
+  readonly connection: AdminConnection
+  readonly isJson: boolean
+  /** Prints a line. */
+  readonly print: (line: string) => void
+}
+
+/** Makes a tool of a command: connects, and turns what the daemon refuses into one line and an exit code. */
+export function adminTool(command: AdminCommand): Tool {
+  return {
+    usage: command.usage,
+    description: command.description,
+    flags: { ...command.flags, ...ADMIN_FLAGS },
+    run: async (environment, words) => {
+      const connection = await connect(environment, words)
+      const print = (line: string): void => void environment.stdout.write(`${line}\n`)
+      try {
+        return await command.run({ environment, words, connection, isJson: words.isOn('json'), print })
+      } catch (error) {
+        if (!(error instanceof AdminError)) throw error
+        environment.stderr.write(`entrepot: ${error.message}\n`)
+        return EXIT.failure
+      }
+    },
+  }
+}

@@ -1,0 +1,171 @@
+import { readFile } from 'node:fs/promises'
+import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { resolve } from 'node:path'
+import { createInterface } from 'node:readline'
+import { ConfigError } from '../../config/problem.ts'
+import { hasCode } from '../../lib/system-error.ts'
+import type { Environment } from '../environment.ts'
+import { flagProblem, type ToolFlag, type ToolWords } from '../tool.ts'
+
+const DEFAULT_ADMIN = 'http://127.0.0.1:8081'
+
+/** The flags of every command that talks to a running daemon. */
+export const ADMIN_FLAGS = {
+  admin: {
+    type: 'text',
+    value: 'URL',
+    description: `the admin listener of the daemon, http://host:port or unix:/path [ENTREPOT_ADMIN, default ${DEFAULT_ADMIN}]`,
+  },
+  'token-file': {
+    type: 'text',
+    value: 'FILE',
+    description: "the daemon's --admin-token-file [ENTREPOT_ADMIN_TOKEN_FILE]",
+  },
+  json: { type: 'boolean', description: 'print what the daemon answers, for scripts' },
+} as const satisfies Readonly<Record<string, ToolFlag>>
+
+/** The daemon does not answer, or refuses. Its message is for the user to read. */
+export class AdminError extends Error {
+  constructor(message: string, options: ErrorOptions = {}) {
+    super(message, options)
+    this.name = 'AdminError'
+  }
+}
+
+/** A way to the admin API of a running daemon. */
+export class AdminConnection {
+  readonly #address: string
+  readonly #token: string | undefined
+
+  constructor(address: string, token: string | undefined) {
+    this.#address = address
+    this.#token = token
+  }
+
+  /** Asks an endpoint for one value; `name` is a method and a path below `/_admin/v1/`. Throws an {@link AdminError}. */
+  async ask<T>(name: string, query: Query = {}): Promise<T> {
+    const response = await this.#request(name, query)
+    return parse(await readText(response)) as T
+  }
+
+  /** Asks an endpoint for values that come one after the other. Throws an {@link AdminError}. */
+  async *follow<T>(name: string, query: Query = {}): AsyncGenerator<T> {
+    const response = await this.#request(name, query)
+    const lines = createInterface({ input: response, crlfDelay: Infinity })
+    for await (const line of lines) {
+      const value = parse(line) as { readonly event?: string; readonly message?: string }
+      if (value.event === 'error') throw new AdminError(value.message ?? 'the daemon failed')
+      yield value as T
+    }
+    if (!response.complete) throw new AdminError('the daemon broke off')
+  }
+
+  async #request(name: string, query: Query): Promise<IncomingMessage> {
+    const [method = 'GET', path = ''] = name.split(' ')
+    const { promise, resolve: answer, reject } = Promise.withResolvers<IncomingMessage>()
+    const request = httpRequest({
+      ...this.#target(),
+      method,
+      path: `/_admin/v1/${path}${queryText(query)}`,
+      agent: false,
+      headers: this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` },
+    })
+    request.on('response', answer)
+    request.on('error', reject)
+    request.end()
+    try {
+      const response = await promise
+      if (response.statusCode === 200) return response
+      throw new AdminError(refusal(await readText(response), response.statusCode ?? 0))
+    } catch (error) {
+      throw error instanceof AdminError ? error : this.#unreachable(error)
+    }
+  }
+
+  #target(): { readonly socketPath: string } | { readonly host: string; readonly port: string } {
+    if (this.#address.startsWith('unix:')) return { socketPath: this.#address.slice('unix:'.length) }
+    const url = new URL(this.#address)
+    return { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port === '' ? '80' : url.port }
+  }
+
+  #unreachable(error: unknown): AdminError {
+    if (hasCode(error, 'ECONNREFUSED', 'ENOENT', 'ECONNRESET', 'EHOSTUNREACH', 'ENOTFOUND')) {
+      return new AdminError(
+        `no daemon answers at ${this.#address}; is it running, and is --admin-listen on? (--admin names another address)`,
+      )
+    }
+    if (hasCode(error, 'EACCES')) return new AdminError(`${this.#address} may not be used by this user`)
+    return new AdminError(`${this.#address} does not answer: ${String(error)}`, { cause: error })
+  }
+}
+
+/** What stands behind the question mark; a list is repeated, `undefined` left out. */
+export type Query = Readonly<Record<string, string | readonly string[] | undefined>>
+
+/** Makes the connection that the flags and the environment name. */
+export async function connect(environment: Environment, words: ToolWords): Promise<AdminConnection> {
+  const { env, cwd } = environment
+  const address = words.text('admin') ?? nonEmpty(env['ENTREPOT_ADMIN']) ?? DEFAULT_ADMIN
+  if (
+    !/^(?:http:\/\/[^/]+\/?|unix:.+)$/.test(address) ||
+    (!address.startsWith('unix:') && !URL.canParse(address))
+  ) {
+    throw new ConfigError([
+      flagProblem('admin', 'is not an address', `such as ${DEFAULT_ADMIN} or unix:/path`),
+    ])
+  }
+  const file = words.text('token-file') ?? nonEmpty(env['ENTREPOT_ADMIN_TOKEN_FILE'])
+  if (file === undefined) return new AdminConnection(address, undefined)
+  try {
+    return new AdminConnection(address, (await readFile(resolve(cwd, file), 'utf8')).trim())
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new ConfigError([
+      flagProblem('token-file', `cannot be read: ${code ?? 'unknown error'}`, undefined),
+    ])
+  }
+}
+
+function nonEmpty(text: string | undefined): string | undefined {
+  return text === '' ? undefined : text
+}
+
+function queryText(query: Query): string {
+  const parameters = new URLSearchParams()
+  for (const [name, value] of Object.entries(query)) {
+    if (value === undefined) continue
+    for (const each of typeof value === 'string' ? [value] : value) parameters.append(name, each)
+  }
+  return parameters.size === 0 ? '' : `?${parameters.toString()}`
+}
+
+const TEXT_LENGTH_MAX = 64 * 1024 * 1024
+
+async function readText(response: IncomingMessage): Promise<string> {
+  let text = ''
+  response.setEncoding('utf8')
+  for await (const piece of response) {
+    text += String(piece)
+    if (text.length > TEXT_LENGTH_MAX) throw new AdminError('the answer is too long')
+  }
+  return text
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    throw new AdminError('what answers there is no admin listener of this program', { cause })
+  }
+}
+
+function refusal(text: string, status: number): string {
+  try {
+    const { errors } = JSON.parse(text) as { readonly errors?: readonly { readonly message?: unknown }[] }
+    const message = errors?.[0]?.message
+    if (typeof message === 'string') return message
+  } catch {
+    // Not one of ours.
+  }
+  return `it answers ${status}: what listens there is no admin listener of this program`
+}

@@ -1,0 +1,112 @@
+import { EXIT, type ExitCode } from '../environment.ts'
+import { type AdminCall, adminTool } from './command.ts'
+import { oneImage } from './images.ts'
+import { agoText, digestText, sizeText, spanText } from './text.ts'
+
+interface Manifest {
+  readonly digest: string
+  readonly platform?: string
+  readonly isCached: boolean
+  readonly sizeBytes?: number
+  readonly blobs: readonly {
+    readonly digest: string
+    readonly sizeBytes: number
+    readonly isCached: boolean
+  }[]
+  readonly manifests: readonly Manifest[]
+}
+
+interface Explanation {
+  readonly image: string
+  readonly tag?: {
+    readonly digest: string
+    readonly ageMs: number
+    readonly freshness: 'fresh' | 'stale' | 'expired'
+    readonly freshForMs: number
+    readonly usableForMs: number
+  }
+  readonly manifest?: Manifest
+  readonly extent?: { readonly cachedBytes: number; readonly missingBytes: number; readonly isWhole: boolean }
+  readonly trouble?: string
+  readonly isPinned: boolean
+  readonly lastUse?: string
+  readonly hits?: number
+  readonly lastPull?: {
+    readonly at: string
+    readonly status: number
+    readonly outcome?: string
+    readonly why?: string
+  }
+  readonly nextPull: { readonly outcome: string; readonly why: string }
+}
+
+/** `entrepot explain <image>`: what is cached of an image, how fresh it is, and why its last pull was a hit or a miss. */
+export const explain = adminTool({
+  usage: '<image> [options]',
+  description:
+    'Explain what is cached of an image, how fresh it is, and why its last pull was a hit or a miss.',
+  run,
+})
+
+async function run({ words, connection, isJson, print }: AdminCall): Promise<ExitCode> {
+  const answer = await connection.ask<Explanation>('GET explain', { image: oneImage(words) })
+  if (isJson) print(JSON.stringify(answer))
+  else for (const line of lines(answer, Date.now())) print(line)
+  return EXIT.ok
+}
+
+function lines(answer: Explanation, nowMs: number): readonly string[] {
+  const { image, extent, manifest, isPinned, lastPull, nextPull, trouble } = answer
+  const cached =
+    extent === undefined
+      ? 'nothing'
+      : `${sizeText(extent.cachedBytes)}, ${extent.isWhole ? 'whole' : `${sizeText(extent.missingBytes)} known to be missing`}`
+  return [
+    `${image}${isPinned ? '  (pinned)' : ''}`,
+    `cached     ${cached}`,
+    ...tagLines(answer),
+    ...(answer.lastUse === undefined
+      ? []
+      : [`used       ${agoText(answer.lastUse, nowMs)}, ${answer.hits ?? 0} hits`]),
+    `last pull  ${lastPull === undefined ? 'none since the daemon started' : `${agoText(lastPull.at, nowMs)}: ${lastPull.outcome ?? lastPull.status}, because ${lastPull.why ?? 'of an error'}`}`,
+    `next pull  ${nextPull.outcome}: ${nextPull.why}`,
+    ...(trouble === undefined ? [] : [`upstream   in trouble: ${trouble}`]),
+    ...(manifest === undefined ? [] : manifestLines(manifest, '')),
+  ]
+}
+
+function tagLines({ tag }: Explanation): readonly string[] {
+  if (tag === undefined) return []
+  const { ageMs, freshness, freshForMs, usableForMs } = tag
+  const confirmed = `confirmed ${spanText(ageMs)}${ageMs < 1000 ? '' : ' ago'}`
+  switch (freshness) {
+    case 'fresh':
+      return [`tag        fresh: ${confirmed}, served without asking for another ${spanText(freshForMs)}`]
+    case 'stale':
+      return [
+        `tag        due: ${confirmed}; if the upstream fails it serves for another ${spanText(usableForMs)}`,
+      ]
+    case 'expired':
+      return [`tag        expired: ${confirmed}`]
+    default:
+      return freshness satisfies never
+  }
+}
+
+function manifestLines(manifest: Manifest, indent: string): readonly string[] {
+  const { digest, platform, isCached, blobs, manifests } = manifest
+  const kind = manifests.length > 0 ? 'index' : 'manifest'
+  const head = `${indent}${mark(isCached)} ${kind} ${digestText(digest)}${platform === undefined || platform === '' ? '' : `  ${platform}`}`
+  return [
+    head,
+    ...blobs.map(
+      blob =>
+        `${indent}  ${mark(blob.isCached)} blob ${digestText(blob.digest)}  ${sizeText(blob.sizeBytes)}`,
+    ),
+    ...manifests.flatMap(child => manifestLines(child, `${indent}  `)),
+  ]
+}
+
+function mark(isCached: boolean): string {
+  return isCached ? '●' : '○'
+}

@@ -1,0 +1,34 @@
+import { ConfigError } from '../../config/problem.ts'
+import { parseBytes } from '../../lib/bytes.ts'
+import { EXIT, type ExitCode } from '../environment.ts'
+import { flagProblem } from '../tool.ts'
+import { type AdminCall, adminTool } from './command.ts'
+import { sizeText } from './text.ts'
+
+/** `entrepot gc`: evicts now. */
+export const gc = adminTool({
+  usage: '[options]',
+  description: 'Evict now what the bounds ask for and what has expired, or as much as --free says.',
+  flags: {
+    free: {
+      type: 'text',
+      value: 'SIZE',
+      description: 'evict so much, such as 20GiB, least recently used first',
+    },
+  },
+  run,
+})
+
+async function run({ words, connection, isJson, print }: AdminCall): Promise<ExitCode> {
+  const text = words.text('free')
+  const bytes = text === undefined ? undefined : parseBytes(text)
+  if (text !== undefined && (bytes === undefined || bytes === 0))
+    throw new ConfigError([flagProblem('free', 'is not a size', 'such as 512MiB or 20GiB')])
+  const evicted = await connection.ask<{ readonly objects: number; readonly bytes: number }>('POST evict', {
+    bytes: bytes === undefined ? undefined : String(bytes),
+  })
+  if (isJson) print(JSON.stringify(evicted))
+  else if (evicted.objects === 0) print('nothing had to go, or nothing may')
+  else print(`evicted ${evicted.objects} objects, ${sizeText(evicted.bytes)}`)
+  return EXIT.ok
+}

@@ -1,0 +1,26 @@
+import { ConfigError } from '../../config/problem.ts'
+import { parseImageName } from '../../oci/image-name.ts'
+import { type ToolWords, wordProblem } from '../tool.ts'
+
+const HINT = 'such as alpine, docker.io/library/alpine:3.20 or ghcr.io/owner/name@sha256:…'
+
+/** The one image that the words name. */
+export function oneImage({ words }: ToolWords): string {
+  const [image = '', ...more] = words
+  if (more.length > 0)
+    throw new ConfigError([wordProblem(more[0] ?? '', 'is one word too many', 'name one image')])
+  return requireImage(image)
+}
+
+/** All images that the words name, at least one. */
+export function someImages({ words }: ToolWords): readonly string[] {
+  if (words.length === 0) throw new ConfigError([wordProblem('', 'an image is missing', HINT)])
+  return words.map(requireImage)
+}
+
+/** The text if it names an image. */
+export function requireImage(text: string): string {
+  if (text === '') throw new ConfigError([wordProblem('', 'an image is missing', HINT)])
+  if (parseImageName(text) === undefined) throw new ConfigError([wordProblem(text, 'names no image', HINT)])
+  return text
+}

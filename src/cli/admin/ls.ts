@@ -1,0 +1,98 @@
+import { ConfigError } from '../../config/problem.ts'
+import { EXIT, type ExitCode } from '../environment.ts'
+import { flagProblem } from '../tool.ts'
+import { type AdminCall, adminTool } from './command.ts'
+import { agoText, digestText, sizeText, tableText } from './text.ts'
+
+interface Image {
+  readonly image: string
+  readonly digest: string
+  readonly cachedBytes: number
+  readonly isWhole: boolean
+  readonly isPinned: boolean
+  readonly lastUse?: string
+  readonly hits: number
+}
+
+interface Blob {
+  readonly digest: string
+  readonly sizeBytes: number
+  readonly lastUse: string
+  readonly hits: number
+  readonly isManifest: boolean
+  readonly isPinned: boolean
+  readonly repositories: readonly string[]
+}
+
+/** `entrepot ls`: what is cached. */
+export const ls = adminTool({
+  usage: '[options]',
+  description: 'List the images that are cached, or all blobs and manifests with --blobs.',
+  flags: {
+    blobs: { type: 'boolean', description: 'list blobs and manifests' },
+    sort: { type: 'text', value: 'ORDER', description: 'with --blobs: last-use (the default), size or hits' },
+    limit: { type: 'text', value: 'COUNT', description: 'no more than so many; 1000 unless told otherwise' },
+  },
+  run,
+})
+
+async function run(call: AdminCall): Promise<ExitCode> {
+  const { words, isJson, print } = call
+  const limit = Number(words.text('limit') ?? 1000)
+  if (!Number.isInteger(limit) || limit < 1)
+    throw new ConfigError([flagProblem('limit', 'is not a whole number', undefined)])
+  const entries = words.isOn('blobs')
+    ? await pages<Blob>(call, { path: 'blobs', sort: words.text('sort') }, limit)
+    : await pages<Image>(call, { path: 'images', sort: undefined }, limit)
+  if (isJson) for (const entry of entries) print(JSON.stringify(entry))
+  else if (entries.length === 0) print('nothing is cached')
+  else print(tableOf(entries, Date.now()))
+  return EXIT.ok
+}
+
+const PAGE = 500
+
+async function pages<T>(
+  { connection }: AdminCall,
+  { path, sort }: { readonly path: 'blobs' | 'images'; readonly sort: string | undefined },
+  limit: number,
+): Promise<readonly T[]> {
+  const found: T[] = []
+  let after: string | undefined
+  do {
+    const size = String(Math.min(PAGE, limit - found.length))
+    type Page = { readonly [Path in typeof path]?: readonly T[] } & { readonly next?: string }
+    const page: Page = await connection.ask<Page>(`GET ${path}`, { sort, after, limit: size })
+    found.push(...(page[path] ?? []))
+    after = page.next
+  } while (after !== undefined && found.length < limit)
+  return found
+}
+
+function tableOf(entries: readonly (Image | Blob)[], nowMs: number): string {
+  const rows = entries.map(entry => ('image' in entry ? imageRow(entry, nowMs) : blobRow(entry, nowMs)))
+  const isImages = entries.some(entry => 'image' in entry)
+  const heading = isImages
+    ? ['IMAGE', 'DIGEST', 'SIZE', 'LAST USE', 'HITS', '']
+    : ['DIGEST', 'KIND', 'SIZE', 'LAST USE', 'HITS', 'REPOSITORIES']
+  return tableText([heading, ...rows], new Set([2, 4]))
+}
+
+function imageRow(
+  { image, digest, cachedBytes, isWhole, isPinned, lastUse, hits }: Image,
+  nowMs: number,
+): string[] {
+  const notes = [...(isWhole ? [] : ['in part']), ...(isPinned ? ['pinned'] : [])].join(', ')
+  return [image, digestText(digest), sizeText(cachedBytes), agoText(lastUse, nowMs), String(hits), notes]
+}
+
+const REPOSITORIES_SHOWN = 2
+
+function blobRow(blob: Blob, nowMs: number): string[] {
+  const { digest, sizeBytes, lastUse, hits, isManifest, isPinned, repositories } = blob
+  const more = repositories.length - REPOSITORIES_SHOWN
+  const names = repositories.slice(0, REPOSITORIES_SHOWN).join(', ')
+  const places = more > 0 ? `${names} and ${more} more` : names
+  const kind = `${isManifest ? 'manifest' : 'blob'}${isPinned ? ', pinned' : ''}`
+  return [digestText(digest), kind, sizeText(sizeBytes), agoText(lastUse, nowMs), String(hits), places]
+}

@@ -1,0 +1,106 @@
+import { EXIT, type ExitCode } from '../environment.ts'
+import { type AdminCall, adminTool } from './command.ts'
+import { barText, digestText, sizeText, spanText, tableText } from './text.ts'
+
+interface Status {
+  readonly version: string
+  readonly startedAt: string
+  readonly store: string
+  readonly flows: number
+  readonly space: Space | null
+}
+
+interface Space {
+  readonly indexState: 'absent' | 'open' | 'locked' | 'failed'
+  readonly isComplete: boolean
+  readonly objects: number
+  readonly storedBytes: number
+  readonly scratchBytes: number
+  readonly usedBytes: number
+  readonly maxBytes?: number
+  readonly freeBytes?: number
+  readonly minFreeBytes: number
+  readonly dynamicBytes: number
+  readonly dynamicShare: number
+  readonly bytesByNamespace: Readonly<Record<string, number>>
+}
+
+interface Flows {
+  readonly flows: readonly {
+    readonly namespace: string
+    readonly repository: string
+    readonly digest: string
+    readonly writtenBytes: number
+    readonly sizeBytes?: number
+    readonly readers: number
+  }[]
+}
+
+/** `entrepot status`: how full the cache is, and what flows into it now. */
+export const status = adminTool({
+  usage: '[options]',
+  description: 'Show how full the cache is, whom it is for, and what is being downloaded now.',
+  run,
+})
+
+async function run({ connection, isJson, print }: AdminCall): Promise<ExitCode> {
+  const answer = await connection.ask<Status>('GET status')
+  const { flows } = await connection.ask<Flows>('GET flows')
+  if (isJson) {
+    print(JSON.stringify({ ...answer, flows }))
+    return EXIT.ok
+  }
+  print(
+    `entrepot ${answer.version}, up ${spanText(Date.now() - Date.parse(answer.startedAt))}, ${answer.store}`,
+  )
+  if (answer.space === null) print('space     kept by the bucket and its lifecycle rules')
+  else for (const line of spaceLines(answer.space)) print(line)
+  print(flows.length === 0 ? 'flows     none' : `flows     ${flows.length}`)
+  for (const { namespace, repository, digest, writtenBytes, sizeBytes, readers } of flows) {
+    const part = sizeBytes === undefined ? 0 : writtenBytes / sizeBytes
+    const of = sizeBytes === undefined ? '' : ` of ${sizeText(sizeBytes)}`
+    print(
+      `  ${digestText(digest)}  ${barText(part, 20)}  ${sizeText(writtenBytes)}${of}  ${namespace}/${repository}, ${readers} waiting`,
+    )
+  }
+  return EXIT.ok
+}
+
+const INDEX_TEXT = {
+  absent: 'not opened yet',
+  open: 'complete',
+  locked: 'another process has it, and keeps the bounds',
+  failed: 'cannot be opened: see the log',
+} as const satisfies Record<Space['indexState'], string>
+
+function spaceLines(space: Space): readonly string[] {
+  const { usedBytes, maxBytes, freeBytes, minFreeBytes, objects, storedBytes, scratchBytes } = space
+  const bound =
+    maxBytes === undefined ? 'no maximum' : `${barText(usedBytes / maxBytes, 20)} of ${sizeText(maxBytes)}`
+  const state =
+    space.indexState === 'open' && !space.isComplete
+      ? 'being rebuilt from the store'
+      : INDEX_TEXT[space.indexState]
+  const lines = [
+    `used      ${sizeText(usedBytes)}  ${bound}`,
+    `content   ${objects} objects, ${sizeText(storedBytes)}; downloads and leftovers ${sizeText(scratchBytes)}`,
+    ...(freeBytes === undefined
+      ? []
+      : [`free      ${sizeText(freeBytes)}, at least ${sizeText(minFreeBytes)} is left`]),
+    `index     ${state}`,
+  ]
+  if (space.dynamicShare < 1) {
+    lines.push(
+      `share     ${sizeText(space.dynamicBytes)} of registries that are not configured, at most ${Math.round(space.dynamicShare * 100)} %`,
+    )
+  }
+  const namespaces = Object.entries(space.bytesByNamespace).toSorted(([, one], [, other]) => other - one)
+  if (namespaces.length === 0) return lines
+  const rows = namespaces.map(([name, bytes]) => [name === '' ? '(never asked for)' : name, sizeText(bytes)])
+  return [
+    ...lines,
+    ...tableText(rows, new Set([1]))
+      .split('\n')
+      .map(line => `  ${line}`),
+  ]
+}

@@ -1,0 +1,61 @@
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const
+
+/** Bytes for people: three digits and a unit, such as `1.24 GiB`. */
+export function sizeText(bytes: number): string {
+  let value = Math.max(0, bytes)
+  let unit = 0
+  while (value >= 1000 && unit < UNITS.length - 1) {
+    value /= 1024
+    unit += 1
+  }
+  const digits = unit === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2
+  return `${value.toFixed(digits)} ${UNITS[unit]}`
+}
+
+const SPANS = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['min', 60_000],
+  ['s', 1000],
+] as const
+
+/** A span of time for people, in its largest unit: `3 d`, `5 min`, `now`. */
+export function spanText(ms: number): string {
+  const [unit, unitMs] = SPANS.find(([, size]) => ms >= size) ?? ['', 0]
+  return unitMs === 0 ? 'now' : `${Math.floor(ms / unitMs)} ${unit}`
+}
+
+/** How long ago a time was, as {@link spanText}; a dash where there is none. */
+export function agoText(iso: string | undefined, nowMs: number): string {
+  if (iso === undefined) return '-'
+  const text = spanText(nowMs - Date.parse(iso))
+  return text === 'now' ? text : `${text} ago`
+}
+
+/** A digest for people: its algorithm is left out and its end. */
+export function digestText(digest: string): string {
+  return digest.slice(digest.indexOf(':') + 1, digest.indexOf(':') + 13)
+}
+
+/** Rows in aligned columns, the first being the heading; numbers stand at the right where `right` names their columns. */
+export function tableText(
+  rows: readonly (readonly string[])[],
+  right: ReadonlySet<number> = new Set(),
+): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map(row => row[column]?.length ?? 0)))
+  const lines = rows.map(row =>
+    row
+      .map((cell, column) =>
+        right.has(column) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
+      )
+      .join('  ')
+      .trimEnd(),
+  )
+  return lines.join('\n')
+}
+
+/** A bar of a certain width, full to a part from 0 to 1. */
+export function barText(part: number, width: number): string {
+  const full = Math.round(Math.min(1, Math.max(0, part)) * width)
+  return `${'█'.repeat(full)}${'░'.repeat(width - full)}`
+}

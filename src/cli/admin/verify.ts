@@ -1,0 +1,44 @@
+import { EXIT, type ExitCode } from '../environment.ts'
+import { type AdminCall, adminTool } from './command.ts'
+import { LiveLines } from './live-lines.ts'
+import { barText, sizeText } from './text.ts'
+
+interface Progress {
+  readonly objects: number
+  readonly bytes: number
+  readonly totalObjects: number
+  readonly totalBytes: number
+  readonly damaged: number
+  readonly unreadable: number
+}
+
+/** `entrepot verify`: holds everything stored against its digest. */
+export const verify = adminTool({
+  usage: '[options]',
+  description:
+    'Verify everything in the cache against its digest now. What is damaged is put aside, and fetched again when it\nis next asked for. Exit code 1 if anything was damaged or could not be read.',
+  run,
+})
+
+async function run({ connection, environment, isJson, print }: AdminCall): Promise<ExitCode> {
+  const live = new LiveLines(environment.stdout)
+  let last: Progress | undefined
+  for await (const progress of connection.follow<Progress>('POST verify')) {
+    last = progress
+    if (isJson) print(JSON.stringify(progress))
+    else live.show([line(progress)])
+  }
+  live.end()
+  const bad = (last?.damaged ?? 0) + (last?.unreadable ?? 0)
+  if (!isJson && last !== undefined) {
+    const { objects, bytes, damaged, unreadable } = last
+    print(`verified ${objects} objects, ${sizeText(bytes)}: ${damaged} damaged, ${unreadable} unreadable`)
+  }
+  return bad === 0 ? EXIT.ok : EXIT.failure
+}
+
+function line({ objects, totalObjects, bytes, totalBytes, damaged }: Progress): string {
+  const part = totalBytes === 0 ? 1 : bytes / totalBytes
+  const found = damaged === 0 ? '' : `  ${damaged} damaged`
+  return `${barText(part, 30)} ${Math.floor(part * 100)} %  ${objects} of ${totalObjects}  ${sizeText(bytes)}${found}`
+}

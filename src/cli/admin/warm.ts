@@ -1,0 +1,134 @@
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { ConfigError } from '../../config/problem.ts'
+import { parsePlatform } from '../../oci/platform.ts'
+import { EXIT, type ExitCode } from '../environment.ts'
+import { flagProblem } from '../tool.ts'
+import { type AdminCall, adminTool } from './command.ts'
+import { AdminError } from './connection.ts'
+import { requireImage, someImages } from './images.ts'
+import { LiveLines } from './live-lines.ts'
+import { barText, digestText, sizeText } from './text.ts'
+
+interface Layer {
+  readonly event: 'layer'
+  readonly digest: string
+  readonly sizeBytes: number
+  readonly doneBytes: number
+  readonly state: 'pulling' | 'cached' | 'pulled' | 'failed'
+  readonly message?: string
+}
+
+type Told =
+  | Layer
+  | {
+      readonly event: 'manifest'
+      readonly digest: string
+      readonly platform?: string
+      readonly outcome: string
+    }
+  | { readonly event: 'done'; readonly image: string; readonly failed: number }
+
+/** `entrepot warm <image>…`: pulls images into the cache before anybody asks for them. */
+export const warm = adminTool({
+  usage: '<image>… [--file LIST] [options]',
+  description: 'Pull images into the cache. Exit code 1 if any of them is not wholly cached afterwards.',
+  flags: {
+    platform: {
+      type: 'list',
+      value: 'OS/ARCH',
+      description: 'only for this platform, such as linux/amd64; may be repeated; all platforms unless given',
+    },
+    file: {
+      type: 'text',
+      value: 'LIST',
+      description: 'a file with one image on each line; # begins a comment',
+    },
+  },
+  run,
+})
+
+async function run(call: AdminCall): Promise<ExitCode> {
+  const { words, environment } = call
+  const platforms = words.list('platform')
+  for (const platform of platforms) {
+    if (parsePlatform(platform) === undefined)
+      throw new ConfigError([
+        flagProblem('platform', 'is no platform', 'such as linux/amd64 or linux/arm64/v8'),
+      ])
+  }
+  const file = words.text('file')
+  const images =
+    file === undefined
+      ? someImages(words)
+      : [...words.words.map(requireImage), ...(await readList(resolve(environment.cwd, file)))]
+  let failed = 0
+  for (const image of images) {
+    try {
+      if (!(await warmOne(call, image, platforms))) failed += 1
+    } catch (error) {
+      if (!(error instanceof AdminError)) throw error
+      failed += 1
+      environment.stderr.write(`entrepot: ${image}: ${error.message}\n`)
+    }
+  }
+  return failed === 0 ? EXIT.ok : EXIT.failure
+}
+
+async function readList(path: string): Promise<readonly string[]> {
+  try {
+    const lines = (await readFile(path, 'utf8')).split('\n').map(line => line.replace(/#.*/, '').trim())
+    return lines.filter(line => line !== '').map(requireImage)
+  } catch (error) {
+    if (error instanceof ConfigError) throw error
+    const { code } = error as NodeJS.ErrnoException
+    throw new ConfigError([flagProblem('file', `cannot be read: ${code ?? 'unknown error'}`, undefined)])
+  }
+}
+
+/** Warms one image; `false` if a layer of it could not be had. */
+async function warmOne(call: AdminCall, image: string, platforms: readonly string[]): Promise<boolean> {
+  const { connection, isJson, environment, print } = call
+  const live = new LiveLines(environment.stdout)
+  const layers = new Map<string, Layer>()
+  let failed = 0
+  if (!isJson) print(image)
+  try {
+    for await (const told of connection.follow<Told>('POST warm', { image, platform: platforms })) {
+      if (isJson) print(JSON.stringify(told))
+      if (told.event === 'done') failed = told.failed
+      if (told.event !== 'layer') continue
+      layers.set(told.digest, told)
+      if (!isJson) live.show([...layers.values()].map(layerLine))
+    }
+  } finally {
+    live.end()
+  }
+  if (!isJson) {
+    if (!live.isLive) for (const layer of layers.values()) print(layerLine(layer))
+    print(summary([...layers.values()]))
+  }
+  return failed === 0
+}
+
+const STATES = {
+  pulling: '',
+  cached: 'was here',
+  pulled: 'done',
+  failed: 'failed',
+} as const satisfies Record<Layer['state'], string>
+
+function layerLine({ digest, sizeBytes, doneBytes, state, message }: Layer): string {
+  const part = sizeBytes === 0 ? 1 : doneBytes / sizeBytes
+  const note = message === undefined ? STATES[state] : `${STATES[state]}: ${message}`
+  const size = sizeText(sizeBytes).padStart(9)
+  return `  ${digestText(digest)}  ${barText(part, 24)} ${String(Math.floor(part * 100)).padStart(3)} %  ${size}  ${note}`.trimEnd()
+}
+
+function summary(layers: readonly Layer[]): string {
+  const sumOf = (state: Layer['state']): number =>
+    layers.filter(layer => layer.state === state).reduce((sum, layer) => sum + layer.sizeBytes, 0)
+  const failed = layers.filter(({ state }) => state === 'failed').length
+  const trouble = failed === 0 ? '' : `, ${failed} layers failed`
+  return `  pulled ${sizeText(sumOf('pulled'))}, ${sizeText(sumOf('cached'))} was here${trouble}`
+}
