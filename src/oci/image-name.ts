@@ -1,3 +1,4 @@
+import { parseRepositoryName } from './name.ts'
 import { parseReference, type Reference } from './reference.ts'
 
 /** An image as people write it, taken apart. */
@@ -31,7 +32,9 @@ export function parseImageName(text: string): ImageName | undefined {
   const first = slash === -1 ? '' : full.slice(0, slash)
   const isHost = /[.:]/.test(first) || first === 'localhost'
   const path = isHost ? full.slice(slash + 1) : full
-  return path === '' ? undefined : { host: isHost ? first : undefined, path, reference }
+  return parseRepositoryName(path) === undefined
+    ? undefined
+    : { host: isHost ? first : undefined, path, reference }
 }
 
 /** An image in full, as `docker.io/library/alpine:3.20` or with `@` and a digest. */

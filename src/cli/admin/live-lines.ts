@@ -1,6 +1,7 @@
 import type { Output } from '../environment.ts'
 
 const REDRAW_MS = 100
+const WIDTH = 80
 
 /** Lines that are drawn over again in their place on a terminal; nothing is shown anywhere else. */
 export class LiveLines {
@@ -33,7 +34,8 @@ export class LiveLines {
   #draw(): void {
     if (!this.isLive) return
     this.#drawnAtMs = performance.now()
-    const width = this.#output.columns ?? 80
+    // A terminal that does not know its width says 0.
+    const width = this.#output.columns || WIDTH
     const up = this.#shown === 0 ? '' : `\u001B[${this.#shown}A`
     const text = this.#latest.map(line => `\r\u001B[2K${line.slice(0, width - 1)}\n`).join('')
     this.#output.write(`${up}${text}`)

@@ -1,0 +1,221 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { Secret } from '../../src/config/secret.ts'
+import type { Digest } from '../../src/oci/digest.ts'
+import { type MirrorOptions, startMirror, type TestMirror } from '../support/mirror.ts'
+import { type FakeUpstream, startUpstream } from '../support/upstream.ts'
+import { contentPath, until } from '../support/waiting.ts'
+import { type Ran, runCommandLine } from './rig.ts'
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
+
+let directory: string
+let upstream: FakeUpstream
+let mirror: TestMirror
+let shared: Uint8Array
+let layers: readonly Digest[]
+
+before(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'entrepot-admin-'))
+  upstream = await startUpstream()
+  shared = randomBytes(300_000)
+  const one = upstream.putImage({ layers: [shared, randomBytes(100_000)] })
+  const two = upstream.putImage({ layers: [shared, randomBytes(50_000)] })
+  upstream.tag('library/one', '1', one.manifest)
+  upstream.tag('library/one', '2', two.manifest)
+  upstream.tag('team/two', 'latest', two.manifest)
+  layers = one.layers
+  mirror = await startMirror({ upstream: upstream.host })
+})
+
+after(async () => {
+  await mirror[Symbol.asyncDispose]()
+  await upstream[Symbol.asyncDispose]()
+  await rm(directory, { recursive: true })
+})
+
+function adminOf({ daemon }: TestMirror): string {
+  const { admin = '' } = daemon.addresses
+  return admin.startsWith('unix:') ? admin : `http://${admin}`
+}
+
+async function entrepot(...argv: readonly string[]): Promise<Ran> {
+  return await runCommandLine(argv, { env: { ENTREPOT_ADMIN: adminOf(mirror) } })
+}
+
+/** What a user does, one thing after the other. */
+test('An image is warmed, listed, explained, pinned, verified and removed, as each command says.', async t => {
+  await t.test('warm pulls everything and says what it did', async () => {
+    const ran = await entrepot('warm', 'one:1', 'one:2')
+    assert.equal(ran.stderr, '')
+    assert.equal(ran.code, 0)
+    assert.match(ran.stdout, /^one:1\n(?: {2}[0-9a-f]{12} {2}█+ 100 % .*(?:done|was here)\n){3}/)
+    assert.match(ran.stdout, /293 KiB was here/)
+    assert.equal(upstream.count({ method: 'GET', path: `/v2/library/one/blobs/${layers[0]}` }), 1)
+  })
+  await t.test('ls has the images with their size', async () => {
+    const { stdout, code } = await entrepot('ls')
+    assert.equal(code, 0)
+    const [heading = '', ...rows] = stdout.trimEnd().split('\n')
+    assert.match(heading, /^IMAGE +DIGEST +SIZE +LAST USE +HITS$/)
+    assert.match(
+      rows[0] ?? '',
+      /^docker\.io\/library\/one:1 +[0-9a-f]{12} +39\d KiB +(?:now|\d+ s ago) +\d+$/,
+    )
+    assert.equal(rows.length, 2)
+  })
+  await t.test(
+    'ls --blobs --sort size begins with the largest, and --json has a value on each line',
+    async () => {
+      const { stdout } = await entrepot('ls', '--blobs', '--sort', 'size', '--json', '--limit', '2')
+      const [first, ...others] = stdout
+        .trimEnd()
+        .split('\n')
+        .map(line => JSON.parse(line) as { readonly digest: string; readonly sizeBytes: number })
+      assert.deepEqual(
+        { digest: first?.digest, sizeBytes: first?.sizeBytes },
+        { digest: layers[0], sizeBytes: 300_000 },
+      )
+      assert.equal(others.length, 1)
+    },
+  )
+  await t.test('explain says how the last pull went and how the next will', async () => {
+    await mirror.get('/v2/library/one/manifests/1?ns=docker.io')
+    await mirror.get('/v2/library/one/manifests/1?ns=docker.io')
+    const { stdout, code } = await entrepot('explain', 'docker.io/library/one:1')
+    assert.equal(code, 0)
+    assert.match(stdout, /^docker\.io\/library\/one:1\ncached +39\d KiB, whole\n/)
+    assert.match(stdout, /\nlast pull +now: hit, because the manifest was cached/)
+    assert.match(stdout, /\nnext pull +hit: the upstream confirmed the tag a moment ago\n/)
+    assert.match(stdout, /\n {2}● blob /)
+    assert.match(
+      (await entrepot('explain', 'ghcr.io/never/seen:1')).stdout,
+      /cached +nothing\n.*\nnext pull +miss: nothing of it is cached/,
+    )
+  })
+  await t.test('pin keeps it, and rm refuses what is pinned', async () => {
+    assert.equal((await entrepot('pin', 'one:1')).stdout, 'pinned docker.io/library/one:1\n')
+    assert.equal((await entrepot('pin', 'one:1')).stdout, 'already pinned docker.io/library/one:1\n')
+    assert.match((await entrepot('pin')).stdout, /^IMAGE +PINNED\ndocker\.io\/library\/one:1 +now\n$/)
+    const refused = await entrepot('rm', 'one:1')
+    assert.deepEqual(
+      { code: refused.code, stderr: refused.stderr },
+      { code: 1, stderr: 'entrepot: the image is pinned: unpin it first\n' },
+    )
+    assert.equal((await entrepot('unpin', 'one:1')).stdout, 'unpinned docker.io/library/one:1\n')
+    assert.equal((await entrepot('unpin', 'one:1')).code, 1)
+  })
+  await t.test('verify reads everything, and its exit code tells of damage', async () => {
+    assert.match(
+      (await entrepot('verify')).stdout,
+      /^verified \d+ objects, \S+ KiB: 0 damaged, 0 unreadable\n$/,
+    )
+    await writeFile(contentPath(mirror, layers[1] ?? layers[0] ?? ('' as Digest)), 'damaged')
+    const ran = await entrepot('verify')
+    assert.equal(ran.code, 1)
+    assert.match(ran.stdout, /: 1 damaged, 0 unreadable/)
+  })
+  await t.test('rm removes the image and leaves what another image needs', async () => {
+    const { stdout, code } = await entrepot('rm', 'one:1')
+    assert.equal(code, 0)
+    assert.match(
+      stdout,
+      /^removed docker\.io\/library\/one:1: \d objects, .*; \d objects stay or were not here\n$/,
+    )
+    assert.ok(existsSync(contentPath(mirror, layers[0] ?? ('' as Digest))))
+    assert.doesNotMatch((await entrepot('ls')).stdout, /one:1/)
+    assert.match((await entrepot('rm', 'one:1')).stderr, /has no manifest 1/)
+  })
+  await t.test('gc --free evicts, and status tells what is left', async () => {
+    assert.match((await entrepot('gc', '--free', '250KiB')).stdout, /^evicted \d+ objects, /)
+    assert.equal((await entrepot('gc')).stdout, 'nothing had to go, or nothing may\n')
+    const { stdout } = await entrepot('status')
+    assert.match(stdout, /^entrepot \S+, up .*, filesystem \/.*\nused +.* no maximum\ncontent +\d+ objects, /)
+    assert.match(stdout, /\nindex +complete\n {2}docker\.io +.*\nflows +none\n$/)
+  })
+})
+
+test('warm reads a list, says which image could not be had, and ends with 1.', async () => {
+  const list = join(directory, 'list')
+  await writeFile(list, '# what we need\nteam/two\n\nteam/none:9   # not there\n')
+  const ran = await entrepot('warm', '--file', list)
+  assert.equal(ran.code, 1)
+  assert.match(ran.stdout, /^team\/two\n/)
+  assert.match(ran.stderr, /^entrepot: team\/none:9: docker\.io\/team\/none has no manifest 9\n$/)
+})
+
+test('A command says so when no daemon answers, and where it asked.', async () => {
+  const env = { ENTREPOT_ADMIN: `unix:${join(directory, 'nobody.sock')}` }
+  for (const argv of [['status'], ['ls'], ['warm', 'alpine'], ['verify'], ['gc', '--json']]) {
+    const ran = await runCommandLine(argv, { env })
+    assert.equal(ran.code, 1)
+    assert.match(
+      ran.stderr,
+      /no daemon answers at unix:.*nobody\.sock; is it running, and is --admin-listen on\?/,
+    )
+  }
+})
+
+for (const [argv, said] of [
+  [['explain'], /an image is missing/],
+  [['explain', 'one', 'two'], /two is one word too many/],
+  [['rm', 'Not/An Image'], /names no image/],
+  [['ls', '--limit', 'many'], /--limit: is not a whole number/],
+  [['warm', 'alpine', '--platform', 'linux'], /--platform: is no platform/],
+  [['gc', '--free', 'much'], /--free: is not a size/],
+  [['status', '--admin', 'ftp://x'], /--admin: is not an address/],
+  [['status', '--jsn'], /did you mean --json/],
+] as const) {
+  test(`entrepot ${argv.join(' ')} is refused with exit code 2, before anybody is asked.`, async () => {
+    const ran = await runCommandLine(argv)
+    assert.equal(ran.code, 2)
+    assert.match(ran.stderr, said)
+  })
+}
+
+test('A daemon with a token is administered by who has it, over a unix socket too, and measured by everybody.', async () => {
+  const token = randomBytes(16).toString('hex')
+  const file = join(directory, 'token')
+  await writeFile(file, `${token}\n`)
+  const options: MirrorOptions = { upstream: upstream.host, config: { adminToken: new Secret(token) } }
+  await using guarded = await startMirror(options)
+  const env = { ENTREPOT_ADMIN: adminOf(guarded) }
+  assert.match((await runCommandLine(['status'], { env })).stderr, /administration needs the token/)
+  assert.equal((await runCommandLine(['status', '--token-file', file], { env })).code, 0)
+  assert.equal((await guarded.admin('GET', '/metrics')).status, 200)
+  const socket = join(directory, 'admin.sock')
+  await using reached = await startMirror({
+    upstream: upstream.host,
+    config: { adminListen: { kind: 'unix', path: socket } },
+  })
+  assert.equal(adminOf(reached), `unix:${socket}`)
+  assert.equal((await runCommandLine(['status', '--admin', `unix:${socket}`])).code, 0)
+})
+
+const hasTerminal = existsSync('/usr/bin/script')
+
+test('On a terminal, warm draws a bar for each layer in its place.', { skip: !hasTerminal }, async () => {
+  const image = upstream.putImage({ layers: [randomBytes(3_000_000), randomBytes(1_000_000)] })
+  upstream.tag('library/drawn', 'latest', image.manifest)
+  const command = `${process.execPath} ${MAIN} warm drawn --admin ${adminOf(mirror)}`
+  const { promise, resolve } = Promise.withResolvers<string>()
+  execFile('/usr/bin/script', ['-qec', command, '/dev/null'], { env: { TERM: 'xterm' } }, (_error, stdout) =>
+    resolve(stdout),
+  )
+  const text = await promise
+  assert.match(text, /drawn\r?\n/)
+  // oxlint-disable-next-line no-control-regex -- a terminal is steered by control characters
+  assert.match(text, /\u001B\[2K {2}[0-9a-f]{12} {2}█/)
+  for (const layer of image.layers)
+    assert.ok(text.includes(layer.slice('sha256:'.length, 'sha256:'.length + 12)))
+  assert.match(text, /100 % .*done/)
+  assert.match(text, /pulled 3\.81 MiB/)
+  await until(() => existsSync(contentPath(mirror, image.layers[0] ?? image.config)), 'it is stored')
+})
