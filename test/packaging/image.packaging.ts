@@ -44,7 +44,14 @@ describe('the image', { skip: skipWithout(...PROGRAMS) || ROOT_NEEDED }, () => {
       () => output,
     )
     await importBase(directory, docker)
-    const flags = ['--network', 'host', '--build-arg', 'BASE=base:test', '--build-arg', 'REVISION=of-a-test']
+    // What leads out of this machine leads out of the build too; these arguments leave no trace in an image.
+    const proxies = ['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'http_proxy', 'https_proxy', 'no_proxy']
+    const args = [
+      'BASE=base:test',
+      'REVISION=of-a-test',
+      ...proxies.filter(name => process.env[name] !== undefined),
+    ]
+    const flags = ['--network', 'host', ...args.flatMap(arg => ['--build-arg', arg])]
     await runOk(docker('build', ...flags, '--tag', 'entrepot:test', ROOT), { limitMs: 240_000 })
   })
 
@@ -163,7 +170,9 @@ async function importBase(
   await put('/etc/passwd', '/etc/passwd')
   const tar = join(directory, 'base.tar')
   await runOk([find('tar') ?? 'tar', '--create', '--file', tar, '--directory', root, '--numeric-owner', '.'])
-  const changes = ['ENV PATH=/usr/bin:/bin', `ENV NODE_EXTRA_CA_CERTS=${authorities}`]
+  const registry = (await runOk([need('npm'), 'config', 'get', 'registry'])).trim()
+  const env = ['PATH=/usr/bin:/bin', `NODE_EXTRA_CA_CERTS=${authorities}`, `npm_config_registry=${registry}`]
+  const changes = env.map(variable => `ENV ${variable}`)
   await runOk(docker('import', ...changes.flatMap(change => ['--change', change]), tar, 'base:test'))
 }
 
