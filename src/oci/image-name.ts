@@ -11,6 +11,7 @@ export interface ImageName {
 }
 
 const LENGTH_MAX = 1024
+const HOST = /^(?:[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/
 
 /**
  * Takes apart an image name as Docker does: `alpine`, `ghcr.io/owner/name:1.2`, `name@sha256:…`. The first component is a host if it has
@@ -32,6 +33,7 @@ export function parseImageName(text: string): ImageName | undefined {
   const first = slash === -1 ? '' : full.slice(0, slash)
   const isHost = /[.:]/.test(first) || first === 'localhost'
   const path = isHost ? full.slice(slash + 1) : full
+  if (isHost && !HOST.test(first)) return undefined
   return parseRepositoryName(path) === undefined
     ? undefined
     : { host: isHost ? first : undefined, path, reference }

@@ -114,10 +114,10 @@ test('Three times the bound is pulled while readers hold content open, and what 
   const readers = await Promise.all(
     [first, second].map(async image => await mirror.open(blobPath(image.layer))),
   )
-  let isOver = false
+  const work = { isOver: false }
   const sizes: number[] = []
   const watching = (async (): Promise<void> => {
-    while (!isOver) {
+    while (!work.isOver) {
       sizes.push(bytesOnDisk(mirror.root))
       await setImmediate()
     }
@@ -125,7 +125,7 @@ test('Three times the bound is pulled while readers hold content open, and what 
   for (let start = 0; start < others.length; start += 4) {
     await Promise.all(others.slice(start, start + 4).map(async image => await pull(mirror, image)))
   }
-  isOver = true
+  work.isOver = true
   await watching
   assert.ok(sizes.length > 5)
   assert.ok(Math.max(...sizes) <= bound, `${Math.max(...sizes)} bytes of ${bound}`)
@@ -196,16 +196,16 @@ test('Eviction races with pulls of the same blobs, and every pull is whole.', as
   await using upstream = await startUpstream()
   const images = putImages(upstream, 8, MIB / 4)
   await using mirror = await startMirror({ upstream: upstream.host, config: bounded(64 * MIB) })
-  let isOver = false
+  const work = { isOver: false }
   const evicting = (async (): Promise<void> => {
-    while (!isOver)
+    while (!work.isOver)
       assert.equal((await mirror.admin('POST', `/_admin/v1/evict?bytes=${4 * MIB}`)).status, 200)
   })()
   const pulling = images.map(async image => {
     for (let round = 0; round < 12; round += 1) await pull(mirror, image)
   })
   await Promise.all(pulling)
-  isOver = true
+  work.isOver = true
   await evicting
   assert.ok(linesOf(mirror, 'evicted').length > 0)
   assert.equal(linesOf(mirror, 'storage failed').length, 0)

@@ -39,7 +39,7 @@ for (const text of [
   'docker.io/',
   'a//b',
   '../a',
-  `${'a'.repeat(300)}`,
+  'a'.repeat(300),
 ]) {
   test(`${JSON.stringify(text.slice(0, 20))} names no image.`, () => {
     assert.equal(parseImageName(text), undefined)

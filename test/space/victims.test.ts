@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import type { Candidate } from '../../src/space/change.ts'
 import {
