@@ -48,7 +48,9 @@ test('The installed package holds the compiled program, and no source or test.',
   }
 })
 
-test('The installed program serves, tells healthcheck that it is alive, and ends with 0 on SIGTERM.', async () => {
+test('The installed program serves, has its index, tells healthcheck that it is alive, and ends with 0 on SIGTERM.', {
+  timeout: 60_000,
+}, async () => {
   const program = join(directory, 'node_modules/.bin/entrepot')
   const child = spawn(process.execPath, [program, '--listen', '127.0.0.1:0', '--admin-listen', 'off'], {
     cwd: directory,
@@ -58,9 +60,9 @@ test('The installed program serves, tells healthcheck that it is alive, and ends
     let listen = ''
     for await (const line of createInterface({ input: child.stdout })) {
       const entry = JSON.parse(line) as { readonly msg: string; readonly listen?: string }
-      if (entry.msg !== 'listening') continue
-      listen = entry.listen ?? ''
-      break
+      listen = entry.listen ?? listen
+      // The index has a thread of its own, whose file has to be found among the compiled ones.
+      if (entry.msg === 'index is up to date with the store') break
     }
     assert.equal((await fetch(`http://${listen}/v2/`)).status, 200)
     const ready = await fetch(`http://${listen}/readyz`)
