@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { enableCompileCache } from 'node:module'
 import { fileURLToPath } from 'node:url'
+import { setFlagsFromString } from 'node:v8'
 import type { Environment } from './cli/environment.ts'
 
 const NODE_MAJOR_MIN = 24
@@ -14,6 +15,10 @@ async function main(): Promise<void> {
     process.exitCode = 1
     return
   }
+  // Blobs pass in pieces that die young: a nursery that grows keeps tens of megabytes of dead ones, and is slower for its size.
+  // Measured with 1 GiB: 223 MiB of memory at most without this, 171 with it, and a warm read is a fifth faster.
+  setFlagsFromString('--max-semi-space-size=4')
+  setFlagsFromString('--semi-space-growth-factor=1')
   // Compiled code is kept beside the packages, where only who may change the program may write; elsewhere it is not kept.
   enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/entrepot', import.meta.url)))
   const { openLog } = await import('./observe/log.ts')

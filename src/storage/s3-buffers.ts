@@ -3,6 +3,9 @@ export interface LentBuffer extends Disposable {
   readonly bytes: Buffer
 }
 
+/** How long buffers that nobody borrows are kept. */
+const KEPT_MS = 5_000
+
 interface Waiting {
   readonly lengthBytes: number
   readonly grant: () => void
@@ -18,6 +21,8 @@ export class S3Buffers {
   readonly #free: Buffer[] = []
   readonly #waiting: Waiting[] = []
   #lentBytes = 0
+  /** Fires when no buffer has come back for a while, since nothing goes up then. */
+  readonly #timer = setTimeout(() => void (this.#free.length = 0), KEPT_MS).unref()
 
   /** `unitBytes` is the usual size, in which buffers are kept. */
   constructor(limits: { readonly bufferBytes: number; readonly partBytes: number }) {
@@ -69,6 +74,7 @@ export class S3Buffers {
       this.#free.push(whole)
     }
     this.#serve()
+    this.#timer.refresh()
   }
 
   /** What is granted is counted here, so that nobody comes in between. */

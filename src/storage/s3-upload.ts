@@ -11,7 +11,7 @@ import { headObject } from './s3-object.ts'
 import { multipartEtag, type Part, partAfter } from './s3-parts.ts'
 
 /** How many parts of one upload are on their way at once. */
-const PARTS_AT_ONCE = 3
+const PARTS_AT_ONCE = 2
 
 /** The media type of all content; what a client is told comes from elsewhere. */
 export const CONTENT_TYPE = 'application/octet-stream'
