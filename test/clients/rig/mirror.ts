@@ -1,10 +1,15 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
+import manifest from '../../../package.json' with { type: 'json' }
 import { Child } from './child.ts'
 import { freePort } from './ports.ts'
 import { MIRROR_AGENT, QUAY_LOGIN, type World } from './world.ts'
 
 const MAIN = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
+
+/** What Node is given by `npm start`. */
+const START_FLAGS =
+  /^node ((?:--\S+ )*)src\/main\.ts$/.exec(manifest.scripts.start)?.[1]?.trim().split(' ') ?? []
 
 /** The mirror under test: the command that a user types, in the room of the world. */
 export class Mirror implements AsyncDisposable {
@@ -35,7 +40,7 @@ export class Mirror implements AsyncDisposable {
     await writeFile(file, JSON.stringify(upstreams))
     const listen = port ?? (await freePort())
     const flags = ['--listen', `127.0.0.1:${listen}`, '--admin-listen', 'off', '--upstream-config-file', file]
-    const argv = [process.execPath, MAIN, ...flags, 'filesystem', '--root', root]
+    const argv = [process.execPath, ...START_FLAGS, MAIN, ...flags, 'filesystem', '--root', root]
     const child = new Child('the mirror', room.inside(argv))
     await child.ready(async () => (await fetch(`http://127.0.0.1:${listen}/v2/`)).status === 200)
     return new Mirror(listen, child)
