@@ -1,6 +1,26 @@
+import { CLOCK } from './clock.ts'
 import { FAULTS, FEW_FILES, SICK_DISK } from './faults.ts'
+import { DISK, WIRE } from './flips.ts'
+import { HERDS } from './herd.ts'
 import { KILL, KILL_CALLS, PAIR } from './kill.ts'
+import { POWER, POWER_CONTROL } from './power.ts'
 import type { Rig } from './rig.ts'
+import { DRAIN, RELOAD } from './signals.ts'
 
 /** All rigs. */
-export const RIGS: readonly Rig[] = [KILL, KILL_CALLS, PAIR, FAULTS, FEW_FILES, SICK_DISK]
+export const RIGS: readonly Rig[] = [
+  KILL,
+  KILL_CALLS,
+  POWER,
+  POWER_CONTROL,
+  PAIR,
+  FAULTS,
+  FEW_FILES,
+  SICK_DISK,
+  WIRE,
+  DISK,
+  CLOCK,
+  ...HERDS,
+  DRAIN,
+  RELOAD,
+]

@@ -1,0 +1,222 @@
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Digest, parseDigest } from '../../src/oci/digest.ts'
+import { contentKey } from '../../src/storage/layout.ts'
+import { type FakeUpstream, startUpstream } from '../support/upstream.ts'
+import type { PutImage } from '../support/upstream-content.ts'
+import { DaemonProcess, requirePrograms } from './daemon.ts'
+import { NotRun, type Rig, type RigContext, stopwatch, Tally } from './rig.ts'
+import { pullImage, putImage, settled, verifyVisible } from './state.ts'
+
+const EAT_MY_DATA = '/usr/lib/x86_64-linux-gnu/libeatmydata.so'
+const HOST_BYTES = 4 * 1024 ** 3
+const DISK_BYTES = 512 * 1024 ** 2
+
+interface Put {
+  readonly image: PutImage
+  readonly tag: string
+}
+
+function run(program: string, ...rest: readonly string[]): void {
+  const ran = spawnSync(program, rest)
+  if (ran.status !== 0) {
+    const said = (ran.stderr ?? Buffer.alloc(0)).toString().trim().split('\n').at(-1)
+    throw new NotRun(`${program} ${rest.join(' ')}: ${said ?? String(ran.error)}`)
+  }
+}
+
+/**
+ * A disk whose state can be frozen at any moment: an ext4 image inside a btrfs, both on loop devices. A copy by reference of the image
+ * holds what had reached the disk by then, and nothing of what the kernel still had in memory, as after a power cut.
+ */
+class FrozenDisk implements AsyncDisposable {
+  readonly #directory: string
+  readonly #mounted: string[] = []
+
+  private constructor(directory: string) {
+    this.#directory = directory
+  }
+
+  static async make(directory: string): Promise<FrozenDisk> {
+    requirePrograms('mkfs.btrfs', 'mkfs.ext4', 'mount', 'umount', 'losetup')
+    const disk = new FrozenDisk(directory)
+    try {
+      for (const name of ['host', 'disk', 'cut']) await mkdir(join(directory, name))
+      run('truncate', '-s', String(HOST_BYTES), join(directory, 'host.img'))
+      run('mkfs.btrfs', '-q', join(directory, 'host.img'))
+      disk.#mount(join(directory, 'host.img'), 'host', 'loop')
+      run('truncate', '-s', String(DISK_BYTES), join(directory, 'host/disk.img'))
+      run('mkfs.ext4', '-q', '-F', join(directory, 'host/disk.img'))
+      // The journal is written every second, so that what is renamed and not synced is seen in all its stages.
+      disk.#mount(join(directory, 'host/disk.img'), 'disk', 'loop,commit=1')
+    } catch (error) {
+      await disk[Symbol.asyncDispose]()
+      throw error
+    }
+    return disk
+  }
+
+  get path(): string {
+    return join(this.#directory, 'disk')
+  }
+
+  /** Freezes the disk as it is now, and gives the frozen one to look at: mounting it replays its journal. */
+  async cut(look: (path: string) => Promise<void>): Promise<void> {
+    const image = join(this.#directory, 'host/cut.img')
+    run('cp', '--reflink=always', join(this.#directory, 'host/disk.img'), image)
+    this.#mount(image, 'cut', 'loop')
+    try {
+      await look(join(this.#directory, 'cut'))
+    } finally {
+      this.#unmount('cut')
+      await rm(image)
+    }
+  }
+
+  #mount(image: string, name: string, options: string): void {
+    run('mount', '-o', options, image, join(this.#directory, name))
+    this.#mounted.push(name)
+  }
+
+  #unmount(name: string): void {
+    const at = this.#mounted.lastIndexOf(name)
+    if (at >= 0) this.#mounted.splice(at, 1)
+    const path = join(this.#directory, name)
+    if (spawnSync('umount', [path]).status !== 0) spawnSync('umount', ['-l', path])
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const name of this.#mounted.toReversed()) this.#unmount(name)
+    await Promise.resolve()
+  }
+}
+
+/** Cuts the power again and again while the daemon pulls, and looks at what each cut has left. */
+async function cutAgainAndAgain(
+  context: RigContext,
+  { env, restarts }: { readonly env: Record<string, string>; readonly restarts: boolean },
+): Promise<void> {
+  const { random, forMs, tally, directory } = context
+  await using disk = await FrozenDisk.make(directory)
+  await using upstream = await startUpstream()
+  const root = join(disk.path, 'root')
+  await using daemon = await DaemonProcess.start({ root, directory, upstream: upstream.host, env })
+  const watch = stopwatch(forMs)
+  const forgotten = new Set<string>()
+  let round = 0
+  while (!watch.isOver()) {
+    tally.cycles += 1
+    const puts: Put[] = []
+    const cutAtMs = performance.now() + random.between(20, 1300)
+    const pulling = (async () => {
+      while (performance.now() < cutAtMs) {
+        round += 1
+        const put = { tag: `t${round}`, image: putImage(upstream, random, `t${round}`, 400_000) }
+        puts.push(put)
+        await pullImage(daemon.address, put.image, put.tag, tally)
+      }
+    })()
+    await sleep(cutAtMs - performance.now())
+    const stored = storedBy(daemon).filter(digest => !forgotten.has(digest))
+    await disk.cut(async path => {
+      await verifyCut(join(path, 'root'), stored, tally)
+      await pulling
+      if (restarts && tally.cycles % 3 === 0) await restartOn(context, { path, upstream, puts })
+    })
+    await pulling
+    await settled(root, [daemon])
+    for (const digest of puts.flatMap(({ image }) => [image.config, ...image.layers])) {
+      // The disk must not fill up: what was looked at goes.
+      forgotten.add(digest)
+      upstream.blobs.delete(digest)
+      await rm(join(root, contentKey(digest)), { force: true })
+    }
+    upstream.requests.length = 0
+  }
+}
+
+/** What the daemon has said to be stored. */
+function storedBy(daemon: DaemonProcess): readonly Digest[] {
+  return daemon
+    .linesOf('fill finished')
+    .filter(line => line['result'] === 'stored')
+    .flatMap(line => parseDigest(String(line['digest'])) ?? [])
+}
+
+async function verifyCut(root: string, stored: readonly Digest[], tally: Tally): Promise<void> {
+  const visible = new Set(await verifyVisible(root, tally))
+  tally.add('files seen', visible.size)
+  for (const digest of stored) {
+    if (visible.has(digest)) continue
+    tally.add('committed and lost')
+    tally.violate(`${digest} was stored before the cut, and is gone`)
+  }
+  for (const path of await tagRecords(root)) {
+    const digest = digestIn(await readFile(path, 'utf8'))
+    if (digest === undefined) tally.violate(`${path} is no record of a tag`)
+    else if (!visible.has(digest)) tally.violate(`${path} names ${digest}, which is not there`)
+  }
+}
+
+async function tagRecords(root: string): Promise<readonly string[]> {
+  const path = join(root, 'repositories')
+  const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch(() => [])
+  return entries
+    .filter(entry => entry.isFile() && entry.parentPath.endsWith('/_tags'))
+    .map(entry => join(entry.parentPath, entry.name))
+}
+
+function digestIn(record: string): Digest | undefined {
+  try {
+    return parseDigest(String((JSON.parse(record) as { digest: unknown }).digest))
+  } catch {
+    return undefined
+  }
+}
+
+async function restartOn(
+  { directory, tally }: RigContext,
+  {
+    path,
+    upstream,
+    puts,
+  }: { readonly path: string; readonly upstream: FakeUpstream; readonly puts: readonly Put[] },
+): Promise<void> {
+  const root = join(path, 'root')
+  await using daemon = await DaemonProcess.start({ root, directory, upstream: upstream.host })
+  tally.ready(daemon.readyMs)
+  for (const { image, tag } of puts.slice(-3)) {
+    if (!(await pullImage(daemon.address, image, tag, tally))) tally.wedge(`image ${tag} after the cut`)
+  }
+  await settled(root, [daemon])
+  await daemon.stop()
+}
+
+export const POWER: Rig = {
+  name: 'power',
+  title: 'power cut at random moments, by a frozen disk',
+  weight: 4,
+  run: async context => await cutAgainAndAgain(context, { env: {}, restarts: true }),
+}
+
+/** What the rig above is worth: without fsync it must fail. */
+export const POWER_CONTROL: Rig = {
+  name: 'power-control',
+  title: 'negative control: the same with fsync and fdatasync doing nothing',
+  weight: 1,
+  run: async context => {
+    if (!existsSync(EAT_MY_DATA)) throw new NotRun('libeatmydata is not installed')
+    const seen = new Tally()
+    await cutAgainAndAgain({ ...context, tally: seen }, { env: { LD_PRELOAD: EAT_MY_DATA }, restarts: false })
+    const { tally } = context
+    tally.cycles = seen.cycles
+    tally.figure('wrong files seen', seen.badBytes)
+    tally.figure('committed and lost', seen.get('committed and lost') ?? 0)
+    if (seen.violations.length === 0)
+      tally.violate('nothing went wrong without fsync: the rig proves nothing')
+    else tally.figure('seen to fail', 'yes')
+  },
+}

@@ -1,0 +1,122 @@
+import { rename, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { startUpstream } from '../support/upstream.ts'
+import { pull } from './client.ts'
+import { DaemonProcess } from './daemon.ts'
+import { type Rig, type RigContext, stopwatch } from './rig.ts'
+import { blobPath, countLeaks, pullChecked, pullImage, putImage } from './state.ts'
+
+const TRANSFERS = 100
+
+/** SIGTERM while a hundred transfers run, cold and warm ones: none is cut, and the daemon ends well. */
+async function drain(context: RigContext): Promise<void> {
+  const { random, tally, directory, isSmoke } = context
+  await using upstream = await startUpstream()
+  const root = join(directory, 'root')
+  for (let round = 0; round < (isSmoke ? 1 : 5); round += 1) {
+    tally.cycles += 1
+    await using daemon = await DaemonProcess.start({ root, directory, upstream: upstream.host })
+    const warm = upstream.putBlob(random.bytes(1_000_000))
+    await pullChecked(daemon.address, blobPath(warm), tally)
+    upstream.on({ path: /blobs/ }, () => ({ drip: { bytes: 64 * 1024, everyMs: 100 } }))
+    const cold = Array.from({ length: 10 }, () => upstream.putBlob(random.bytes(1_000_000)))
+    const transfers = Array.from({ length: TRANSFERS }, async (_, index) =>
+      index % 2 === 0
+        ? await pullChecked(daemon.address, blobPath(cold[(index / 2) % 10] ?? ''), tally)
+        : await pullChecked(daemon.address, blobPath(warm), tally, { bytesPerSecond: 700_000 }),
+    )
+    await upstream.received({ path: /blobs/ }, 11 * (round + 1))
+    await sleep(random.between(100, 600))
+    daemon.signal('SIGTERM')
+    await daemon.until(() => daemon.linesOf('draining').length > 0, 5000)
+    const running = Number(daemon.linesOf('draining')[0]?.['requests'] ?? 0)
+    tally.figure(
+      'running at SIGTERM, least',
+      Math.min(running, Number(tally.get('running at SIGTERM, least') ?? Infinity)),
+    )
+    const { status } = await pull(daemon.address, '/v2/', { patienceMs: 2000 })
+    if (status === 200) tally.violate('a request was taken while draining')
+    const completed = (await Promise.all(transfers)).filter(Boolean).length
+    if (completed !== TRANSFERS) tally.violate(`${TRANSFERS - completed} of ${TRANSFERS} transfers were cut`)
+    await daemon.until(() => !daemon.isRunning, 20_000)
+    if (daemon.exitCode !== 0) tally.violate(`the daemon ended with ${daemon.exitCode}`)
+    await countLeaks(root, [], tally, { mayKeep: false })
+  }
+}
+
+/** The upstream file changes all the time, every second time into nonsense, and clients never notice. */
+async function reload(context: RigContext): Promise<void> {
+  const { random, tally, directory, isSmoke } = context
+  await using upstream = await startUpstream()
+  const root = join(directory, 'root')
+  const entry = ['  user_agent: agent-0', '  manifest_invalidation_time: 0s']
+  await using daemon = await DaemonProcess.start({ root, directory, upstream: upstream.host, entry })
+  const image = putImage(upstream, random, 'warm')
+  const times = isSmoke ? 100 : 1000
+  let isOver = false
+  const load = Array.from({ length: 8 }, async (_, index) => {
+    while (!isOver) {
+      const tag = index < 4 ? 'warm' : `t${index}-${random.below(1_000_000)}`
+      const pulled = tag === 'warm' ? image : putImage(upstream, random, tag, 20_000)
+      if (!(await pullImage(daemon.address, pulled, tag, tally))) tally.wedge(`image ${tag} under reloads`)
+      tally.add('pulls')
+    }
+  })
+  for (let time = 1; time <= times; time += 1) {
+    tally.cycles += 1
+    const valid = [
+      '- namespace: docker.io',
+      `  host: ${upstream.host}`,
+      '  tls: false',
+      `  user_agent: agent-${time}`,
+      '  manifest_invalidation_time: 0s',
+    ]
+    const broken = random.pick([
+      ['- namespace: docker.io'],
+      ['- nonsense: 1'],
+      ['{{{'],
+      [...valid, '  tls: perhaps'],
+    ])
+    const file = join(directory, 'upstreams.yaml')
+    await writeFile(`${file}.new`, `${(time % 2 === 0 ? broken : valid).join('\n')}\n`)
+    await rename(`${file}.new`, file)
+    daemon.signal('SIGHUP')
+    await sleep(random.below(10))
+  }
+  // The last valid one, then a broken one: what is in force is the last valid one.
+  const last = times % 2 === 0 ? times - 1 : times
+  await sleep(1000)
+  const before = upstream.requests.length
+  const watch = stopwatch(10_000)
+  while (
+    !watch.isOver() &&
+    !upstream.requests
+      .slice(before)
+      .some(request => request.headers['user-agent']?.startsWith(`agent-${last}`) === true)
+  )
+    await sleep(50)
+  if (watch.isOver()) tally.violate(`the last valid file is not in force`)
+  isOver = true
+  await Promise.all(load)
+  for (const { headers } of upstream.requests) {
+    if (!/^agent-[0-9]+$/.test(headers['user-agent'] ?? ''))
+      tally.violate(`a request to the upstream came as ${headers['user-agent']}`)
+  }
+  tally.figure('reloads logged', daemon.linesOf('upstream file reloaded').length)
+  tally.figure('refused files logged', daemon.linesOf('upstream file not reloaded, nothing changed').length)
+}
+
+export const DRAIN: Rig = {
+  name: 'drain',
+  title: 'SIGTERM while a hundred transfers run',
+  weight: 0,
+  run: drain,
+}
+
+export const RELOAD: Rig = {
+  name: 'reload',
+  title: 'SIGHUP again and again under load, every second file invalid',
+  weight: 0,
+  run: reload,
+}
