@@ -17,7 +17,7 @@ import {
 import type { WatchedStore } from './watched-store.ts'
 
 const SLICE = 256
-const AT_ONCE = 4
+const AT_ONCE = 8
 /** Somebody may be waiting for their turn with a client behind them, so that none is longer, in milliseconds. */
 const TURN_MS = 1000
 
@@ -128,11 +128,9 @@ export class Evictor {
 
   async #removeAll(victims: readonly Candidate[]): Promise<readonly Candidate[]> {
     const gone: Candidate[] = []
-    for (let start = 0; start < victims.length; start += AT_ONCE) {
-      const few = victims.slice(start, start + AT_ONCE)
-      const removed = await Promise.all(few.map(async victim => await this.#remove(victim)))
-      gone.push(...few.filter((_, position) => removed[position] === true))
-    }
+    await atOnce(victims, async victim => {
+      if (await this.#remove(victim)) gone.push(victim)
+    })
     await this.#forget(gone)
     return gone
   }
@@ -155,13 +153,20 @@ export class Evictor {
       'takeLinks',
       gone.map(({ digest }) => digest),
     )
-    for (const [position, { digest }] of gone.entries()) {
+    await atOnce([...gone.entries()], async ([position, { digest }]) => {
       try {
         await others.evicted(digest, (links[position] ?? []).flatMap(parsePlace))
       } catch (error) {
         events.storageFailed('evict', error)
       }
-    }
+    })
+  }
+}
+
+/** Does something with each item, with a few of them at once. */
+async function atOnce<T>(items: readonly T[], action: (item: T) => Promise<void>): Promise<void> {
+  for (let start = 0; start < items.length; start += AT_ONCE) {
+    await Promise.all(items.slice(start, start + AT_ONCE).map(action))
   }
 }
 

@@ -1,0 +1,146 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
+import { Catalogue } from '../../src/space/catalogue.ts'
+import type { CandidateQuery } from '../../src/space/change.ts'
+
+async function open(t: TestContext): Promise<{ readonly path: string; readonly catalogue: Catalogue }> {
+  const directory = await mkdtemp(join(tmpdir(), 'entrepot-catalogue-'))
+  const path = join(directory, 'index.sqlite')
+  t.after(async () => await rm(directory, { recursive: true }))
+  return { path, catalogue: new Catalogue(path) }
+}
+
+const digest = (name: string): Digest => digestOf(Buffer.from(name))
+const stored = (name: string, sizeBytes: number, atMs: number) =>
+  ({ kind: 'stored', digest: digest(name), sizeBytes, atMs }) as const
+const linked = (name: string, namespace: string) =>
+  ({ kind: 'linked', digest: digest(name), place: { namespace, repository: 'a/b' } }) as const
+
+const ALL: CandidateQuery = {
+  isManifest: false,
+  usedBeforeMs: Infinity,
+  only: undefined,
+  after: undefined,
+  limit: 100,
+}
+
+test('The sum is that of the sizes, however often the same content is stored, found and removed.', async t => {
+  const { catalogue } = await open(t)
+  catalogue.apply([stored('a', 10, 1), stored('b', 20, 2), stored('a', 10, 3)])
+  catalogue.apply([{ kind: 'found', digest: digest('b'), sizeBytes: 25, atMs: 1 }])
+  assert.deepEqual(
+    { ...catalogue.totals, bytesByNamespace: undefined },
+    { objects: 2, bytes: 35, bytesByNamespace: undefined },
+  )
+  catalogue.apply([
+    { kind: 'removed', digest: digest('a') },
+    { kind: 'removed', digest: digest('a') },
+  ])
+  assert.equal(catalogue.totals.bytes, 25)
+  catalogue.close({ isStale: false })
+})
+
+test('Content counts for the configured one of the namespaces that share it, whichever came first.', async t => {
+  const { catalogue } = await open(t)
+  catalogue.configure(['docker.io'])
+  catalogue.apply([linked('a', 'evil.example'), stored('a', 10, 1)])
+  assert.deepEqual([...catalogue.totals.bytesByNamespace], [['evil.example', 10]])
+  catalogue.apply([linked('a', 'docker.io'), linked('a', 'other.example')])
+  assert.deepEqual([...catalogue.totals.bytesByNamespace], [['docker.io', 10]])
+  catalogue.apply([stored('b', 5, 1)])
+  assert.equal(catalogue.totals.bytesByNamespace.get(''), 5)
+  catalogue.close({ isStale: false })
+})
+
+test('Candidates come by last use, in slices that together have each once.', async t => {
+  const { catalogue } = await open(t)
+  const names = Array.from({ length: 25 }, (_, number) => `object ${number}`)
+  catalogue.apply(names.map((name, number) => stored(name, 1, (number * 7) % 10)))
+  catalogue.apply([
+    { kind: 'used', digest: digest('object 0'), atMs: 99, hits: 2, servedBytes: 3, isManifest: false },
+    { kind: 'used', digest: digest('object 1'), atMs: 1, hits: 0, servedBytes: 0, isManifest: true },
+  ])
+  const seen: { readonly digest: Digest; readonly lastUseMs: number }[] = []
+  for (let after: CandidateQuery['after'], isOver = false; !isOver; ) {
+    const slice = catalogue.queries.candidates({ ...ALL, after, limit: 4 })
+    seen.push(...slice.candidates)
+    after = slice.next
+    isOver = after === undefined
+  }
+  assert.equal(new Set(seen.map(candidate => candidate.digest)).size, 24)
+  assert.equal(seen.length, 24)
+  assert.equal(seen.at(-1)?.digest, digest('object 0'))
+  const times = seen.map(({ lastUseMs }) => lastUseMs)
+  assert.deepEqual(
+    times,
+    times.toSorted((one, other) => one - other),
+  )
+  const manifests = catalogue.queries.candidates({ ...ALL, isManifest: true })
+  assert.deepEqual(
+    manifests.candidates.map(candidate => candidate.digest),
+    [digest('object 1')],
+  )
+  catalogue.close({ isStale: false })
+})
+
+test('Content that was used in the future counts as used now.', async t => {
+  const { catalogue } = await open(t)
+  catalogue.apply([stored('a', 1, 1_000_000), stored('b', 1, 5)])
+  catalogue.queries.pullBack(10)
+  const times = catalogue.queries.candidates(ALL).candidates.map(({ lastUseMs }) => lastUseMs)
+  assert.deepEqual(times, [5, 10])
+  catalogue.close({ isStale: false })
+})
+
+test('A catalogue is stale when it is new, after a crash, and until a walk is over; not after an end in order.', async t => {
+  const { path, catalogue } = await open(t)
+  assert.equal(catalogue.state.isStale, true)
+  catalogue.apply([stored('a', 7, 1)])
+  catalogue.close({ isStale: true })
+  const second = new Catalogue(path)
+  assert.equal(second.state.isStale, true)
+  second.close({ isStale: false })
+  const third = new Catalogue(path)
+  assert.equal(third.state.isStale, false)
+  assert.equal(third.totals.bytes, 7)
+  third.close({ isStale: false })
+})
+
+test('What a walk has not seen is what was there before it began.', async t => {
+  const { catalogue } = await open(t)
+  catalogue.apply([stored('gone', 1, 1), stored('here', 1, 1)])
+  catalogue.beginWalk()
+  catalogue.apply([{ kind: 'found', digest: digest('here'), sizeBytes: 1, atMs: 1 }, stored('new', 1, 2)])
+  assert.deepEqual(catalogue.unseen(0, 10), { digests: [digest('gone')], next: -1 })
+  catalogue.close({ isStale: false })
+})
+
+test('A second catalogue on the same file is refused while the first is open.', async t => {
+  const { path, catalogue } = await open(t)
+  assert.throws(() => new Catalogue(path), /locked/)
+  catalogue.close({ isStale: false })
+  new Catalogue(path).close({ isStale: false })
+})
+
+test('Tags are listed in pages that together have each once, with the last use of their manifests.', async t => {
+  const { catalogue } = await open(t)
+  for (const [number, repository] of ['a', 'b', 'c'].entries()) {
+    for (const tag of ['1', '2']) {
+      const place = { namespace: 'docker.io', repository }
+      catalogue.apply([{ kind: 'tagged', place, tag, digest: digest(`${repository}${tag}`), atMs: number }])
+    }
+  }
+  catalogue.apply([stored('a1', 1, 50)])
+  const first = catalogue.queries.listImages(undefined, 4)
+  const second = catalogue.queries.listImages(first.next, 4)
+  const names = [...first.images, ...second.images].map(({ repository, tag }) => `${repository}:${tag}`)
+  assert.deepEqual(names, ['a:1', 'a:2', 'b:1', 'b:2', 'c:1', 'c:2'])
+  assert.equal(first.images[0]?.lastUseMs, 50)
+  assert.equal(first.images[1]?.lastUseMs, undefined)
+  assert.equal(second.next, undefined)
+  catalogue.close({ isStale: false })
+})

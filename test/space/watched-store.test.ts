@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { digestOf } from '../../src/oci/digest.ts'
+import { reserveRoom, WatchedStore, type Watcher } from '../../src/space/watched-store.ts'
+import { MemoryStore } from '../../src/storage/memory.ts'
+
+const BYTES = Buffer.from('content')
+const DIGEST = digestOf(BYTES)
+
+interface Seen extends Watcher {
+  readonly told: string[]
+  claimedBytes: number
+  readonly roomBytes: number
+}
+
+/** Remembers what it is told, and has so much room. */
+function watcher(roomBytes = 1000): Seen {
+  const seen: Seen = {
+    told: [],
+    claimedBytes: 0,
+    roomBytes,
+    stored: (digest, sizeBytes) => void seen.told.push(`stored ${digest === DIGEST} ${sizeBytes}`),
+    removed: (_, sizeBytes) => void seen.told.push(`removed ${sizeBytes}`),
+    recordWritten: name => void seen.told.push(`wrote ${name.kind}`),
+    recordDeleted: name => void seen.told.push(`deleted ${name.kind}`),
+    claim: async bytes => {
+      if (seen.claimedBytes + bytes > roomBytes) return await Promise.resolve(false)
+      seen.claimedBytes += bytes
+      return true
+    },
+    wrote: () => undefined,
+    release: ({ bytes }) => {
+      seen.claimedBytes -= bytes
+    },
+    leftBehind: bytes => void seen.told.push(`left ${bytes}`),
+  }
+  return seen
+}
+
+async function store(watched: WatchedStore): Promise<void> {
+  await using spool = await watched.createSpool(DIGEST)
+  await spool.append(BYTES)
+  await watched.adopt(spool, DIGEST, BYTES.byteLength)
+}
+
+test('What a reader holds is not evicted, and what it has let go is.', async () => {
+  const seen = watcher()
+  const watched = new WatchedStore(new MemoryStore(), seen)
+  await store(watched)
+  const object = await watched.open(DIGEST)
+  assert.equal(await watched.evict(DIGEST, 7), false)
+  await object?.[Symbol.asyncDispose]()
+  assert.equal(await watched.evict(DIGEST, 7), true)
+  assert.equal(await watched.open(DIGEST), undefined)
+  assert.equal(watched.isHeld(DIGEST), false)
+  assert.deepEqual(seen.told, ['stored true 7', 'removed 7'])
+})
+
+test('What is being written is not evicted.', async () => {
+  const watched = new WatchedStore(new MemoryStore(), watcher())
+  await store(watched)
+  await using spool = await watched.createSpool(DIGEST)
+  assert.equal(await watched.evict(DIGEST, 7), false)
+  assert.equal(spool.sizeBytes, 0)
+})
+
+test('An eviction that has begun ends before the digest is stored again, so that what is stored last stays.', async () => {
+  const inner = new MemoryStore()
+  const watched = new WatchedStore(inner, watcher())
+  await store(watched)
+  const { promise: mayDelete, resolve: letDelete } = Promise.withResolvers<void>()
+  const remove = inner.delete.bind(inner)
+  inner.delete = async digest => {
+    await mayDelete
+    return await remove(digest)
+  }
+  const evicting = watched.evict(DIGEST, 7)
+  const storing = store(watched)
+  letDelete()
+  assert.equal(await evicting, true)
+  await storing
+  await using object = await watched.open(DIGEST)
+  assert.equal(object?.sizeBytes, 7)
+})
+
+test('A spool takes room as it grows or all at once, and gives back what it has.', async () => {
+  const seen = watcher(10)
+  const watched = new WatchedStore(new MemoryStore(), seen)
+  {
+    await using spool = await watched.createSpool(DIGEST)
+    assert.equal(await reserveRoom(spool, 11), false)
+    assert.equal(await reserveRoom(spool, 8), true)
+    assert.equal(seen.claimedBytes, 8)
+    await spool.append(BYTES)
+    assert.equal(seen.claimedBytes, 8)
+    await assert.rejects(spool.append(BYTES), { name: 'NoRoomError' })
+    assert.equal(spool.sizeBytes, 7)
+  }
+  assert.equal(seen.claimedBytes, 0)
+})
+
+test('A spool that becomes content gives its room to it, and one that is kept counts as a leftover until it is taken up.', async () => {
+  const seen = watcher()
+  const watched = new WatchedStore(new MemoryStore(), seen)
+  {
+    await using spool = await watched.createSpool(DIGEST)
+    await spool.append(BYTES)
+    spool.keep()
+  }
+  await using spool = await watched.createSpool(DIGEST)
+  assert.equal(spool.sizeBytes, 7)
+  assert.equal(seen.claimedBytes, 7)
+  await watched.adopt(spool, DIGEST, 7)
+  assert.equal(seen.claimedBytes, 0)
+  assert.deepEqual(seen.told, ['left 7', 'left -7', 'stored true 7'])
+})
+
+test('An object that cannot be opened is not held afterwards.', async () => {
+  const inner = new MemoryStore()
+  inner.open = async () => await Promise.reject(new Error('EIO'))
+  const watched = new WatchedStore(inner, watcher())
+  await assert.rejects(watched.open(DIGEST), /EIO/)
+  assert.equal(watched.isHeld(DIGEST), false)
+})
