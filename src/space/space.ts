@@ -126,6 +126,7 @@ export class Space implements AsyncDisposable, Watcher {
   async evict(bytes: number | undefined): Promise<Evicted> {
     let all: Evicted = { objects: 0, bytes: 0 }
     await this.index.open()
+    await this.index.flush()
     while (this.#evictor !== undefined && !this.#lifetime.signal.aborted) {
       await this.#book.remeasure()
       const rest = bytes === undefined ? undefined : bytes - all.bytes

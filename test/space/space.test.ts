@@ -1,0 +1,182 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
+import { parseRepositoryName } from '../../src/oci/name.ts'
+import { parseConfiguredNamespace } from '../../src/oci/namespace.ts'
+import type { Bounds } from '../../src/space/bounds.ts'
+import { Space } from '../../src/space/space.ts'
+import type { NamespaceTerms } from '../../src/space/victims.ts'
+import { MemoryStore } from '../../src/storage/memory.ts'
+import type { Room } from '../../src/storage/store.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+import { seeEvents } from '../support/seen-events.ts'
+
+/** A store on a file system of a certain size, of which others may take something. */
+class RoomyStore extends MemoryStore {
+  readonly totalBytes: number
+  takenByOthers = 0
+
+  constructor(totalBytes: number) {
+    super()
+    this.totalBytes = totalBytes
+  }
+
+  override async measureRoom(): Promise<Room> {
+    let used = this.takenByOthers
+    for await (const { sizeBytes } of this.list()) used += sizeBytes
+    return { totalBytes: this.totalBytes, freeBytes: this.totalBytes - used }
+  }
+}
+
+interface Rig {
+  readonly space: Space
+  readonly store: RoomyStore
+  readonly clock: FakeClock
+  readonly evicted: Digest[]
+  put(namespace: string, sizeBytes: number): Promise<Digest>
+  has(digest: Digest): Promise<boolean>
+}
+
+const UNLIMITED: Bounds = { maxSize: undefined, minFree: { kind: 'bytes', bytes: 0 }, dynamicShare: 1 }
+
+async function start(
+  t: TestContext,
+  bounds: Partial<Bounds>,
+  terms: Partial<NamespaceTerms> = {},
+): Promise<Rig> {
+  const root = await mkdtemp(join(tmpdir(), 'entrepot-space-'))
+  const store = new RoomyStore(100_000)
+  const clock = new FakeClock()
+  const evicted: Digest[] = []
+  const space = new Space({
+    store,
+    root,
+    bounds: { ...UNLIMITED, ...bounds },
+    clock,
+    events: seeEvents().events,
+    terms: () => ({ configured: new Set(['docker.io']), invalidationMs: new Map(), ...terms }),
+  })
+  t.after(async () => {
+    await space[Symbol.asyncDispose]()
+    await rm(root, { recursive: true })
+  })
+  await space.start({
+    refreshPins: async () => await Promise.resolve(),
+    isPinned: () => false,
+    evicted: async digest => {
+      evicted.push(digest)
+      await Promise.resolve()
+    },
+  })
+  return {
+    space,
+    store,
+    clock,
+    evicted,
+    put: async (...what) => await put(space, clock, what),
+    has: async digest => {
+      await using object = await store.open(digest)
+      return object !== undefined
+    },
+  }
+}
+
+async function put(
+  { store }: Space,
+  clock: FakeClock,
+  [namespaceText, sizeBytes]: readonly [string, number],
+): Promise<Digest> {
+  const bytes = randomBytes(sizeBytes)
+  const digest = digestOf(bytes)
+  const namespace = parseConfiguredNamespace(namespaceText)
+  const repository = parseRepositoryName('a/b')
+  assert.ok(namespace !== undefined && repository !== undefined)
+  await store.writeRecord({ kind: 'link', namespace, repository, digest }, new Uint8Array(0), 'relaxed')
+  await using spool = await store.createSpool(digest)
+  await spool.append(bytes)
+  await store.adopt(spool, digest, sizeBytes)
+  clock.advance(1000)
+  return digest
+}
+
+test('When others fill the file system, what was used longest ago goes until the minimum is free again.', async t => {
+  const rig = await start(t, { minFree: { kind: 'bytes', bytes: 20_000 } })
+  const digests = []
+  for (let count = 0; count < 6; count += 1) digests.push(await rig.put('docker.io', 10_000))
+  assert.deepEqual(await rig.space.evict(undefined), { objects: 0, bytes: 0 })
+  rig.store.takenByOthers = 35_000
+  rig.clock.advance(2000)
+  assert.deepEqual(await rig.space.evict(undefined), { objects: 2, bytes: 20_000 })
+  assert.deepEqual(rig.evicted.toSorted(), digests.slice(0, 2).toSorted())
+})
+
+test('A download waits for room that is made for it, and is refused where nothing may go.', async t => {
+  const rig = await start(t, { maxSize: { kind: 'bytes', bytes: 30_000 } })
+  const [first] = [await rig.put('docker.io', 14_000), await rig.put('docker.io', 14_000)]
+  assert.ok(first !== undefined)
+  await using spool = await rig.space.store.createSpool(digestOf(randomBytes(1)))
+  assert.equal(await rig.space.makeRoom(spool, 10_000), true)
+  assert.equal(await rig.has(first), false)
+  await using other = await rig.space.store.createSpool(digestOf(randomBytes(1)))
+  assert.equal(await rig.space.makeRoom(other, 30_001), false)
+  assert.equal(await rig.space.makeRoom(other, 21_000), false)
+  assert.equal(rig.space.status.usedBytes <= 30_000, true)
+})
+
+test('Registries that are not configured get their share, and what is configured does not go for them.', async t => {
+  const configured = new Set(['docker.io', 'quay.io'])
+  const rig = await start(t, { maxSize: { kind: 'bytes', bytes: 50_000 }, dynamicShare: 0.2 }, { configured })
+  const kept = await rig.put('docker.io', 10_000)
+  const strangers = []
+  for (let count = 0; count < 4; count += 1) strangers.push(await rig.put('evil.example', 5000))
+  await rig.space.evict(undefined)
+  assert.equal(await rig.has(kept), true)
+  const left = await Promise.all(strangers.map(async digest => await rig.has(digest)))
+  assert.deepEqual(left, [false, false, false, true])
+  assert.ok(rig.space.status.dynamicBytes <= 10_000)
+})
+
+test('Where nothing is configured but the default, others have no share to keep to.', async t => {
+  const rig = await start(t, { maxSize: { kind: 'bytes', bytes: 50_000 }, dynamicShare: 0 })
+  await rig.put('ghcr.io', 30_000)
+  assert.deepEqual(await rig.space.evict(undefined), { objects: 0, bytes: 0 })
+})
+
+test('What nobody has asked for in the time that its namespace allows goes, and what was asked for stays.', async t => {
+  const rig = await start(t, {}, { invalidationMs: new Map([['docker.io', 60_000]]) })
+  const [old, asked, patient] = [
+    await rig.put('docker.io', 100),
+    await rig.put('docker.io', 100),
+    await rig.put('quay.io', 100),
+  ]
+  assert.ok(old !== undefined && asked !== undefined && patient !== undefined)
+  rig.clock.advance(50_000)
+  rig.space.used(asked, { isHit: true, servedBytes: 100 })
+  rig.clock.advance(20_000)
+  assert.equal((await rig.space.evict(undefined)).objects, 1)
+  assert.deepEqual(await Promise.all([old, asked, patient].map(async digest => await rig.has(digest))), [
+    false,
+    true,
+    true,
+  ])
+})
+
+test('What a manifest names is wanted when it is shown, so that the images in use stay whole.', async t => {
+  const rig = await start(t, {})
+  const [layer, other] = [await rig.put('docker.io', 100), await rig.put('docker.io', 100)]
+  assert.ok(layer !== undefined && other !== undefined)
+  rig.space.shown({
+    digest: digestOf(randomBytes(1)),
+    blobs: [{ mediaType: '', digest: layer, sizeBytes: 100 }],
+    manifests: [],
+  })
+  await rig.space.evict(100)
+  assert.deepEqual(await Promise.all([layer, other].map(async digest => await rig.has(digest))), [
+    true,
+    false,
+  ])
+})
