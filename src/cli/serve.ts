@@ -2,7 +2,7 @@ import type { Config, ListenAddress } from '../config/config.ts'
 import { formatListen } from '../config/listen.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { ConfigError } from '../config/problem.ts'
-import { StoreUnusableError } from '../storage/store.ts'
+import { StoreUnusableError } from '../oci/error.ts'
 import { type Environment, EXIT, type ExitCode, type RunningDaemon } from './environment.ts'
 
 const STOPPING = ['SIGTERM', 'SIGINT'] as const

@@ -84,3 +84,11 @@ export class StoreUnavailableError extends Error {
     this.name = 'StoreUnavailableError'
   }
 }
+
+/** The store cannot be used as it is configured; waiting will not help. Its message says what to change, and is fit to be shown. */
+export class StoreUnusableError extends Error {
+  constructor(message: string, options: ErrorOptions = {}) {
+    super(message, options)
+    this.name = 'StoreUnusableError'
+  }
+}

@@ -5,10 +5,10 @@ import {
   ListMultipartUploadsCommand,
   PutObjectCommand,
 } from '@aws-sdk/client-s3'
+import { StoreUnusableError } from '../oci/error.ts'
 import { readBody, WrongAnswerError } from './s3-body.ts'
 import type { S3Connection } from './s3-connection.ts'
 import { S3Failure } from './s3-failure.ts'
-import { StoreUnusableError } from './store.ts'
 
 /** The object by which a bucket is tried; it stays there. */
 const PROBE_KEY = 'entrepot-probe'

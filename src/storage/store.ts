@@ -74,14 +74,6 @@ export interface Store extends AsyncDisposable {
   readonly presign?: ((digest: Digest) => Promise<string>) | undefined
 }
 
-/** The store cannot be used as it is configured; waiting will not help. Its message says what to change, and is fit to be shown. */
-export class StoreUnusableError extends Error {
-  constructor(message: string, options: ErrorOptions = {}) {
-    super(message, options)
-    this.name = 'StoreUnusableError'
-  }
-}
-
 /**
  * The name of a record, in the words of the domain; `storage/layout.ts` makes the key. A `tag` says which digest a tag meant when
  * it was last asked for; a `link` says that this repository may see this digest; `pins` names the images that are not to be evicted; `scrub` says how far the verification of everything at

@@ -7,10 +7,10 @@ import { suite, type TestContext, test } from 'node:test'
 import type { Config } from '../../src/config/config.ts'
 import { Secret } from '../../src/config/secret.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
+import { StoreUnusableError } from '../../src/oci/error.ts'
 import { contentKey } from '../../src/storage/layout.ts'
 import { openS3Store, type S3Store } from '../../src/storage/s3.ts'
-import { StoreUnusableError } from '../../src/storage/store.ts'
-import { addressOf, seenS3Events, TIGHT } from '../storage/s3-rooms.ts'
+import { addressOf, SHORT, seenS3Events } from '../storage/s3-rooms.ts'
 import { startMirror, type TestMirror } from '../support/mirror.ts'
 import type { S3Fault } from '../support/s3-fault.ts'
 import { type S3Stub, startS3Stub } from '../support/s3-stub.ts'
@@ -37,7 +37,7 @@ async function startWorld(t: TestContext, { isRedirecting = false } = {}): Promi
       address: addressOf(stub),
       spoolDirectory,
       events: seenS3Events(),
-      limits: TIGHT,
+      limits: SHORT,
       redirect: isRedirecting ? { endpoint: undefined } : undefined,
     })
     const mirror = await startMirror({ upstream: upstream.host, config, overrides: { store } })

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
-import { StoreUnusableError } from '../../src/storage/store.ts'
+import { StoreUnusableError } from '../../src/oci/error.ts'
 import { defined, get, put, sample } from './contract.ts'
 import { openStubRoom } from './s3-rooms.ts'
 

@@ -3,13 +3,13 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { StoreUnusableError } from '../../src/oci/error.ts'
 import { openS3Store, type S3Store } from '../../src/storage/s3.ts'
 import type { S3Address } from '../../src/storage/s3-connection.ts'
-import { StoreUnusableError } from '../../src/storage/store.ts'
 import type { S3Fault } from '../support/s3-fault.ts'
 import { type S3Stub, type S3StubOptions, startS3Stub } from '../support/s3-stub.ts'
 import { defined, get, put, sample } from './contract.ts'
-import { addressOf, type SeenS3Events, seenS3Events, TIGHT } from './s3-rooms.ts'
+import { addressOf, type SeenS3Events, SHORT, seenS3Events } from './s3-rooms.ts'
 
 interface Opening {
   readonly stub: S3Stub
@@ -25,7 +25,7 @@ async function prepare(t: TestContext, options: S3StubOptions = {}): Promise<Ope
   const events = seenS3Events()
   const open: Opening['open'] = async address => {
     const where = { ...addressOf(stub), ...address }
-    const store = await openS3Store({ address: where, spoolDirectory, events, limits: TIGHT })
+    const store = await openS3Store({ address: where, spoolDirectory, events, limits: SHORT })
     t.after(async () => store[Symbol.asyncDispose]())
     return store
   }

@@ -5,7 +5,7 @@ import { StoreUnavailableError } from '../../src/oci/error.ts'
 import { contentKey } from '../../src/storage/layout.ts'
 import type { S3Fault } from '../support/s3-fault.ts'
 import { defined, get, put, readAll, sample, tagRecord } from './contract.ts'
-import { openStubRoom } from './s3-rooms.ts'
+import { limitsFor, openStubRoom, SHORT } from './s3-rooms.ts'
 
 const SIZE = 1_300_000
 
@@ -31,7 +31,7 @@ const BROKEN_BODIES: readonly (readonly [string, S3Fault])[] = [
 suite('a read', { concurrency: true }, () => {
   for (const [name, fault] of PASSING) {
     test(`goes on after ${name}, and the client sees every byte`, async t => {
-      const { store, stub } = await openStubRoom(t)
+      const { store, stub } = await openStubRoom(t, { limits: limitsFor(fault) })
       const { bytes, digest } = sample(SIZE)
       await put(store, digest, bytes)
       stub.fault('GetObject', fault, 1)
@@ -43,7 +43,7 @@ suite('a read', { concurrency: true }, () => {
 
   for (const [name, fault] of BROKEN_BODIES) {
     test(`goes on by Range after ${name}, and the client sees every byte`, async t => {
-      const { store, stub } = await openStubRoom(t)
+      const { store, stub } = await openStubRoom(t, { limits: limitsFor(fault) })
       const { bytes, digest } = sample(SIZE)
       await put(store, digest, bytes)
       await using object = defined(await store.open(digest))
@@ -59,7 +59,7 @@ suite('a read', { concurrency: true }, () => {
     })
 
     test(`of what is small survives ${name} as well`, async t => {
-      const { store, stub } = await openStubRoom(t)
+      const { store, stub } = await openStubRoom(t, { limits: limitsFor(fault) })
       const { bytes, digest } = sample(60_000)
       await put(store, digest, bytes)
       const isWithin = 'afterBytes' in fault && fault.afterBytes < bytes.length
@@ -69,7 +69,7 @@ suite('a read', { concurrency: true }, () => {
   }
 
   test('that stalls for good ends with an error, which does not blame the content', async t => {
-    const { store, stub } = await openStubRoom(t)
+    const { store, stub } = await openStubRoom(t, { limits: SHORT })
     const { bytes, digest } = sample(SIZE)
     await put(store, digest, bytes)
     await using object = defined(await store.open(digest))
@@ -107,7 +107,7 @@ suite('a read', { concurrency: true }, () => {
   })
 
   test('that ended in any way leaves no request and no connection behind', async t => {
-    const { store, stub } = await openStubRoom(t)
+    const { store, stub } = await openStubRoom(t, { limits: SHORT })
     const { bytes, digest } = sample(SIZE)
     await put(store, digest, bytes)
     await using object = defined(await store.open(digest))
@@ -130,7 +130,7 @@ suite('what S3 does not say', { concurrency: true }, () => {
   ]
   for (const [name, fault] of TROUBLES) {
     test(`is not "absent": ${name} is an error`, async t => {
-      const { store, stub } = await openStubRoom(t)
+      const { store, stub } = await openStubRoom(t, { limits: limitsFor(fault) })
       stub.fault('GetObject', fault)
       stub.fault('HeadObject', fault)
       await assert.rejects(store.open(sample(16).digest), StoreUnavailableError)
@@ -142,7 +142,7 @@ suite('what S3 does not say', { concurrency: true }, () => {
   test('is not waited for again by everybody: a dead S3 is left alone, and asked again later', async t => {
     let nowMs = 0
     const clock = { ...systemClock, monotonicMs: () => nowMs + performance.now() }
-    const { store, stub, events } = await openStubRoom(t, { clock })
+    const { store, stub, events } = await openStubRoom(t, { clock, limits: SHORT })
     const { bytes, digest } = sample(16)
     await put(store, digest, bytes)
     stub.fault(() => true, { kind: 'silence' })

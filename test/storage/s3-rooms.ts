@@ -6,6 +6,7 @@ import { type Clock, systemClock } from '../../src/lib/clock.ts'
 import { openS3Store, type S3Store } from '../../src/storage/s3.ts'
 import type { S3Address } from '../../src/storage/s3-connection.ts'
 import type { S3Limits } from '../../src/storage/s3-limits.ts'
+import type { S3Fault } from '../support/s3-fault.ts'
 import { type S3Stub, type S3StubOptions, startS3Stub } from '../support/s3-stub.ts'
 import { filesBelow, type SeenEvents, seenEvents } from './rooms.ts'
 
@@ -30,15 +31,21 @@ export function seenS3Events(): SeenS3Events {
   }
 }
 
-/** Limits that make small content large, and trouble short. */
-export const TIGHT: Partial<S3Limits> = {
-  quick: { attemptMs: 600, totalMs: 2_500 },
-  stream: { attemptMs: 600, totalMs: 2_500 },
-  transfer: { attemptMs: 800, totalMs: 3_000 },
-  idleMs: 300,
-  singlePutBytes: 200_000,
-  partBytes: 100_000,
-  bufferBytes: 400_000,
+/** Limits that make small content large. */
+export const SMALL: Partial<S3Limits> = { singlePutBytes: 200_000, partBytes: 100_000, bufferBytes: 400_000 }
+
+/** The same, for what S3 does not answer: then a test waits for nothing else than these. */
+export const SHORT: Partial<S3Limits> = {
+  ...SMALL,
+  quick: { attemptMs: 1_000, totalMs: 4_000 },
+  stream: { attemptMs: 1_000, totalMs: 4_000 },
+  transfer: { attemptMs: 1_000, totalMs: 4_000 },
+  idleMs: 500,
+}
+
+/** The limits under which a test meets a fault: short ones only where they are what ends it. */
+export function limitsFor(fault: S3Fault): Partial<S3Limits> {
+  return fault.kind === 'silence' || fault.kind === 'stall' ? SHORT : SMALL
 }
 
 /** A store on a stub, and everything around it. */
@@ -85,7 +92,7 @@ export async function openStubRoom(t: TestContext, options: Partial<RoomOptions>
   t.after(async () => rm(spoolDirectory, { recursive: true, force: true }))
   const events = seenS3Events()
   const openAnother: StubRoom['openAnother'] = async (more = {}) => {
-    const { limits = TIGHT, address, clock, redirect } = { ...options, ...more }
+    const { limits = SMALL, address, clock, redirect } = { ...options, ...more }
     const store = await openS3Store({
       address: { ...addressOf(stub), ...address },
       spoolDirectory,

@@ -7,7 +7,7 @@ import { suite, test } from 'node:test'
 import { contentKey } from '../../src/storage/layout.ts'
 import type { S3Fault, S3Operation } from '../support/s3-fault.ts'
 import { defined, get, put, readSpool, sample, tagRecord } from './contract.ts'
-import { clockAhead, openStubRoom, type StubRoom, scratchOf, TIGHT } from './s3-rooms.ts'
+import { clockAhead, limitsFor, openStubRoom, type StubRoom, scratchOf } from './s3-rooms.ts'
 
 const DAY_MS = 24 * 3_600_000
 const SIZE = 450_000
@@ -43,7 +43,7 @@ suite('an upload that meets trouble', { concurrency: true }, () => {
   for (const step of STEPS) {
     for (const [name, fault] of FAULTS) {
       test(`${name} to every ${step}: nobody is kept waiting, and nothing unproved is visible`, async t => {
-        const room = await openStubRoom(t)
+        const room = await openStubRoom(t, { limits: limitsFor(fault) })
         const { store, stub } = room
         const { bytes, digest } = sample(SIZE)
         const key = `mirror/${contentKey(digest)}`
@@ -67,7 +67,7 @@ suite('an upload that meets trouble', { concurrency: true }, () => {
       })
 
       test(`${name} to one ${step} does not show`, async t => {
-        const room = await openStubRoom(t)
+        const room = await openStubRoom(t, { limits: limitsFor(fault) })
         const { store, stub } = room
         const { bytes, digest } = sample(SIZE)
         stub.fault(step, fault, 1)
@@ -109,8 +109,7 @@ suite('an upload that meets trouble', { concurrency: true }, () => {
   })
 
   test('what is appended never waits for S3, and neither does whoever reads it', async t => {
-    const patient = { ...TIGHT, transfer: { attemptMs: 60_000, totalMs: 60_000 } }
-    const { store, stub } = await openStubRoom(t, { limits: patient })
+    const { store, stub } = await openStubRoom(t)
     const { bytes, digest } = sample(5_000_000)
     const { promise: until, resolve } = Promise.withResolvers<void>()
     stub.fault('UploadPart', { kind: 'hold', until })
@@ -177,7 +176,7 @@ suite('a process that dies in mid-upload', { concurrency: true }, () => {
 suite('what is small and meets trouble', { concurrency: true }, () => {
   for (const [name, fault] of FAULTS) {
     test(`${name} to every PUT is told, and nothing else than what was put is visible`, async t => {
-      const { store, stub, spoolDirectory } = await openStubRoom(t)
+      const { store, stub, spoolDirectory } = await openStubRoom(t, { limits: limitsFor(fault) })
       const { bytes, digest } = sample(5_000)
       stub.fault('PutObject', fault)
       await assert.rejects(put(store, digest, bytes))
@@ -189,7 +188,7 @@ suite('what is small and meets trouble', { concurrency: true }, () => {
     })
 
     test(`${name} to one PUT passes where it can pass`, async t => {
-      const { store, stub } = await openStubRoom(t)
+      const { store, stub } = await openStubRoom(t, { limits: limitsFor(fault) })
       const { bytes, digest } = sample(5_000)
       stub.fault('PutObject', fault, 1)
       const passes = fault.kind !== 'error' || fault.status >= 500

@@ -7,12 +7,12 @@ import { contentKey, recordKey } from '../../src/storage/layout.ts'
 import { openS3Store } from '../../src/storage/s3.ts'
 import { startS3Stub } from '../support/s3-stub.ts'
 import { defined, get, put, readAll, sample, storeContract, tagRecord } from './contract.ts'
-import { addressOf, clockAhead, openStubRoom, scratchOf, seenS3Events, TIGHT } from './s3-rooms.ts'
+import { addressOf, clockAhead, openStubRoom, SMALL, scratchOf, seenS3Events } from './s3-rooms.ts'
 
 /** Once with everything in one request, once with everything in parts. */
 for (const [name, limits] of [
   ['S3Store', {}],
-  ['S3Store in parts', { ...TIGHT, singlePutBytes: 5, partBytes: 30_000, prefixBytes: 1_000 }],
+  ['S3Store in parts', { ...SMALL, singlePutBytes: 5, partBytes: 30_000, prefixBytes: 1_000 }],
 ] as const) {
   storeContract(name, async () => {
     const stub = await startS3Stub({ pageSize: 2 })

@@ -1,7 +1,7 @@
 import { argv, stdin } from 'node:process'
 import { parseDigest } from '../../../src/oci/digest.ts'
 import { openS3Store } from '../../../src/storage/s3.ts'
-import { addressOf, TIGHT } from '../s3-rooms.ts'
+import { addressOf, SMALL } from '../s3-rooms.ts'
 
 // Opens the store at the endpoint in the first argument, with its spools in the second; spools so much of the digest in the third that
 // parts of it go up, and holds all that until it is killed.
@@ -11,7 +11,7 @@ if (digest === undefined) throw new Error(`no digest: ${text}`)
 const store = await openS3Store({
   address: addressOf({ bucket: 'cache', endpoint }),
   spoolDirectory,
-  limits: TIGHT,
+  limits: SMALL,
   events: {
     storageFailed: (operation, error) => {
       throw new Error(operation, { cause: error })
