@@ -95,7 +95,7 @@ async function clear(file: SpoolFile, download: Download | undefined): Promise<v
 }
 
 /** What an earlier fill has left in a spool file, and the hash that is being made of it. */
-export class Leftover {
+class Leftover {
   readonly sizeBytes: number
   readonly hashing: Promise<Hash> | undefined
   readonly #ended: AbortController
