@@ -12,6 +12,8 @@ export interface PullOptions {
   readonly bytesPerSecond?: number
   /** Give up after so long, in milliseconds; then `status` is 0. */
   readonly patienceMs?: number
+  /** Called when the headers are here. */
+  readonly onResponse?: () => void
   /** Keep the body for the caller to look at. */
   readonly keeps?: boolean
 }
@@ -41,6 +43,7 @@ export async function pull(address: string, path: string, options: PullOptions =
   let status = 0
   let headers: Pulled['headers'] = {}
   let isComplete = false
+  let isOver = false
   const [host, port] = address.split(':')
   const request = httpRequest({
     host,
@@ -51,12 +54,32 @@ export async function pull(address: string, path: string, options: PullOptions =
     ...(options.from === undefined ? {} : { localAddress: options.from }),
   })
   const timer = setTimeout(() => request.destroy(), options.patienceMs ?? PATIENCE_MS)
+  const finish = (): void => {
+    clearTimeout(timer)
+    if (isOver) return
+    isOver = true
+    resolve({
+      status,
+      headers,
+      isComplete,
+      digest: `sha256:${hash.digest('hex')}`,
+      sizeBytes,
+      body: options.keeps === true ? Buffer.concat(pieces) : undefined,
+      tookMs: performance.now() - startedAtMs,
+    })
+  }
   request.on('error', () => undefined)
+  // What has arrived is still to be read when the connection is closed already.
+  request.on('close', () => {
+    if (status === 0) finish()
+  })
   request.on('response', response => {
     status = response.statusCode ?? 0
     headers = response.headers
-    response.on('error', () => undefined)
+    options.onResponse?.()
+    response.on('error', () => undefined).on('close', finish)
     response.on('data', (piece: Buffer) => {
+      if (isOver) return
       hash.update(piece)
       sizeBytes += piece.byteLength
       if (options.keeps === true) pieces.push(piece)
@@ -70,18 +93,6 @@ export async function pull(address: string, path: string, options: PullOptions =
       isComplete = response.complete
     })
     if (options.leaveAfter === 0) request.destroy()
-  })
-  request.on('close', () => {
-    clearTimeout(timer)
-    resolve({
-      status,
-      headers,
-      isComplete,
-      digest: `sha256:${hash.digest('hex')}`,
-      sizeBytes,
-      body: options.keeps === true ? Buffer.concat(pieces) : undefined,
-      tookMs: performance.now() - startedAtMs,
-    })
   })
   request.end()
   return await promise

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -134,8 +134,21 @@ export class DaemonProcess implements AsyncDisposable {
     return this.exitCode
   }
 
+  /** How many of its descriptors are open, connections included. */
   get openFiles(): number {
     return readdirSync(`/proc/${this.pid}/fd`).length
+  }
+
+  /** The files below a directory that it has open, those that are deleted included. */
+  openFilesBelow(directory: string): readonly string[] {
+    const targets = readdirSync(`/proc/${this.pid}/fd`).map(name => {
+      try {
+        return readlinkSync(`/proc/${this.pid}/fd/${name}`)
+      } catch {
+        return ''
+      }
+    })
+    return targets.filter(target => target.startsWith(`${directory}/`))
   }
 
   /** How much memory it had at most, in bytes. */

@@ -154,7 +154,7 @@ async function leavers(context: RigContext): Promise<void> {
   const { upstream, daemon, root } = place
   upstream.on({ path: /blobs/ }, () => ({ drip: { bytes: 64 * 1024, everyMs: random.below(3) } }))
   const watch = stopwatch(Math.min(forMs, isSmoke ? 6000 : 120_000))
-  const filesBefore = daemon.openFiles
+  const isContent = (path: string): boolean => /\/(?:blobs|spool)\//.test(path)
   while (!watch.isOver() && tally.cycles < 5000) {
     tally.cycles += 1
     const sizeBytes = random.between(1, 500_000)
@@ -170,9 +170,11 @@ async function leavers(context: RigContext): Promise<void> {
     upstream.requests.length = 0
   }
   await settled(root, [daemon])
-  await daemon.until(() => daemon.openFiles <= filesBefore + 8, 5000)
-  tally.figure('files open', `${filesBefore} before, ${daemon.openFiles} after`)
-  if (daemon.openFiles > filesBefore + 8) tally.violate(`${daemon.openFiles - filesBefore} files stay open`)
+  await daemon.until(() => !daemon.openFilesBelow(root).some(isContent), 5000)
+  const held = daemon.openFilesBelow(root).filter(isContent)
+  tally.figure('files still open', held.length)
+  if (held.length > 0) tally.violate(`files stay open: ${held.join(', ')}`)
+  if (daemon.openFiles > 150) tally.violate(`${daemon.openFiles} descriptors stay open`)
   await verifyVisible(root, tally)
   await countLeaks(root, [daemon], tally, { mayKeep: false })
 }

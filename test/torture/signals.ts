@@ -17,17 +17,20 @@ async function drain(context: RigContext): Promise<void> {
   for (let round = 0; round < (isSmoke ? 1 : 5); round += 1) {
     tally.cycles += 1
     await using daemon = await DaemonProcess.start({ root, directory, upstream: upstream.host })
-    const warm = upstream.putBlob(random.bytes(1_000_000))
+    const warm = upstream.putBlob(random.bytes(12_000_000))
     await pullChecked(daemon.address, blobPath(warm), tally)
     upstream.on({ path: /blobs/ }, () => ({ drip: { bytes: 64 * 1024, everyMs: 100 } }))
     const cold = Array.from({ length: 10 }, () => upstream.putBlob(random.bytes(1_000_000)))
+    let begun = 0
+    const onResponse = (): void => void (begun += 1)
     const transfers = Array.from({ length: TRANSFERS }, async (_, index) =>
       index % 2 === 0
-        ? await pullChecked(daemon.address, blobPath(cold[(index / 2) % 10] ?? ''), tally)
-        : await pullChecked(daemon.address, blobPath(warm), tally, { bytesPerSecond: 700_000 }),
+        ? await pullChecked(daemon.address, blobPath(cold[(index / 2) % 10] ?? ''), tally, { onResponse })
+        : await pullChecked(daemon.address, blobPath(warm), tally, { onResponse, bytesPerSecond: 6_000_000 }),
     )
-    await upstream.received({ path: /blobs/ }, 11 * (round + 1))
-    await sleep(random.between(100, 600))
+    const hasBegun = await daemon.until(() => begun === TRANSFERS, 10_000)
+    if (!hasBegun) tally.violate(`only ${begun} of ${TRANSFERS} transfers began`)
+    await sleep(random.below(300))
     daemon.signal('SIGTERM')
     await daemon.until(() => daemon.linesOf('draining').length > 0, 5000)
     const running = Number(daemon.linesOf('draining')[0]?.['requests'] ?? 0)
