@@ -80,7 +80,7 @@ export class Blobs {
     return { content: this.#healing(wanted, stored), outcome: 'hit' }
   }
 
-  /** `undefined` if another fill has stored the blob since it was looked for. */
+  /** `undefined` if it is to be looked for again: another fill has stored it since, or could not open it for its own repository. */
   async #fetch(wanted: Wanted): Promise<ServedBlob | undefined> {
     const { source, digest } = wanted
     if (this.#parts.fills.isRunning(source.namespace, digest)) await this.requireLink(source, digest)
@@ -91,6 +91,8 @@ export class Blobs {
       if (opening.kind === 'absent') throw blobUnknown(source, digest)
     } catch (error) {
       leave()
+      // What the upstream told another repository says nothing about this one.
+      if (!isNew && fill.wanted.source.repository !== source.repository) return undefined
       throw error
     }
     if (opening.kind === 'open') {

@@ -178,3 +178,19 @@ test('no more than 32 downloads pass through at once, the others wait, and one t
   }
   assert.equal(asked(), 40)
 })
+
+test('a repository that does not have a blob does not make it absent for one that does, though both ask at once', async t => {
+  const blob = makeBlob(1000)
+  const { mirror, registry } = mirrorOf(t, new MemoryStore(), blob)
+  const { promise: asked, resolve: answer } = Promise.withResolvers<void>()
+  const poor = new FakeRegistry({ getBlob: async () => void (await asked) })
+  const theirs = mirror.pullBlob(sourceOf(poor, 'team/without'), blob.digest)
+  await until(() => poor.asked.length === 1, 'the upstream is asked for the repository that does not have it')
+  const ours = mirror.pullBlob(sourceOf(registry, 'team/with'), blob.digest)
+  await until(() => registry.asked.length === 1, 'the other one has confirmed that it has it')
+  answer()
+  await assert.rejects(theirs, { code: 'BLOB_UNKNOWN' })
+  const { content } = await ours
+  assert.ok((await readAll(content)).equals(blob.bytes))
+  await content[Symbol.asyncDispose]()
+})

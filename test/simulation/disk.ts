@@ -1,0 +1,272 @@
+import type { Digest } from '../../src/oci/digest.ts'
+import { contentKey, recordKey } from '../../src/storage/layout.ts'
+import type { RecordName, SpoolFile, Store, StoredObject } from '../../src/storage/store.ts'
+import type { Scheduler } from './scheduler.ts'
+
+const PIECE_BYTES = 50_000
+
+/** How often each thing goes wrong: once in so many times; 0 is never. */
+export interface DiskFaults {
+  readonly createSpool: number
+  readonly append: number
+  readonly readSpool: number
+  readonly clear: number
+  readonly adopt: number
+  readonly open: number
+  readonly readObject: number
+  readonly quarantine: number
+  readonly record: number
+  /** A stored object is found to have rotted when it is opened. */
+  readonly rot: number
+}
+
+export const HEALTHY: DiskFaults = {
+  createSpool: 0,
+  append: 0,
+  readSpool: 0,
+  clear: 0,
+  adopt: 0,
+  open: 0,
+  readObject: 0,
+  quarantine: 0,
+  record: 0,
+  rot: 0,
+}
+
+interface Content {
+  readonly bytes: Buffer
+  readonly version: string
+}
+
+/** A disk that several processes use one after the other. What is on it outlives them. */
+export class SimulatedDisk {
+  readonly contents = new Map<string, Content>()
+  readonly records = new Map<string, Uint8Array>()
+  readonly leftovers = new Map<Digest, Buffer>()
+  readonly scheduler: Scheduler
+  faults: DiskFaults = HEALTHY
+  /** What must never happen, in words. */
+  readonly violations: string[] = []
+  /** How often anything rotted: then bytes at rest may be wrong. */
+  rotted = 0
+  versions = 0
+  readonly openSpools = new Set<SimulatedSpool>()
+  readonly openObjects = new Set<object>()
+
+  constructor(scheduler: Scheduler) {
+    this.scheduler = scheduler
+  }
+
+  /** A process dies: its spools are left for the next one, and what it had open is closed. */
+  kill(process: number): void {
+    for (const spool of this.openSpools) {
+      if (spool.process !== process) continue
+      if (spool.sizeBytes > 0 && !spool.isAdopted) this.leftovers.set(spool.digest, spool.bytes)
+      this.openSpools.delete(spool)
+    }
+    this.openObjects.clear()
+  }
+
+  fails(what: keyof DiskFaults): boolean {
+    return this.scheduler.dice.onceIn(this.faults[what])
+  }
+}
+
+function failure(code: string): Error {
+  return Object.assign(new Error(`${code}: simulated`), { code })
+}
+
+/** The disk as one process sees it. */
+export class SimulatedStore implements Store {
+  readonly #disk: SimulatedDisk
+  readonly #process: number
+
+  constructor(disk: SimulatedDisk, process: number) {
+    this.#disk = disk
+    this.#process = process
+  }
+
+  async #turn(): Promise<void> {
+    await this.#disk.scheduler.step(this.#process)
+  }
+
+  async open(digest: Digest): Promise<StoredObject | undefined> {
+    await this.#turn()
+    const disk = this.#disk
+    if (disk.fails('open')) throw failure(disk.scheduler.dice.pick(['EIO', 'EMFILE']))
+    const key = contentKey(digest)
+    const stored = disk.contents.get(key)
+    if (stored === undefined) return undefined
+    if (stored.bytes.length > 0 && disk.fails('rot')) this.#rot(key, stored)
+    const content = disk.contents.get(key) ?? stored
+    const handle: StoredObject = {
+      sizeBytes: content.bytes.length,
+      version: content.version,
+      read: (start, end) => this.#read(handle, content.bytes, { start, end }),
+      [Symbol.asyncDispose]: async () => {
+        await this.#turn()
+        disk.openObjects.delete(handle)
+      },
+    }
+    disk.openObjects.add(handle)
+    return handle
+  }
+
+  #rot(key: string, { bytes }: Content): void {
+    const disk = this.#disk
+    disk.rotted += 1
+    disk.versions += 1
+    const rotten = Buffer.from(bytes)
+    const at = disk.scheduler.dice.below(rotten.length)
+    rotten[at] = (rotten[at] ?? 0) ^ 1
+    const shorter = disk.scheduler.dice.onceIn(3) ? rotten.subarray(0, at) : rotten
+    disk.contents.set(key, { bytes: shorter, version: `rot-${disk.versions}` })
+  }
+
+  async *#read(
+    handle: object,
+    bytes: Buffer,
+    { start, end }: { readonly start: number; readonly end: number },
+  ): AsyncGenerator<Uint8Array> {
+    const disk = this.#disk
+    if (!(start >= 0 && start <= end && end <= bytes.length)) throw new RangeError(`${start} to ${end}`)
+    for (let position = start; position < end; position += PIECE_BYTES) {
+      await this.#turn()
+      if (!disk.openObjects.has(handle)) disk.violations.push('a closed object was read')
+      if (disk.fails('readObject')) throw failure('EIO')
+      yield Uint8Array.from(bytes.subarray(position, Math.min(position + PIECE_BYTES, end)))
+    }
+  }
+
+  async createSpool(digest: Digest): Promise<SpoolFile> {
+    await this.#turn()
+    const disk = this.#disk
+    if (disk.fails('createSpool')) throw failure(disk.scheduler.dice.pick(['ENOSPC', 'EMFILE', 'EROFS']))
+    const leftover = disk.leftovers.get(digest)
+    disk.leftovers.delete(digest)
+    const spool = new SimulatedSpool(disk, this.#process, { digest, bytes: leftover ?? Buffer.alloc(0) })
+    disk.openSpools.add(spool)
+    return spool
+  }
+
+  async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {
+    await this.#turn()
+    const disk = this.#disk
+    if (!(spool instanceof SimulatedSpool)) throw new TypeError('no spool of this store')
+    if (spool.sizeBytes !== sizeBytes) throw new Error('the spool has another size')
+    if (disk.fails('adopt')) throw failure(disk.scheduler.dice.pick(['EIO', 'ENOSPC', 'EROFS']))
+    disk.versions += 1
+    disk.contents.set(contentKey(digest), { bytes: spool.bytes, version: `v-${disk.versions}` })
+    spool.isAdopted = true
+    // Visible, and the caller has not been told yet: the most dangerous moment to die at.
+    await this.#turn()
+  }
+
+  async delete(digest: Digest): Promise<boolean> {
+    await this.#turn()
+    return this.#disk.contents.delete(contentKey(digest))
+  }
+
+  async quarantine(digest: Digest): Promise<void> {
+    await this.#turn()
+    if (this.#disk.fails('quarantine')) throw failure('EROFS')
+    this.#disk.contents.delete(contentKey(digest))
+  }
+
+  async readRecord(name: RecordName): Promise<Uint8Array | undefined> {
+    await this.#turn()
+    if (this.#disk.fails('record')) throw failure('EIO')
+    return this.#disk.records.get(recordKey(name))
+  }
+
+  async writeRecord(name: RecordName, bytes: Uint8Array): Promise<void> {
+    await this.#turn()
+    if (this.#disk.fails('record')) throw failure('ENOSPC')
+    this.#disk.records.set(recordKey(name), bytes)
+  }
+
+  async deleteRecord(name: RecordName): Promise<boolean> {
+    await this.#turn()
+    return this.#disk.records.delete(recordKey(name))
+  }
+
+  list(): never {
+    throw new Error('nobody lists the simulated disk')
+  }
+
+  listRecords(): never {
+    throw new Error('nobody lists the simulated disk')
+  }
+
+  async measureRoom(): Promise<undefined> {
+    await this.#turn()
+  }
+
+  async probe(): Promise<void> {
+    await this.#turn()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.resolve()
+  }
+}
+
+/** A spool on the simulated disk. */
+export class SimulatedSpool implements SpoolFile {
+  readonly digest: Digest
+  readonly process: number
+  bytes: Buffer
+  isAdopted = false
+  readonly #disk: SimulatedDisk
+  #isKept = false
+
+  constructor(
+    disk: SimulatedDisk,
+    process: number,
+    { digest, bytes }: { readonly digest: Digest; readonly bytes: Buffer },
+  ) {
+    this.#disk = disk
+    this.process = process
+    this.digest = digest
+    this.bytes = bytes
+  }
+
+  get sizeBytes(): number {
+    return this.bytes.length
+  }
+
+  async append(bytes: Uint8Array): Promise<void> {
+    await this.#turn('append')
+    if (this.isAdopted) this.#disk.violations.push('an adopted spool was appended to')
+    if (this.#disk.fails('append')) throw failure(this.#disk.scheduler.dice.pick(['ENOSPC', 'EIO']))
+    this.bytes = Buffer.concat([this.bytes, bytes])
+  }
+
+  async read(buffer: Uint8Array, position: number): Promise<number> {
+    await this.#turn('read')
+    if (this.#disk.fails('readSpool')) throw failure('EIO')
+    return this.bytes.copy(buffer, 0, position)
+  }
+
+  async clear(): Promise<void> {
+    await this.#turn('cleared')
+    if (this.#disk.fails('clear')) throw failure('EIO')
+    this.bytes = Buffer.alloc(0)
+  }
+
+  keep(): void {
+    this.#isKept = true
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#turn('closed')
+    this.#disk.openSpools.delete(this)
+    if (this.#isKept && !this.isAdopted && this.bytes.length > 0)
+      this.#disk.leftovers.set(this.digest, this.bytes)
+  }
+
+  async #turn(what: string): Promise<void> {
+    if (!this.#disk.openSpools.has(this)) this.#disk.violations.push(`a closed spool was ${what}`)
+    await this.#disk.scheduler.step(this.process)
+  }
+}

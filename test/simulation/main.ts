@@ -1,0 +1,35 @@
+import { parseArgs } from 'node:util'
+import { simulate } from './world.ts'
+
+const { values } = parseArgs({
+  options: { runs: { type: 'string', default: '10000' }, seed: { type: 'string', default: '1' } },
+})
+
+/** Runs as many worlds as are asked for, from a seed on, and resolves to the exit code. */
+async function main(): Promise<number> {
+  const first = Number(values.seed)
+  const runs = Number(values.runs)
+  const startedAtMs = performance.now()
+  const weathers = new Map<string, number>()
+  let decisions = 0
+  let crashes = 0
+  let failures = 0
+  for (let seed = first; seed < first + runs; seed += 1) {
+    const report = await simulate(seed)
+    decisions += report.decisions
+    crashes += report.crashes
+    weathers.set(report.weather, (weathers.get(report.weather) ?? 0) + 1)
+    if (report.violations.length === 0) continue
+    failures += 1
+    console.log(`seed ${seed} (${report.weather}): ${report.violations.join('; ')}`)
+    if (failures >= 20) break
+  }
+  const seconds = ((performance.now() - startedAtMs) / 1000).toFixed(1)
+  const kinds = [...weathers].map(([name, count]) => `${name} ${count}`).join(', ')
+  console.log(
+    `${runs} runs from seed ${first}, ${decisions} decisions, ${crashes} crashes, ${seconds} s (${kinds}): ${failures} failed`,
+  )
+  return failures === 0 ? 0 : 1
+}
+
+process.exitCode = await main()

@@ -1,0 +1,346 @@
+import { Mirror } from '../../src/mirror/mirror.ts'
+import type { Source } from '../../src/mirror/sources.ts'
+import type { Content } from '../../src/oci/content.ts'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
+import { OciError, UpstreamError } from '../../src/oci/error.ts'
+import type { BlobBody, BlobFrom } from '../../src/upstream/registry.ts'
+import { nameOf, sourceOf } from '../mirror/rig.ts'
+import { FakeRegistry } from '../support/fake-registry.ts'
+import { seeEvents } from '../support/seen-events.ts'
+import { HEALTHY, SimulatedDisk, SimulatedStore } from './disk.ts'
+import { Scheduler } from './scheduler.ts'
+
+const TAIL_BYTES = 64 * 1024
+const DECISIONS_MAX = 20_000
+/** Around which sizes matter: nothing, less than the tail, the tail, more than it, several pieces. */
+const SIZES = [0, 1, 1000, TAIL_BYTES - 1, TAIL_BYTES, TAIL_BYTES + 1, 100_000, 160_000, 260_000]
+
+/** What may go wrong in a run, besides clients that come, crawl and go. */
+export type Weather = 'calm' | 'upstream' | 'disk' | 'storm'
+export const WEATHERS: readonly Weather[] = ['calm', 'upstream', 'disk', 'storm']
+
+/** What came of a run. */
+export interface Report {
+  readonly violations: readonly string[]
+  readonly decisions: number
+  readonly weather: Weather
+  readonly crashes: number
+}
+
+interface Blob {
+  readonly bytes: Buffer
+  readonly digest: Digest
+}
+
+/** One seed's world: an upstream, a disk, a mirror that may be killed, and clients. */
+class World {
+  readonly scheduler: Scheduler
+  readonly disk: SimulatedDisk
+  readonly weather: Weather
+  readonly violations: string[] = []
+  readonly blobs: readonly Blob[]
+  crashes = 0
+  #process = 0
+  #isQuiet = false
+  #mirror: Mirror
+  /** Bytes that went wrong on the wire or at rest: a range that leaves the tail out may then be wrong. */
+  #lies = 0
+  readonly #fetches = new Map<string, number>()
+  readonly #sentBytes = new Map<string, number>()
+  readonly #openBodies = new Set<object>()
+
+  constructor(seed: number) {
+    this.scheduler = new Scheduler(seed)
+    const { dice } = this.scheduler
+    this.weather = dice.pick(WEATHERS)
+    this.disk = new SimulatedDisk(this.scheduler)
+    this.blobs = Array.from({ length: 1 + dice.below(2) }, () => makeBlob(dice.pick(SIZES), dice.below(250)))
+    if (this.#hasDiskFaults) this.disk.faults = this.#diskFaults()
+    this.#mirror = this.#boot()
+  }
+
+  get #hasDiskFaults(): boolean {
+    return this.weather === 'disk' || this.weather === 'storm'
+  }
+
+  get #hasUpstreamFaults(): boolean {
+    return this.weather === 'upstream' || this.weather === 'storm'
+  }
+
+  #diskFaults(): SimulatedDisk['faults'] {
+    const { dice } = this.scheduler
+    const often = (): number => dice.pick([0, 0, 2, 5, 20])
+    return {
+      createSpool: often(),
+      append: often(),
+      readSpool: often(),
+      clear: often(),
+      adopt: often(),
+      open: often(),
+      readObject: often(),
+      quarantine: often(),
+      record: often(),
+      rot: often(),
+    }
+  }
+
+  #boot(): Mirror {
+    this.#process += 1
+    return new Mirror({
+      store: new SimulatedStore(this.disk, this.#process),
+      events: seeEvents().events,
+      clock: this.scheduler.clockOf(this.#process),
+      checkCacheDigest: this.scheduler.dice.onceIn(4),
+    })
+  }
+
+  async run(): Promise<void> {
+    const { dice } = this.scheduler
+    const clients = Array.from({ length: 2 + dice.below(6) }, (_, index) => this.#client(index))
+    if (this.weather === 'storm' && dice.onceIn(2)) void this.#killer()
+    void Promise.all(clients)
+    if (!(await this.scheduler.run(DECISIONS_MAX))) this.#violate('the run does not end')
+    this.#judgeCalm(await Promise.all(clients.map(async client => await settledNow(client))))
+    await this.#judgeEnd()
+  }
+
+  /** Dies at any moment, and is started again. */
+  async #killer(): Promise<void> {
+    for (let wait = this.scheduler.dice.below(120); wait > 0; wait -= 1) await this.scheduler.step(0)
+    this.crashes += 1
+    this.scheduler.kill(this.#process)
+    this.disk.kill(this.#process)
+    this.#openBodies.clear()
+    this.#mirror = this.#boot()
+    void Promise.all([this.#client(100), this.#client(101)])
+  }
+
+  /** `undefined`: it did not want, or was not allowed, or saw a failure; else whether it got its right bytes. */
+  async #client(index: number): Promise<'right' | 'failed' | 'left' | 'refused'> {
+    const process = this.#process
+    const { dice } = this.scheduler
+    const blob = dice.pick(this.blobs)
+    const isAllowed = !dice.onceIn(6)
+    const source = this.#source(isAllowed ? 'team/allowed' : 'team/denied', process)
+    for (let wait = dice.below(4) * dice.below(20); wait > 0; wait -= 1) await this.scheduler.step(process)
+    let content: Content
+    try {
+      ;({ content } = await this.#mirror.pullBlob(source, blob.digest))
+    } catch (error) {
+      if (error instanceof UpstreamError || error instanceof OciError) return isAllowed ? 'failed' : 'refused'
+      this.#violate(`client ${index} was told ${String(error)}`)
+      return 'failed'
+    }
+    if (!isAllowed) this.#violate('I15: a repository was shown a blob that it does not have')
+    return await this.#read(content, blob, process)
+  }
+
+  async #read(content: Content, blob: Blob, process: number): Promise<'right' | 'failed' | 'left'> {
+    const { dice } = this.scheduler
+    const left = new AbortController()
+    const size = content.sizeBytes
+    const isWhole = size === undefined || size === 0 || dice.onceIn(2)
+    const start = isWhole ? 0 : dice.below(size)
+    const end = isWhole ? (size ?? Infinity) : start + 1 + dice.below(size - start)
+    const leavesAt = dice.onceIn(4) ? dice.below(blob.bytes.length + 1) : Infinity
+    const pace = dice.pick([0, 0, 1, 4])
+    const pieces: Buffer[] = []
+    let count = 0
+    try {
+      for await (const piece of content.read({ start, end }, left.signal)) {
+        pieces.push(Buffer.from(piece))
+        count += piece.byteLength
+        for (let wait = pace; wait > 0; wait -= 1) await this.scheduler.step(process)
+        if (count >= leavesAt) {
+          left.abort(new Error('left'))
+          break
+        }
+      }
+    } catch {
+      return 'failed'
+    } finally {
+      await content[Symbol.asyncDispose]()
+    }
+    if (left.signal.aborted) return 'left'
+    this.#judgeBytes(Buffer.concat(pieces), blob, { start, end, size })
+    return 'right'
+  }
+
+  /** A response counts as complete if it has as many bytes as its headers said, or ended by itself where they said none. */
+  #judgeBytes(
+    got: Buffer,
+    blob: Blob,
+    { start, end, size }: { readonly start: number; readonly end: number; readonly size: number | undefined },
+  ): void {
+    const expected = blob.bytes.subarray(start, Math.min(end, blob.bytes.length))
+    if (got.equals(expected)) return
+    const isComplete = size === undefined || got.byteLength === end - start
+    if (!isComplete) {
+      this.#violate(`a content of ${end - start} bytes ended after ${got.byteLength} without an error`)
+      return
+    }
+    const isWholeBlob = start === 0 && (size === undefined || end >= size)
+    if (isWholeBlob || this.#lies + this.disk.rotted === 0)
+      this.#violate('I1: a complete answer has wrong bytes')
+  }
+
+  #source(repository: string, process: number): Source {
+    const registry = new FakeRegistry({
+      headBlob: async () => {
+        await this.scheduler.step(process)
+        this.#maybeFail()
+        return repository === 'team/allowed' ? { sizeBytes: 1 } : undefined
+      },
+    })
+    // The scripted registry does not tell a script which digest it was asked for.
+    registry.getBlob = async (_, digest, from, signal) => {
+      signal.throwIfAborted()
+      await this.scheduler.step(process, signal)
+      const blob = this.blobs.find(other => other.digest === digest)
+      if (repository !== 'team/allowed' || blob === undefined) return undefined
+      this.#maybeFail()
+      return this.#body(blob, from, { process, signal })
+    }
+    return { ...sourceOf(registry), repository: nameOf(repository) }
+  }
+
+  #maybeFail(): void {
+    const { dice } = this.scheduler
+    if (!this.#hasUpstreamFaults || this.#isQuiet || !dice.onceIn(8)) return
+    throw new UpstreamError(dice.pick(['connect', 'status', 'timeout', 'rate-limited']), 'simulated')
+  }
+
+  #body(
+    { bytes, digest }: Blob,
+    from: BlobFrom,
+    { process, signal }: { readonly process: number; readonly signal: AbortSignal },
+  ): BlobBody {
+    const { dice } = this.scheduler
+    const isFaulty = this.#hasUpstreamFaults && !this.#isQuiet
+    if (from.offset > 0 && from.offset >= bytes.length)
+      throw new UpstreamError('status', 'nothing is there', { status: 416 })
+    const offset = isFaulty && dice.onceIn(6) ? 0 : from.offset
+    const isSilent = dice.onceIn(5)
+    this.#fetches.set(digest, (this.#fetches.get(digest) ?? 0) + 1)
+    const body = {
+      offset,
+      sizeBytes: isSilent ? undefined : bytes.length,
+      validator: undefined,
+      chunks: this.#chunks({ bytes, digest }, { offset, isFaulty, process }, signal),
+      [Symbol.asyncDispose]: async () => {
+        this.#openBodies.delete(body)
+        await Promise.resolve()
+      },
+    }
+    this.#openBodies.add(body)
+    return body
+  }
+
+  async *#chunks(
+    { bytes, digest }: Blob,
+    {
+      offset,
+      isFaulty,
+      process,
+    }: { readonly offset: number; readonly isFaulty: boolean; readonly process: number },
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    const { dice } = this.scheduler
+    const chunkBytes = dice.pick([20_000, 50_000, 70_000])
+    for (let position = offset; position < bytes.length; position += chunkBytes) {
+      await this.scheduler.step(process, signal)
+      if (isFaulty && dice.onceIn(6)) throw new UpstreamError(dice.pick(['cut', 'stalled']), 'simulated')
+      const chunk = Buffer.from(bytes.subarray(position, position + chunkBytes))
+      if (isFaulty && dice.onceIn(25)) {
+        this.#lies += 1
+        chunk[dice.below(chunk.length)] = (chunk[0] ?? 0) ^ 0x55
+      }
+      this.#sentBytes.set(digest, (this.#sentBytes.get(digest) ?? 0) + chunk.length)
+      yield chunk
+    }
+  }
+
+  /** With nothing going wrong, nobody fails and nothing is fetched twice, whoever leaves and however slow others are. */
+  #judgeCalm(outcomes: readonly (string | undefined)[]): void {
+    if (outcomes.includes(undefined) && this.crashes === 0) this.#violate('a client waits for ever')
+    if (this.weather !== 'calm') return
+    if (outcomes.includes('failed')) this.#violate('I8: a client failed though nothing went wrong')
+    for (const { digest, bytes } of this.blobs) {
+      const fetches = this.#fetches.get(digest) ?? 0
+      if (fetches > 1) this.#violate(`I7: fetched ${fetches} times`)
+      if ((this.#sentBytes.get(digest) ?? 0) > bytes.length)
+        this.#violate('I7: more bytes were fetched than there are')
+    }
+  }
+
+  /** When all is well again, everything can be pulled, nothing is left open, and what is visible is right. */
+  async #judgeEnd(): Promise<void> {
+    this.#isQuiet = true
+    this.disk.faults = HEALTHY
+    for (const blob of this.blobs) {
+      // The first may find what has rotted while it is read; the second must come.
+      await this.#pullWell(blob)
+      if ((await this.#pullWell(blob)) !== true) this.#violate(`wedged: ${blob.bytes.length} bytes`)
+    }
+    const closing = this.#mirror[Symbol.asyncDispose]()
+    if (!(await this.scheduler.run(DECISIONS_MAX))) this.#violate('the mirror does not close')
+    if ((await settledNow(closing.then(() => true))) !== true)
+      this.#violate('the mirror waits for ever when it closes')
+    const { openSpools, openObjects, contents, violations } = this.disk
+    if (openSpools.size > 0) this.#violate(`${openSpools.size} spools stay open`)
+    if (openObjects.size > 0) this.#violate(`${openObjects.size} objects stay open`)
+    if (this.#openBodies.size > 0) this.#violate(`${this.#openBodies.size} bodies of the upstream stay open`)
+    for (const { bytes, version } of contents.values()) {
+      const isRight = this.blobs.some(blob => blob.bytes.equals(bytes))
+      if (!isRight && !version.startsWith('rot')) this.#violate('I2: wrong bytes are visible')
+    }
+    this.violations.push(...violations)
+  }
+
+  async #pullWell(blob: Blob): Promise<boolean | undefined> {
+    const pulling = (async () => {
+      const { content } = await this.#mirror.pullBlob(
+        this.#source('team/allowed', this.#process),
+        blob.digest,
+      )
+      const pieces: Buffer[] = []
+      try {
+        for await (const piece of content.read(
+          { start: 0, end: content.sizeBytes ?? Infinity },
+          new AbortController().signal,
+        ))
+          pieces.push(Buffer.from(piece))
+      } finally {
+        await content[Symbol.asyncDispose]()
+      }
+      return Buffer.concat(pieces).equals(blob.bytes)
+    })().catch(() => false)
+    await this.scheduler.run(DECISIONS_MAX)
+    return await settledNow(pulling)
+  }
+
+  #violate(what: string): void {
+    this.violations.push(what)
+  }
+}
+
+function makeBlob(sizeBytes: number, salt: number): Blob {
+  const bytes = Buffer.alloc(sizeBytes, `${salt}/${sizeBytes}.`)
+  return { bytes, digest: digestOf(bytes) }
+}
+
+/** What a promise has come to by now; `undefined` if nothing. */
+async function settledNow<T>(promise: Promise<T>): Promise<T | undefined> {
+  return await Promise.race([
+    promise,
+    new Promise<undefined>(resolve => setImmediate(() => resolve(undefined))),
+  ])
+}
+
+/** Runs one seed's world to its end. */
+export async function simulate(seed: number): Promise<Report> {
+  const world = new World(seed)
+  await world.run()
+  const { violations, weather, crashes, scheduler } = world
+  return { violations, decisions: scheduler.decisions, weather, crashes }
+}
