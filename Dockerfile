@@ -44,5 +44,4 @@ EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10s --retries=3 \
   CMD ["node", "/entrepot/dist/main.js", "healthcheck"]
-# Most of what is allocated here dies young and holds a buffer outside the heap: a small young generation frees it sooner.
-ENTRYPOINT ["node", "--max-semi-space-size=4", "/entrepot/dist/main.js"]
+ENTRYPOINT ["node", "/entrepot/dist/main.js"]

@@ -1,15 +1,16 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import manifest from '../../../package.json' with { type: 'json' }
 import { Child } from './child.ts'
 import { freePort } from './ports.ts'
 import { MIRROR_AGENT, QUAY_LOGIN, type World } from './world.ts'
 
 const MAIN = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
 
-/** What Node is given by `npm start`. */
-const START_FLAGS =
-  /^node ((?:--\S+ )*)src\/main\.ts$/.exec(manifest.scripts.start)?.[1]?.trim().split(' ') ?? []
+/** The store of a mirror: its sub-command with its flags, and what stands in the environment. */
+export interface MirrorStore {
+  readonly flags: readonly string[]
+  readonly env: Readonly<Record<string, string>>
+}
 
 /** The mirror under test: the command that a user types, in the room of the world. */
 export class Mirror implements AsyncDisposable {
@@ -21,8 +22,8 @@ export class Mirror implements AsyncDisposable {
     this.#child = child
   }
 
-  /** Starts it on a store directory called `name`; the same name again finds the same store. */
-  static async start(world: World, name: string, port?: number): Promise<Mirror> {
+  /** Starts it on a store directory called `name`, if no other store is given; the same name again finds the same store. */
+  static async start(world: World, name: string, port?: number, store?: MirrorStore): Promise<Mirror> {
     const { room, certificates } = world
     const root = await room.makeDirectory(`mirror-${name}`)
     const common = {
@@ -40,8 +41,9 @@ export class Mirror implements AsyncDisposable {
     await writeFile(file, JSON.stringify(upstreams))
     const listen = port ?? (await freePort())
     const flags = ['--listen', `127.0.0.1:${listen}`, '--admin-listen', 'off', '--upstream-config-file', file]
-    const argv = [process.execPath, ...START_FLAGS, MAIN, ...flags, 'filesystem', '--root', root]
-    const child = new Child('the mirror', room.inside(argv))
+    const { flags: storeFlags, env } = store ?? { flags: ['filesystem', '--root', root], env: {} }
+    const argv = [process.execPath, MAIN, ...flags, ...storeFlags]
+    const child = new Child('the mirror', room.inside(argv), { env })
     await child.ready(async () => (await fetch(`http://127.0.0.1:${listen}/v2/`)).status === 200)
     return new Mirror(listen, child)
   }
