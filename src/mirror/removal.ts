@@ -14,7 +14,7 @@ export interface Neighbours {
 }
 
 /** Stored content and the repositories that may see it, as `namespace/repository`. */
-export interface NeighbourObject {
+interface NeighbourObject {
   readonly digest: Digest
   readonly sizeBytes: number
   readonly repositories: readonly string[]

@@ -1,7 +1,7 @@
 import type { Room } from '../storage/store.ts'
 
 /** A size, or a part of the file system. */
-export type Size =
+type Size =
   | { readonly kind: 'bytes'; readonly bytes: number }
   | { readonly kind: 'percent'; readonly percent: number }
 

@@ -31,7 +31,7 @@ const SCHEMA = `
 `
 
 /** The catalogue is of another version of this program. */
-export class OtherVersionError extends Error {}
+class OtherVersionError extends Error {}
 
 /** Makes the tables where they are missing, and takes the file for this process alone; says whether what it holds is stale. */
 export function requireSchema(database: DatabaseSync): boolean {

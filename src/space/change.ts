@@ -40,7 +40,7 @@ export interface Totals {
 }
 
 /** Where a walk in the order of last use has come to. */
-export interface UseCursor {
+interface UseCursor {
   readonly lastUseMs: number
   readonly row: number
 }

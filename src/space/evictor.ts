@@ -22,7 +22,7 @@ const AT_ONCE = 8
 const TURN_MS = 1000
 
 /** A repository that could see what was evicted. */
-export interface Place {
+interface Place {
   readonly namespace: Namespace
   readonly repository: RepositoryName
 }

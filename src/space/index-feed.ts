@@ -12,8 +12,6 @@ const FLUSH_MS = 2000
 const FLUSH_CHANGES = 5000
 /** What goes over in one message: a few milliseconds' work on either side. */
 const CHUNK = 1000
-/** More than this is not remembered while the index cannot be written; a walk makes up for it. */
-const PENDING_MAX = 200_000
 /** An index that another process has, or that cannot be opened, is tried again after so long. */
 const RETRY_MS = 60_000
 
@@ -56,6 +54,7 @@ export class IndexFeed implements AsyncDisposable {
   #opening: Promise<void> | undefined
   #triedAtMs = -Infinity
   #isComplete = false
+  #hasForgotten = false
   #isClosed = false
 
   constructor(parts: IndexFeedParts) {
@@ -191,8 +190,9 @@ export class IndexFeed implements AsyncDisposable {
       this.#totals = state.totals
       this.#state = 'open'
       await this.#client.call('configure', this.#parts.namespaces())
-      if (state.isStale) this.#parts.onStale()
-      else this.#isComplete = true
+      this.#isComplete = !state.isStale && !this.#hasForgotten
+      this.#hasForgotten = false
+      if (!this.#isComplete) this.#parts.onStale()
     } catch (error) {
       const isLocked = error instanceof CatalogueError && error.kind === 'locked'
       if (isLocked && this.#state !== 'locked')
@@ -236,9 +236,9 @@ export class IndexFeed implements AsyncDisposable {
     }
   }
 
-  /** There is nowhere to write: what matters is forgotten in the end, and a walk will find it. */
+  /** There is nowhere to write: a walk will find what matters, once there is. */
   #forget(): void {
-    if (this.#pending.length < PENDING_MAX && this.#uses.size < PENDING_MAX) return
+    this.#hasForgotten = true
     this.#isComplete = false
     this.#pendingBytes = 0
     this.#pending = []

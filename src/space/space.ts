@@ -21,7 +21,7 @@ const TICKS_TO_CHECK = 12
 /** Every so many ticks what has expired is looked for. */
 const TICKS_TO_EXPIRE = 360
 /** Every so many ticks the store is walked: others may have put something in it, or taken something away. */
-const TICKS_TO_WALK = 17_280
+const TICKS_TO_WALK = 8640
 
 /** So long a download waits for room, in milliseconds: its clients have not heard anything yet. */
 const CLAIM_MS = 8000
@@ -160,6 +160,7 @@ export class Space implements AsyncDisposable, Watcher {
       if (this.#claimNow(bytes)) return true
       try {
         await this.index.open()
+        if (this.index.state !== 'open') break
         const evicted = await this.#evictor?.evict(() => ({ bytes: this.#lacking(bytes), dynamicBytes: 0 }))
         await this.#book.remeasure()
         if ((evicted?.objects ?? 0) === 0 && this.#lacking(bytes) > 0) break

@@ -25,7 +25,7 @@ export interface Watcher {
 }
 
 /** There is no room for the bytes, and nothing that may go for them. */
-export class NoRoomError extends Error {
+class NoRoomError extends Error {
   constructor() {
     super('the cache is full, and all that is in it is pinned, being read or being written')
     this.name = 'NoRoomError'

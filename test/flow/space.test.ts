@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import type { SpaceConfig } from '../../src/config/config.ts'
+import { systemClock } from '../../src/lib/clock.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { readReply, startMirror, type TestMirror } from '../support/mirror.ts'
 import { type FakeUpstream, startUpstream } from '../support/upstream.ts'
@@ -287,4 +288,29 @@ test('A second process on the same store leaves the bounds to the first, and ser
   for (const image of images) await pull(second, image)
   for (const image of images) await pull(first, image)
   assert.equal((await statusOf(first)).indexState, 'open')
+})
+
+test('When the first of two processes ends, the second takes the index over and finds what is there.', async () => {
+  await using upstream = await startUpstream()
+  await using directory = await temporary()
+  const root = directory.path
+  const images = putImages(upstream, 2, MIB / 4)
+  const clock = { ...systemClock, skippedMs: 0, monotonicMs: () => performance.now() + clock.skippedMs }
+  const first = await startMirror({ upstream: upstream.host, root, config: bounded(64 * MIB) })
+  await statusOf(first)
+  await using second = await startMirror({
+    upstream: upstream.host,
+    root,
+    config: bounded(64 * MIB),
+    overrides: { clock },
+  })
+  await until(async () => (await statusOf(second)).indexState === 'locked', 'the second finds it locked')
+  for (const image of images) await pull(second, image)
+  await statusOf(second)
+  await first[Symbol.asyncDispose]()
+  clock.skippedMs = 61_000
+  await until(async () => {
+    const { isComplete, objects } = await statusOf(second)
+    return isComplete && objects === objectsOf(images)
+  }, 'the second knows everything')
 })
