@@ -9,6 +9,7 @@ import { setImmediate } from 'node:timers/promises'
 import type { SpaceConfig } from '../../src/config/config.ts'
 import { systemClock } from '../../src/lib/clock.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
+import { MemoryStore } from '../../src/storage/memory.ts'
 import { readReply, startMirror, type TestMirror } from '../support/mirror.ts'
 import { type FakeUpstream, startUpstream } from '../support/upstream.ts'
 import { contentPath, linesOf, logged, until } from '../support/waiting.ts'
@@ -313,4 +314,27 @@ test('When the first of two processes ends, the second takes the index over and 
     const { isComplete, objects } = await statusOf(second)
     return isComplete && objects === objectsOf(images)
   }, 'the second knows everything')
+})
+
+test('Over a store without an index, administration says what it cannot tell and does the rest.', async () => {
+  await using upstream = await startUpstream()
+  const [image] = putImages(upstream, 1, MIB / 4)
+  assert.ok(image !== undefined)
+  await using mirror = await startMirror({ upstream: upstream.host, overrides: { store: new MemoryStore() } })
+  assert.equal((await mirror.admin('POST', '/_admin/v1/warm?image=tools:v0')).status, 200)
+  assert.equal(await statusOf(mirror), null)
+  for (const [method, path] of [
+    ['GET', 'images'],
+    ['GET', 'blobs'],
+    ['POST', 'evict'],
+  ] as const) {
+    const reply = await mirror.admin(method, `/_admin/v1/${path}`)
+    assert.equal(reply.status, 405)
+    assert.match(reply.body.toString(), /lifecycle rules/)
+  }
+  assert.equal((await mirror.admin('GET', '/_admin/v1/explain?image=tools:v0')).status, 200)
+  assert.equal((await mirror.admin('DELETE', '/_admin/v1/images?image=tools:v0')).status, 200)
+  await pull(mirror, image)
+  assert.equal(upstream.count({ method: 'GET', path: `/v2/library/tools/blobs/${image.layer}` }), 1)
+  assert.equal(upstream.count({ method: 'GET', path: /manifests/ }), 2)
 })
