@@ -183,7 +183,12 @@ test('a repository that does not have a blob does not make it absent for one tha
   const blob = makeBlob(1000)
   const { mirror, registry } = mirrorOf(t, new MemoryStore(), blob)
   const { promise: asked, resolve: answer } = Promise.withResolvers<void>()
-  const poor = new FakeRegistry({ getBlob: async () => void (await asked) })
+  const poor = new FakeRegistry({
+    getBlob: async () => {
+      await asked
+      return undefined
+    },
+  })
   const theirs = mirror.pullBlob(sourceOf(poor, 'team/without'), blob.digest)
   await until(() => poor.asked.length === 1, 'the upstream is asked for the repository that does not have it')
   const ours = mirror.pullBlob(sourceOf(registry, 'team/with'), blob.digest)

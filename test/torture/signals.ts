@@ -57,9 +57,9 @@ async function reload(context: RigContext): Promise<void> {
   await using daemon = await DaemonProcess.start({ root, directory, upstream: upstream.host, entry })
   const image = putImage(upstream, random, 'warm')
   const times = isSmoke ? 100 : 1000
-  let isOver = false
+  const over = new AbortController()
   const load = Array.from({ length: 8 }, async (_, index) => {
-    while (!isOver) {
+    while (!over.signal.aborted) {
       const tag = index < 4 ? 'warm' : `t${index}-${random.below(1_000_000)}`
       const pulled = tag === 'warm' ? image : putImage(upstream, random, tag, 20_000)
       if (!(await pullImage(daemon.address, pulled, tag, tally))) tally.wedge(`image ${tag} under reloads`)
@@ -100,7 +100,7 @@ async function reload(context: RigContext): Promise<void> {
   )
     await sleep(50)
   if (watch.isOver()) tally.violate(`the last valid file is not in force`)
-  isOver = true
+  over.abort()
   await Promise.all(load)
   for (const { headers } of upstream.requests) {
     if (!/^agent-[0-9]+$/.test(headers['user-agent'] ?? ''))
