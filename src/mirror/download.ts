@@ -195,6 +195,8 @@ export class Download {
   /** Throws the error unless another try makes sense. */
   async #pauseBeforeResume(error: unknown): Promise<void> {
     if (!(error instanceof UpstreamError) || !RESUMABLE.has(error.kind)) throw error
+    // It has nothing behind what it has sent, whatever size it stated.
+    if (error.status === 416) throw error
     if (this.#offset >= this.#offsetOfLastResume + PROGRESS_BYTES) this.#attempts = 0
     this.#offsetOfLastResume = this.#offset
     if (this.#attempts >= RESUMES_MAX) throw error

@@ -31,8 +31,8 @@ export class Fills implements FillOwner, AsyncDisposable {
   readonly #orphans = new Set<Fill>()
   readonly #all = new Set<Fill>()
 
-  constructor(parts: Omit<FillParts, 'bypass'>) {
-    this.bypass = new Bypass(parts)
+  constructor(parts: Omit<FillParts, 'bypass'> & Partial<Pick<FillParts, 'bypass'>>) {
+    this.bypass = parts.bypass ?? new Bypass(parts)
     this.#parts = { ...parts, bypass: this.bypass }
   }
 

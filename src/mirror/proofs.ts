@@ -28,6 +28,10 @@ export interface ProofParts {
   readonly events: Events
   /** Whether every read is proved, not just the first of each version. */
   readonly isEveryRead: boolean
+  /** Up to which size objects are proved before the first header is sent; 64 MiB unless told otherwise. */
+  readonly aheadBytes?: number
+  /** Up to which size proved objects are kept in memory; 256 KiB unless told otherwise. */
+  readonly smallBytes?: number
 }
 
 /** Content of the store. */
@@ -43,6 +47,8 @@ export interface StoredContent extends Content {
  */
 export class Proofs implements AsyncDisposable {
   readonly #parts: ProofParts
+  readonly #aheadBytes: number
+  readonly #smallBytes: number
   readonly #proved = new LRUCache<Digest, string>({ max: REMEMBERED_MAX })
   readonly #damaged = new LRUCache<Digest, string>({ max: DAMAGED_MAX })
   readonly #small = new LRUCache<Digest, Uint8Array>({
@@ -54,6 +60,8 @@ export class Proofs implements AsyncDisposable {
 
   constructor(parts: ProofParts) {
     this.#parts = parts
+    this.#aheadBytes = parts.aheadBytes ?? PROVED_AHEAD_BYTES
+    this.#smallBytes = parts.smallBytes ?? SMALL_BYTES
   }
 
   /** The stored content; `undefined` if there is none, or if it was found damaged just now. Throws if the store is broken. */
@@ -124,7 +132,7 @@ export class Proofs implements AsyncDisposable {
   async #prepare(digest: Digest, object: StoredObject): Promise<StoredContent | undefined> {
     if (this.#isProved(digest, object)) return this.#content(digest, object, Promise.resolve(true))
     const proof = this.#prove(digest, object.version)
-    if (object.sizeBytes > PROVED_AHEAD_BYTES) return this.#content(digest, object, proof)
+    if (object.sizeBytes > this.#aheadBytes) return this.#content(digest, object, proof)
     if (!(await proof)) return undefined
     const small = this.#small.get(digest)
     if (small === undefined) return this.#content(digest, object, proof)
@@ -137,7 +145,7 @@ export class Proofs implements AsyncDisposable {
   }
 
   #isProved(digest: Digest, object: StoredObject): boolean {
-    if (this.#parts.isEveryRead || object.sizeBytes <= SMALL_BYTES) return false
+    if (this.#parts.isEveryRead || object.sizeBytes <= this.#smallBytes) return false
     return this.#proved.get(digest) === object.version
   }
 
@@ -156,7 +164,7 @@ export class Proofs implements AsyncDisposable {
     await using object = await this.#parts.store.open(digest)
     if (object?.version !== version) return false
     const hash = startHash(algorithmOf(digest))
-    const isSmall = object.sizeBytes <= SMALL_BYTES && !this.#parts.isEveryRead
+    const isSmall = object.sizeBytes <= this.#smallBytes && !this.#parts.isEveryRead
     const pieces: Uint8Array[] = []
     try {
       for await (const piece of object.read(0, object.sizeBytes)) {

@@ -96,9 +96,15 @@ export class SimulatedStore implements Store {
     if (disk.fails('open')) throw failure(disk.scheduler.dice.pick(['EIO', 'EMFILE']))
     const key = contentKey(digest)
     const stored = disk.contents.get(key)
+    // An answer may be old when it arrives.
+    const { dice } = disk.scheduler
+    for (let wait = dice.onceIn(4) ? dice.below(40) : 1; wait > 0; wait -= 1) await this.#turn()
     if (stored === undefined) return undefined
-    if (stored.bytes.length > 0 && disk.fails('rot')) this.#rot(key, stored)
-    const content = disk.contents.get(key) ?? stored
+    // What has just been written does not rot before its fill is over.
+    const isBeingStored = [...disk.openSpools].some(spool => spool.digest === digest)
+    if (stored.bytes.length > 0 && !isBeingStored && disk.fails('rot')) this.#rot(key, stored)
+    const content =
+      stored.bytes === disk.contents.get(key)?.bytes ? stored : (disk.contents.get(key) ?? stored)
     const handle: StoredObject = {
       sizeBytes: content.bytes.length,
       version: content.version,
@@ -117,9 +123,10 @@ export class SimulatedStore implements Store {
     disk.rotted += 1
     disk.versions += 1
     const rotten = Buffer.from(bytes)
-    const at = disk.scheduler.dice.below(rotten.length)
+    const { dice } = disk.scheduler
+    const at = dice.below(dice.onceIn(2) ? Math.min(1000, rotten.length) : rotten.length)
     rotten[at] = (rotten[at] ?? 0) ^ 1
-    const shorter = disk.scheduler.dice.onceIn(3) ? rotten.subarray(0, at) : rotten
+    const shorter = dice.onceIn(4) ? rotten.subarray(0, at) : rotten
     disk.contents.set(key, { bytes: shorter, version: `rot-${disk.versions}` })
   }
 

@@ -1,4 +1,8 @@
-import { Mirror } from '../../src/mirror/mirror.ts'
+import { Blobs } from '../../src/mirror/blobs.ts'
+import { Bypass } from '../../src/mirror/bypass.ts'
+import { Fills } from '../../src/mirror/fills.ts'
+import { Links } from '../../src/mirror/links.ts'
+import { Proofs } from '../../src/mirror/proofs.ts'
 import type { Source } from '../../src/mirror/sources.ts'
 import type { Content } from '../../src/oci/content.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
@@ -13,7 +17,9 @@ import { Scheduler } from './scheduler.ts'
 const TAIL_BYTES = 64 * 1024
 const DECISIONS_MAX = 20_000
 /** Around which sizes matter: nothing, less than the tail, the tail, more than it, several pieces. */
-const SIZES = [0, 1, 1000, TAIL_BYTES - 1, TAIL_BYTES, TAIL_BYTES + 1, 100_000, 160_000, 260_000]
+const SIZES = [0, 1, 1000, TAIL_BYTES - 1, TAIL_BYTES, TAIL_BYTES + 1, 100_000, 160_000, 260_000, 400_000]
+/** Larger than what is kept of a fill that failed, and than what is kept of it in memory. */
+const LARGE_BYTES = 1_200_000
 
 /** What may go wrong in a run, besides clients that come, crawl and go. */
 export type Weather = 'calm' | 'upstream' | 'disk' | 'storm'
@@ -32,6 +38,12 @@ interface Blob {
   readonly digest: Digest
 }
 
+/** A mirror, as far as blobs are concerned. */
+interface Heart {
+  readonly blobs: Blobs
+  close(): Promise<void>
+}
+
 /** One seed's world: an upstream, a disk, a mirror that may be killed, and clients. */
 class World {
   readonly scheduler: Scheduler
@@ -42,7 +54,7 @@ class World {
   crashes = 0
   #process = 0
   #isQuiet = false
-  #mirror: Mirror
+  #mirror: Heart
   /** Bytes that went wrong on the wire or at rest: a range that leaves the tail out may then be wrong. */
   #lies = 0
   readonly #fetches = new Map<string, number>()
@@ -54,9 +66,29 @@ class World {
     const { dice } = this.scheduler
     this.weather = dice.pick(WEATHERS)
     this.disk = new SimulatedDisk(this.scheduler)
-    this.blobs = Array.from({ length: 1 + dice.below(2) }, () => makeBlob(dice.pick(SIZES), dice.below(250)))
+    this.blobs = Array.from({ length: 1 + dice.below(2) }, () =>
+      makeBlob(dice.onceIn(12) ? LARGE_BYTES : dice.pick(SIZES), dice.below(250)),
+    )
     if (this.#hasDiskFaults) this.disk.faults = this.#diskFaults()
+    if (this.weather !== 'calm') this.#leaveSomething()
     this.#mirror = this.#boot()
+  }
+
+  /** Some worlds begin with what an earlier fill has left, right or wrong. */
+  #leaveSomething(): void {
+    const { dice } = this.scheduler
+    for (const { bytes, digest } of this.blobs) {
+      if (bytes.length < 2 || !dice.onceIn(3)) continue
+      const leftover = Buffer.from(bytes.subarray(0, 1 + dice.below(bytes.length)))
+      if (dice.onceIn(2)) this.#spoil(leftover)
+      this.disk.leftovers.set(digest, leftover)
+    }
+  }
+
+  #spoil(bytes: Buffer): void {
+    this.#lies += 1
+    const at = this.scheduler.dice.below(bytes.length)
+    bytes[at] = (bytes[at] ?? 0) ^ 0x55
   }
 
   get #hasDiskFaults(): boolean {
@@ -84,14 +116,28 @@ class World {
     }
   }
 
-  #boot(): Mirror {
+  /** The parts of a mirror that blobs pass through, with bounds so small that a simulated blob meets them. */
+  #boot(): Heart {
     this.#process += 1
-    return new Mirror({
-      store: new SimulatedStore(this.disk, this.#process),
-      events: seeEvents().events,
-      clock: this.scheduler.clockOf(this.#process),
-      checkCacheDigest: this.scheduler.dice.onceIn(4),
-    })
+    const { dice } = this.scheduler
+    const { events } = seeEvents()
+    const clock = this.scheduler.clockOf(this.#process)
+    const store = new SimulatedStore(this.disk, this.#process)
+    const limits = { aheadBytes: dice.pick([1000, 150_000]), smallBytes: dice.pick([0, 1000, 100_000]) }
+    const proofs = new Proofs({ store, events, isEveryRead: dice.onceIn(4), ...limits })
+    const bypass = new Bypass({ events, clock }, 2)
+    const fills = new Fills({ store, events, clock, proofs, bypass })
+    const links = new Links(store, events)
+    const lifetime = new AbortController()
+    return {
+      blobs: new Blobs({ fills, links, proofs, events, clock, lifetime: lifetime.signal }),
+      close: async () => {
+        lifetime.abort(new Error('the end'))
+        await fills[Symbol.asyncDispose]()
+        await proofs[Symbol.asyncDispose]()
+        await links[Symbol.asyncDispose]()
+      },
+    }
   }
 
   async run(): Promise<void> {
@@ -125,7 +171,7 @@ class World {
     for (let wait = dice.below(4) * dice.below(20); wait > 0; wait -= 1) await this.scheduler.step(process)
     let content: Content
     try {
-      ;({ content } = await this.#mirror.pullBlob(source, blob.digest))
+      ;({ content } = await this.#mirror.blobs.pull({ source, digest: blob.digest }))
     } catch (error) {
       if (error instanceof UpstreamError || error instanceof OciError) return isAllowed ? 'failed' : 'refused'
       this.#violate(`client ${index} was told ${String(error)}`)
@@ -157,6 +203,9 @@ class World {
         }
       }
     } catch {
+      // All of the bytes are a complete answer, whatever comes behind them.
+      if (size !== undefined && count > 0 && count >= end - start)
+        this.#judgeBytes(Buffer.concat(pieces), blob, { start, end, size })
       return 'failed'
     } finally {
       await content[Symbol.asyncDispose]()
@@ -246,15 +295,13 @@ class World {
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
     const { dice } = this.scheduler
-    const chunkBytes = dice.pick([20_000, 50_000, 70_000])
+    const chunkBytes = dice.pick([20_000, 50_000, 70_000]) * (bytes.length > 500_000 ? 3 : 1)
+    const liesAt = isFaulty && dice.onceIn(4) ? dice.below(bytes.length) : -1
     for (let position = offset; position < bytes.length; position += chunkBytes) {
       await this.scheduler.step(process, signal)
       if (isFaulty && dice.onceIn(6)) throw new UpstreamError(dice.pick(['cut', 'stalled']), 'simulated')
       const chunk = Buffer.from(bytes.subarray(position, position + chunkBytes))
-      if (isFaulty && dice.onceIn(25)) {
-        this.#lies += 1
-        chunk[dice.below(chunk.length)] = (chunk[0] ?? 0) ^ 0x55
-      }
+      if (liesAt >= position && liesAt < position + chunk.length) this.#spoil(chunk)
       this.#sentBytes.set(digest, (this.#sentBytes.get(digest) ?? 0) + chunk.length)
       yield chunk
     }
@@ -282,7 +329,7 @@ class World {
       await this.#pullWell(blob)
       if ((await this.#pullWell(blob)) !== true) this.#violate(`wedged: ${blob.bytes.length} bytes`)
     }
-    const closing = this.#mirror[Symbol.asyncDispose]()
+    const closing = this.#mirror.close()
     if (!(await this.scheduler.run(DECISIONS_MAX))) this.#violate('the mirror does not close')
     if ((await settledNow(closing.then(() => true))) !== true)
       this.#violate('the mirror waits for ever when it closes')
@@ -299,10 +346,8 @@ class World {
 
   async #pullWell(blob: Blob): Promise<boolean | undefined> {
     const pulling = (async () => {
-      const { content } = await this.#mirror.pullBlob(
-        this.#source('team/allowed', this.#process),
-        blob.digest,
-      )
+      const source = this.#source('team/allowed', this.#process)
+      const { content } = await this.#mirror.blobs.pull({ source, digest: blob.digest })
       const pieces: Buffer[] = []
       try {
         for await (const piece of content.read(
