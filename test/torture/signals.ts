@@ -1,7 +1,7 @@
 import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { startUpstream } from '../support/upstream.ts'
+import { type FakeUpstream, startUpstream } from '../support/upstream.ts'
 import { pull } from './client.ts'
 import { DaemonProcess } from './daemon.ts'
 import { type Rig, type RigContext, stopwatch } from './rig.ts'
@@ -66,48 +66,59 @@ async function reload(context: RigContext): Promise<void> {
       tally.add('pulls')
     }
   })
-  for (let time = 1; time <= times; time += 1) {
-    tally.cycles += 1
-    const valid = [
-      '- namespace: docker.io',
-      `  host: ${upstream.host}`,
-      '  tls: false',
-      `  user_agent: agent-${time}`,
-      '  manifest_invalidation_time: 0s',
-    ]
-    const broken = random.pick([
+  const put = async (lines: readonly string[]): Promise<void> => {
+    const file = join(directory, 'upstreams.yaml')
+    await writeFile(`${file}.new`, `${lines.join('\n')}\n`)
+    await rename(`${file}.new`, file)
+    daemon.signal('SIGHUP')
+  }
+  const valid = (agent: string): readonly string[] => [
+    '- namespace: docker.io',
+    `  host: ${upstream.host}`,
+    '  tls: false',
+    `  user_agent: ${agent}`,
+    '  manifest_invalidation_time: 0s',
+  ]
+  const broken = (): readonly string[] =>
+    random.pick([
       ['- namespace: docker.io'],
       ['- nonsense: 1'],
       ['{{{'],
-      [...valid, '  tls: perhaps'],
+      [...valid('agent-broken'), '  tls: perhaps'],
     ])
-    const file = join(directory, 'upstreams.yaml')
-    await writeFile(`${file}.new`, `${(time % 2 === 0 ? broken : valid).join('\n')}\n`)
-    await rename(`${file}.new`, file)
-    daemon.signal('SIGHUP')
+  for (let time = 1; time <= times; time += 1) {
+    tally.cycles += 1
+    await put(time % 2 === 0 ? broken() : valid(`agent-${time}`))
     await sleep(random.below(10))
   }
-  // The last valid one, then a broken one: what is in force is the last valid one.
-  const last = times % 2 === 0 ? times - 1 : times
-  await sleep(1000)
-  const before = upstream.requests.length
-  const watch = stopwatch(10_000)
-  while (
-    !watch.isOver() &&
-    !upstream.requests
-      .slice(before)
-      .some(request => request.headers['user-agent']?.startsWith(`agent-${last}`) === true)
-  )
-    await sleep(50)
-  if (watch.isOver()) tally.violate(`the last valid file is not in force`)
+  await put(valid('agent-last'))
+  if (!(await seen(upstream, 'agent-last'))) tally.violate('the last valid file is not in force')
+  const refused = (): number => daemon.linesOf('upstream file not reloaded, nothing changed').length
+  const before = refused()
+  await put(broken())
+  if (!(await daemon.until(() => refused() > before, 10_000))) tally.violate('a broken file was not refused')
+  upstream.requests.length = 0
+  if (!(await seen(upstream, 'agent-last')))
+    tally.violate('a broken file put the last valid one out of force')
   over.abort()
   await Promise.all(load)
-  for (const { headers } of upstream.requests) {
-    if (!/^agent-[0-9]+$/.test(headers['user-agent'] ?? ''))
-      tally.violate(`a request to the upstream came as ${headers['user-agent']}`)
-  }
+  const strangers = upstream.requests.filter(({ headers }) => headers['user-agent'] !== 'agent-last')
+  if (strangers.length > 0)
+    tally.violate(
+      `${strangers.length} requests to the upstream came as ${strangers[0]?.headers['user-agent']}`,
+    )
   tally.figure('reloads logged', daemon.linesOf('upstream file reloaded').length)
   tally.figure('refused files logged', daemon.linesOf('upstream file not reloaded, nothing changed').length)
+}
+
+/** Whether the upstream is asked under this name within some seconds. */
+async function seen(upstream: FakeUpstream, agent: string): Promise<boolean> {
+  const watch = stopwatch(10_000)
+  while (!watch.isOver()) {
+    if (upstream.requests.some(({ headers }) => headers['user-agent'] === agent)) return true
+    await sleep(20)
+  }
+  return false
 }
 
 export const DRAIN: Rig = {
