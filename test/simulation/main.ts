@@ -2,7 +2,11 @@ import { parseArgs } from 'node:util'
 import { simulate } from './world.ts'
 
 const { values } = parseArgs({
-  options: { runs: { type: 'string', default: '10000' }, seed: { type: 'string', default: '1' } },
+  options: {
+    runs: { type: 'string', default: '10000' },
+    seed: { type: 'string', default: '1' },
+    failures: { type: 'string', default: '20' },
+  },
 })
 
 /** Runs as many worlds as are asked for, from a seed on, and resolves to the exit code. */
@@ -22,7 +26,7 @@ async function main(): Promise<number> {
     if (report.violations.length === 0) continue
     failures += 1
     console.log(`seed ${seed} (${report.weather}): ${report.violations.join('; ')}`)
-    if (failures >= 20) break
+    if (failures >= Number(values.failures)) break
   }
   const seconds = ((performance.now() - startedAtMs) / 1000).toFixed(1)
   const kinds = [...weathers].map(([name, count]) => `${name} ${count}`).join(', ')

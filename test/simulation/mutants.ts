@@ -1,0 +1,145 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** A defect that the simulation must see: a place in the source, and what stands there instead. */
+interface Mutant {
+  readonly name: string
+  readonly file: string
+  readonly from: string
+  readonly to: string
+}
+
+const MUTANTS: readonly Mutant[] = [
+  {
+    name: 'a fill does not look whether the blob has just been stored',
+    file: 'fill.ts',
+    from: 'if (await proofs.holds(this.wanted.digest)) {',
+    to: 'if (false as boolean) {',
+  },
+  {
+    name: 'the tail of a growing spool is not held back',
+    file: 'spool.ts',
+    from: '(this.#sizeBytes ?? this.#writtenBytes) - HELD_BACK_BYTES)',
+    to: '(this.#sizeBytes ?? this.#writtenBytes))',
+  },
+  {
+    name: 'the tail of what passes through is not held back',
+    file: 'bypass.ts',
+    from: 'if (heldBytes - first.bytes.byteLength < HELD_BACK_BYTES) break',
+    to: '',
+  },
+  {
+    name: 'a reader whom the file fails goes elsewhere on top of unproved bytes',
+    file: 'spool.ts',
+    from: "if (this.#state.kind !== 'proved') throw error",
+    to: '',
+  },
+  {
+    name: 'unproved stored bytes are completed by right ones',
+    file: 'blobs.ts',
+    from: 'if (offset > range.start && !stored.isProved()) throw failure',
+    to: '',
+  },
+  {
+    name: 'the digest of a download is not compared',
+    file: 'download.ts',
+    from: 'if (actual !== digest)',
+    to: 'if (false as boolean)',
+  },
+  {
+    name: 'a fill that is over stays in the map',
+    file: 'fill.ts',
+    from: 'this.#isRunning = false\n    this.#owner.ended(this)',
+    to: 'this.#isRunning = false',
+  },
+  {
+    name: 'who is sent elsewhere does not leave the fill',
+    file: 'blobs.ts',
+    from: "leave()\n    return opening.kind === 'stored'",
+    to: "return opening.kind === 'stored'",
+  },
+  {
+    name: 'a leftover is not hashed again',
+    file: 'fill.ts',
+    from: 'if (leftover.hashing !== undefined) download.takeUp(await leftover.hashing)',
+    to: '',
+  },
+  {
+    name: 'joining a fill needs no link',
+    file: 'blobs.ts',
+    from: 'if (this.#parts.fills.isRunning(source.namespace, digest)) await this.requireLink(source, digest)',
+    to: '',
+  },
+  {
+    name: 'a hit needs no link',
+    file: 'blobs.ts',
+    from: 'await this.requireLink(wanted.source, wanted.digest)',
+    to: '',
+  },
+  {
+    name: 'the tail of a stored object does not wait for its proof',
+    file: 'proofs.ts',
+    from: '&& !(await proof)',
+    to: '&& false',
+  },
+  {
+    name: 'places of downloads that pass through are not given back',
+    file: 'bypass.ts',
+    from: 'finally {\n      leave()',
+    to: 'finally {',
+  },
+]
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+const RUNS = 4000
+
+/** Lets the simulation run over each mutant in a copy of the tree; resolves to how many it did not see. */
+async function main(): Promise<number> {
+  const copy = await mkdtemp(join(tmpdir(), 'entrepot-mutants-'))
+  let missed = 0
+  try {
+    for (const name of ['src', 'test', 'package.json'])
+      await cp(join(ROOT, name), join(copy, name), { recursive: true })
+    await symlink(join(ROOT, 'node_modules'), join(copy, 'node_modules'))
+    for (const mutant of MUTANTS) {
+      const path = join(copy, 'src/mirror', mutant.file)
+      const source = await readFile(path, 'utf8')
+      if (source.split(mutant.from).length !== 2) throw new Error(`${mutant.name}: no longer in the source`)
+      await writeFile(path, source.replace(mutant.from, mutant.to))
+      const seen = await simulateIn(copy)
+      if (seen === undefined) missed += 1
+      console.log(
+        `${seen === undefined ? 'MISSED' : 'seen  '} ${mutant.name}${seen === undefined ? '' : `: ${seen}`}`,
+      )
+      await writeFile(path, source)
+    }
+  } finally {
+    await rm(copy, { recursive: true, force: true })
+  }
+  console.log(`${MUTANTS.length - missed} of ${MUTANTS.length} mutants seen`)
+  return missed
+}
+
+/** The first line that the simulation has to say against the tree; `undefined` if it finds nothing wrong. */
+async function simulateIn(directory: string): Promise<string | undefined> {
+  const child = spawn(
+    process.execPath,
+    ['test/simulation/main.ts', '--runs', String(RUNS), '--failures', '1'],
+    {
+      cwd: directory,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  )
+  let said = ''
+  child.stdout.on('data', (text: Buffer) => {
+    said += text.toString()
+  })
+  const [code] = (await once(child, 'close')) as [number | null]
+  return code === 0 ? undefined : said.split('\n')[0]
+}
+
+process.exitCode = (await main()) === 0 ? 0 : 1
