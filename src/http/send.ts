@@ -15,6 +15,9 @@ export interface ReadingLimits {
 /** Behaviour.md, section 7. The floor is half of 1 KiB/s, since progress is seen only in pieces of 64 KiB. */
 export const READING_LIMITS: ReadingLimits = { idleMs: 60_000, floorMs: 120_000, floorBytes: 60 * 1024 }
 
+/** How often within the idle limit it is looked whether there was progress. */
+const LOOKS = 20
+
 /** A client that takes longer than this for a piece gets smaller ones, so that its progress can be seen. */
 const SLOW_MS = 1000
 const SLOW_PIECE_BYTES = 64 * 1024
@@ -122,6 +125,8 @@ class ReaderWatch {
   readonly #response: ServerResponse
   readonly #limits: ReadingLimits
   #writeStartedAtMs: number | undefined
+  #quietSinceMs = 0
+  #lookedAtMs = -Infinity
   #waitedMs = 0
   #windowBytes = 0
   #abandon: (reason: unknown) => void = () => undefined
@@ -133,6 +138,7 @@ class ReaderWatch {
     this.#response = response
     this.#limits = limits
     response.on('timeout', this.#onIdle)
+    response.socket?.setTimeout(limits.idleMs / LOOKS)
     this.#timer = setInterval(this.#onTick, limits.floorMs / 4)
     this.#timer.unref()
   }
@@ -149,6 +155,7 @@ class ReaderWatch {
     this.#waitedMs += tookMs
     this.#windowBytes += piece.byteLength
     this.#writeStartedAtMs = undefined
+    this.#lookedAtMs = -Infinity
     if (tookMs > SLOW_MS) this.isSlow = true
   }
 
@@ -160,11 +167,22 @@ class ReaderWatch {
   stop(): void {
     clearInterval(this.#timer)
     this.#response.removeListener('timeout', this.#onIdle)
+    this.#response.socket?.setTimeout(this.#limits.idleMs)
   }
 
+  /**
+   * Node's timer is silent if the kernel has taken a part of a write since it was set, so that it sees no progress only at its second
+   * end: with the whole limit as its length it would take up to twice as long. So it is short, and its ends in a row are counted.
+   */
   readonly #onIdle = (): void => {
-    if (this.#writeStartedAtMs !== undefined) this.#giveUp()
-    else this.#response.socket?.setTimeout(this.#limits.idleMs)
+    const { idleMs } = this.#limits
+    const nowMs = performance.now()
+    const lookMs = idleMs / LOOKS
+    const isInARow = nowMs - this.#lookedAtMs < 1.5 * lookMs
+    if (!isInARow || this.#writeStartedAtMs === undefined) this.#quietSinceMs = nowMs - lookMs
+    this.#lookedAtMs = nowMs
+    if (this.#writeStartedAtMs !== undefined && nowMs - this.#quietSinceMs >= idleMs) this.#giveUp()
+    else this.#response.socket?.setTimeout(lookMs)
   }
 
   /** Every full window of waiting is judged by what went out in it. */
