@@ -4,6 +4,7 @@ import type { LoadedConfig } from '../config/load.ts'
 import { ConfigError } from '../config/problem.ts'
 import { StoreUnusableError } from '../oci/error.ts'
 import { type Environment, EXIT, type ExitCode, type RunningDaemon } from './environment.ts'
+import { removeStaleSocket } from './stale-socket.ts'
 
 const STOPPING = ['SIGTERM', 'SIGINT'] as const
 
@@ -16,6 +17,7 @@ export async function serve(environment: Environment, loaded: LoadedConfig): Pro
   for (const risk of loaded.risks) environment.stderr.write(`entrepot: WARNING: ${risk}\n`)
   const wishes = new Wishes(environment)
   try {
+    await removeStaleSockets(loaded.config)
     const daemon = await environment.startDaemon(loaded.config)
     await wishes.obey(daemon)
     return EXIT.ok
@@ -25,6 +27,12 @@ export async function serve(environment: Environment, loaded: LoadedConfig): Pro
     return error instanceof StoreUnusableError ? EXIT.configuration : EXIT.failure
   } finally {
     wishes.forget()
+  }
+}
+
+async function removeStaleSockets({ listen, adminListen }: Config): Promise<void> {
+  for (const address of [listen, adminListen]) {
+    if (address?.kind === 'unix') await removeStaleSocket(address.path)
   }
 }
 

@@ -62,7 +62,7 @@ export class HttpServer {
     this.#server.maxHeadersCount = 0
     this.#server.maxConnections = limits.connectionsMax + limits.surplusMax
     this.#server.on('connection', this.#onConnection)
-    this.#server.on('clientError', refuseUnreadable)
+    this.#server.on('clientError', this.#onUnreadable)
     // A client that waits for "100 Continue" before it sends a body is told at once that there is nothing to send.
     this.#server.on('checkContinue', this.#onRequest)
   }
@@ -96,6 +96,12 @@ export class HttpServer {
   destroy(): void {
     this.#server.closeAllConnections()
     for (const socket of this.#sockets.keys()) socket.destroy()
+  }
+
+  /** A refusal must not get into a response that is under way on the same connection, where it could pass for the rest of a body. */
+  readonly #onUnreadable = (error: UnreadableError, socket: Socket): void => {
+    if ((this.#sockets.get(socket) ?? 0) > 0) socket.destroy()
+    else refuseUnreadable(error, socket)
   }
 
   readonly #onRequest = (request: IncomingMessage, response: ServerResponse): void => {
@@ -162,8 +168,10 @@ function refuseSurplus(response: ServerResponse): void {
   response.end(response.req.method === 'HEAD' ? undefined : body)
 }
 
+type UnreadableError = NodeJS.ErrnoException & { rawPacket?: Buffer }
+
 /** What no parser could read: a TLS handshake on the plain port is closed without a word, the rest is answered once. */
-function refuseUnreadable(error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Socket): void {
+function refuseUnreadable(error: UnreadableError, socket: Socket): void {
   if (!socket.writable || error.code === 'ECONNRESET' || error.rawPacket?.[0] === 0x16) {
     socket.destroy()
     return

@@ -83,8 +83,10 @@ export class Blobs {
   /** `undefined` if it is to be looked for again: another fill has stored it since, or could not open it for its own repository. */
   async #fetch(wanted: Wanted): Promise<ServedBlob | undefined> {
     const { source, digest } = wanted
+    const isStranger = !(await this.#parts.links.has(source, digest))
+    // From here to the entrance nothing may wait, lest another's fill begins in between.
     if (this.#parts.fills.isRunning(source.namespace, digest)) await this.requireLink(source, digest)
-    const { fill, leave, isNew } = this.#parts.fills.enter(wanted)
+    const { fill, leave, isNew } = this.#parts.fills.enter({ ...wanted, isStranger })
     let opening: Opening
     try {
       opening = await fill.opening

@@ -135,6 +135,7 @@ export class Fill {
     this.#spool = spool
     let beginning: Beginning | undefined
     try {
+      if (this.wanted.isStranger === true && file.sizeBytes > 0) await file.clear()
       beginning = await beginDownload(file, this.wanted.digest, {
         download: from => new Download(this.#parts, this.wanted, from, this.#abandoned.signal),
         signal: this.#abandoned.signal,

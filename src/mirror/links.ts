@@ -7,6 +7,8 @@ import type { Source } from './sources.ts'
 const REMEMBERED_MAX = 50_000
 const WRITES_MAX = 10_000
 const WRITES_AT_ONCE = 8
+/** How long the links that wait may hold up the end. */
+const CLOSING_MS = 2000
 const NOTHING = new Uint8Array(0)
 
 /** The part of a source that a link belongs to. */
@@ -21,7 +23,9 @@ export class Links implements AsyncDisposable {
   readonly #store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>
   readonly #events: Events
   readonly #remembered = new LRUCache<string, true>({ max: REMEMBERED_MAX })
-  readonly #waiting: RecordName[] = []
+  #waiting: RecordName[] = []
+  /** How often a link was removed. */
+  #removals = 0
   readonly #writers = new Set<Promise<void>>()
 
   constructor(store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>, events: Events) {
@@ -33,6 +37,7 @@ export class Links implements AsyncDisposable {
   async has(place: Place, digest: Digest): Promise<boolean> {
     const key = keyOf(place, digest)
     if (this.#remembered.get(key) === true) return true
+    const removals = this.#removals
     try {
       const record = await this.#store.readRecord(recordOf(place, digest))
       if (record === undefined) return false
@@ -40,7 +45,8 @@ export class Links implements AsyncDisposable {
       this.#events.storageFailed('read-link', error)
       return false
     }
-    this.#remembered.set(key, true)
+    // A record that was read while links were being removed may be one of them.
+    if (removals === this.#removals) this.#remembered.set(key, true)
     return true
   }
 
@@ -57,11 +63,21 @@ export class Links implements AsyncDisposable {
 
   /** Takes the permission back; `false` if there was none. */
   async remove(place: Place, digest: Digest): Promise<boolean> {
-    this.#remembered.delete(keyOf(place, digest))
+    const key = keyOf(place, digest)
+    this.#removals += 1
+    this.#remembered.delete(key)
+    this.#waiting = this.#waiting.filter(
+      record => record.kind !== 'link' || keyOf(record, record.digest) !== key,
+    )
     return await this.#store.deleteRecord(recordOf(place, digest))
   }
 
+  /** Ends within a while, written or not: a link that is lost costs one HEAD. */
   async [Symbol.asyncDispose](): Promise<void> {
+    const timer = setTimeout(() => {
+      this.#waiting = []
+    }, CLOSING_MS)
+    using _ = { [Symbol.dispose]: () => clearTimeout(timer) }
     while (this.#writers.size > 0) await Promise.all(this.#writers)
   }
 

@@ -36,6 +36,9 @@ export class Pins {
   readonly #parts: PinsParts
   #pins: readonly Pin[] | undefined
   #digests: ReadonlySet<Digest> = new Set()
+  #isKnown = false
+  /** Changes run one after the other, so that none is lost. */
+  #changing: Promise<unknown> = Promise.resolve()
 
   constructor(parts: PinsParts) {
     this.#parts = parts
@@ -54,6 +57,21 @@ export class Pins {
 
   /** Protects an image from now on, whether it is cached or not; `false` if it was pinned already. */
   async add(place: Place, reference: Reference): Promise<boolean> {
+    return await this.#inTurn(() => this.#add(place, reference))
+  }
+
+  /** Ends the protection; `false` if there was none. */
+  async remove(place: Place, reference: Reference): Promise<boolean> {
+    return await this.#inTurn(() => this.#remove(place, reference))
+  }
+
+  async #inTurn(change: () => Promise<boolean>): Promise<boolean> {
+    const changed = this.#changing.then(change)
+    this.#changing = changed.catch(() => undefined)
+    return await changed
+  }
+
+  async #add(place: Place, reference: Reference): Promise<boolean> {
     const pins = await this.list()
     if (pins.some(pin => isOf(pin, place, reference))) return false
     if (pins.length >= PINS_MAX) throw new OciError('DENIED', `there are ${PINS_MAX} pins already`)
@@ -62,8 +80,7 @@ export class Pins {
     return true
   }
 
-  /** Ends the protection; `false` if there was none. */
-  async remove(place: Place, reference: Reference): Promise<boolean> {
+  async #remove(place: Place, reference: Reference): Promise<boolean> {
     const pins = await this.list()
     const rest = pins.filter(pin => !isOf(pin, place, reference))
     if (rest.length === pins.length) return false
@@ -71,8 +88,11 @@ export class Pins {
     return true
   }
 
-  /** Finds out what the pinned images consist of now. A store that cannot tell leaves everything as it was. Never rejects. */
-  async refresh(): Promise<void> {
+  /**
+   * Finds out what the pinned images consist of now. A store that cannot tell leaves everything as it was. `false` if it has never been
+   * known what is pinned: then nothing may be evicted. Never rejects.
+   */
+  async refresh(): Promise<boolean> {
     const { tags, inspection, events } = this.#parts
     try {
       const found = new Set<Digest>()
@@ -84,9 +104,11 @@ export class Pins {
         for (const named of await inspection.digestsOf(digest)) found.add(named)
       }
       this.#digests = found
+      this.#isKnown = true
     } catch (error) {
       events.storageFailed('read-pins', error)
     }
+    return this.#isKnown
   }
 
   async #read(): Promise<readonly Pin[]> {

@@ -96,7 +96,7 @@ export class Proofs implements AsyncDisposable {
   async trust(digest: Digest): Promise<void> {
     try {
       await using object = await this.#parts.store.open(digest)
-      if (object !== undefined) this.#proved.set(digest, object.version)
+      if (object !== undefined) this.#pass(digest, object.version)
     } catch (error) {
       this.#parts.events.storageFailed('open', error)
     }
@@ -180,10 +180,16 @@ export class Proofs implements AsyncDisposable {
     }
     const actual = finishHash(hash, algorithmOf(digest))
     if (actual === digest) {
-      this.#proved.set(digest, object.version)
+      this.#pass(digest, object.version)
       if (isSmall) this.#small.set(digest, Buffer.concat(pieces))
     } else await this.#quarantine(digest, version, new Error(`stored object hashes to ${actual}`))
     return actual === digest
+  }
+
+  /** A version may have been damaged and be well again: in a bucket the same bytes have the same version. */
+  #pass(digest: Digest, version: string): void {
+    this.#proved.set(digest, version)
+    this.#damaged.delete(digest)
   }
 
   /** Remembers what is damaged, so that a store in which nothing can be moved does not serve it again and again. */

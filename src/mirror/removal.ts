@@ -39,6 +39,7 @@ export async function removeImage(
   source: Source,
   reference: Reference,
 ): Promise<Removed> {
+  await mirror.pins.refresh()
   const pins = await mirror.pins.list()
   const isPinned = pins.some(
     pin => samePlace(pin, source) && referenceText(pin.reference) === referenceText(reference),

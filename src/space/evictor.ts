@@ -30,7 +30,7 @@ interface Place {
 /** Those who know of content in other ways than the store does. */
 export interface Others {
   /** Brings {@link isPinned} up to date. */
-  refreshPins(): Promise<void>
+  refreshPins(): Promise<boolean>
   isPinned(digest: Digest): boolean
   /** Forgets content that is gone. */
   evicted(digest: Digest, places: readonly Place[]): Promise<void>
@@ -84,7 +84,7 @@ export class Evictor {
     const endsAtMs = clock.monotonicMs() + turnMs
     const passes = passesFor(demand, terms(), nowMs)
     if (passes.length === 0) return { objects: 0, bytes: 0 }
-    await others.refreshPins()
+    if (!(await others.refreshPins())) return { objects: 0, bytes: 0 }
     await index.ask('pullBack', nowMs)
     let rest = demand
     let objects = 0

@@ -221,8 +221,13 @@ class WatchedSpool implements SpoolFile {
     const made = new WatchedSpool(spool, watcher, unhold)
     if (spool.sizeBytes > 0) {
       watcher.leftBehind(-spool.sizeBytes)
-      if (await made.reserve(spool.sizeBytes)) made.#note(spool.sizeBytes)
-      else await made.clear()
+      try {
+        if (await made.reserve(spool.sizeBytes)) made.#note(spool.sizeBytes)
+        else await made.clear()
+      } catch (error) {
+        await spool[Symbol.asyncDispose]()
+        throw error
+      }
     }
     return made
   }

@@ -252,3 +252,17 @@ test('a pipelined request whose client leaves before its turn is never begun', a
   await server.close()
   assert.deepEqual(handled, ['/a'])
 })
+
+test('what cannot be read on a connection whose response is under way closes it, and no refusal gets into the body', async t => {
+  const { address } = await serve(t, async (_, response) => {
+    response.writeHead(200, { 'Content-Length': '2000' })
+    response.write('half')
+    await once(response, 'close')
+  })
+  using client = await RawClient.connect(address)
+  client.send(GET)
+  await client.until(({ body }) => body.toString() === 'half')
+  client.send('no such thing\r\n\r\n')
+  await client.ended()
+  assert.equal(client.body.toString(), 'half')
+})

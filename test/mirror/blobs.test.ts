@@ -199,3 +199,32 @@ test('a repository that does not have a blob does not make it absent for one tha
   assert.ok((await readAll(content)).equals(blob.bytes))
   await content[Symbol.asyncDispose]()
 })
+
+for (const isKnown of [true, false]) {
+  test(`what an earlier fill has left is ${isKnown ? 'gone on with' : 'not shown'} where the repository is ${isKnown ? '' : 'not '}known to have the blob`, async t => {
+    const blob = makeBlob(2_000_000)
+    const store = new MemoryStore()
+    {
+      await using spool = await store.createSpool(blob.digest)
+      await spool.append(blob.bytes.subarray(0, 1_200_000))
+      spool.keep()
+    }
+    const asked: number[] = []
+    const registry = new FakeRegistry({
+      getBlob: ({ offset }) => {
+        asked.push(offset)
+        return blobBody(blob.bytes, { offset })
+      },
+    })
+    const source = sourceOf(registry, 'team/app')
+    if (isKnown) {
+      const { namespace, repository } = source
+      const link = { kind: 'link', namespace, repository, digest: blob.digest } as const
+      await store.writeRecord(link, new Uint8Array(0), 'relaxed')
+    }
+    const { mirror } = mirrorOf(t, store, blob)
+    await using content = (await mirror.pullBlob(source, blob.digest)).content
+    assert.ok((await collect(content.read({ start: 0, end: Infinity }, never))).equals(blob.bytes))
+    assert.deepEqual(asked, [isKnown ? 1_200_000 : 0])
+  })
+}

@@ -191,3 +191,28 @@ test('a reader that has left ends without an error', async () => {
   left.abort()
   assert.equal((await pieces.next()).done, true)
 })
+
+test('what was damaged and is stored anew under the same version is served again', async () => {
+  const blob = makeBlob(MEDIUM_BYTES)
+  const memory = await storeWithBlob(blob, Buffer.alloc(MEDIUM_BYTES))
+  const sameVersion = storeWith(memory, {
+    open: async digest => {
+      const object = await memory.open(digest)
+      return object === undefined
+        ? undefined
+        : {
+            sizeBytes: object.sizeBytes,
+            version: 'the same',
+            read: (start, end) => object.read(start, end),
+            [Symbol.asyncDispose]: async () => await object[Symbol.asyncDispose](),
+          }
+    },
+  })
+  const proofs = new Proofs({ store: sameVersion, events: seeEvents().events, isEveryRead: false })
+  assert.equal(await proofs.open(blob.digest), undefined)
+  await storeAs(memory, blob.digest, blob.bytes)
+  await proofs.trust(blob.digest)
+  await using content = await proofs.open(blob.digest)
+  assert.ok(content !== undefined)
+  assert.ok((await readAll(content)).equals(blob.bytes))
+})

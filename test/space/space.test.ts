@@ -65,7 +65,7 @@ async function start(
     await rm(root, { recursive: true })
   })
   await space.start({
-    refreshPins: async () => await Promise.resolve(),
+    refreshPins: async () => await Promise.resolve(true),
     isPinned: () => false,
     evicted: async digest => {
       evicted.push(digest)
