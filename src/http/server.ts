@@ -39,6 +39,8 @@ export class HttpServer {
   readonly #limits: ServerLimits
   /** Open connections, and how many responses are under way on each. */
   readonly #sockets = new Map<Socket, number>()
+  /** What could not be read behind requests that are still being answered. */
+  readonly #unreadable = new WeakMap<Socket, UnreadableError>()
   readonly #perAddress = new Map<string, number>()
   /** Connections beyond a limit. */
   readonly #surplus = new Set<Socket>()
@@ -98,9 +100,9 @@ export class HttpServer {
     for (const socket of this.#sockets.keys()) socket.destroy()
   }
 
-  /** A refusal must not get into a response that is under way on the same connection, where it could pass for the rest of a body. */
+  /** A refusal must not get into a response that is under way on the same connection, where it could pass for the rest of a body: it waits. */
   readonly #onUnreadable = (error: UnreadableError, socket: Socket): void => {
-    if ((this.#sockets.get(socket) ?? 0) > 0) socket.destroy()
+    if ((this.#sockets.get(socket) ?? 0) > 0) this.#unreadable.set(socket, error)
     else refuseUnreadable(error, socket)
   }
 
@@ -121,7 +123,10 @@ export class HttpServer {
   #onAnswered(socket: Socket): void {
     const responses = (this.#sockets.get(socket) ?? 1) - 1
     if (this.#sockets.has(socket)) this.#sockets.set(socket, responses)
-    if (this.#isClosing && responses === 0) socket.destroySoon()
+    if (responses > 0) return
+    const unreadable = this.#unreadable.get(socket)
+    if (unreadable !== undefined) refuseUnreadable(unreadable, socket)
+    if (this.#isClosing) socket.destroySoon()
   }
 
   readonly #onConnection = (socket: Socket): void => {

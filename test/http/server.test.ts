@@ -253,16 +253,21 @@ test('a pipelined request whose client leaves before its turn is never begun', a
   assert.deepEqual(handled, ['/a'])
 })
 
-test('what cannot be read on a connection whose response is under way closes it, and no refusal gets into the body', async t => {
+test('what cannot be read behind a request is refused after its response, never within its body', async t => {
+  const { promise: released, resolve: release } = Promise.withResolvers<void>()
   const { address } = await serve(t, async (_, response) => {
-    response.writeHead(200, { 'Content-Length': '2000' })
+    response.writeHead(200, { 'Content-Length': '8' })
     response.write('half')
-    await once(response, 'close')
+    await released
+    response.end('rest')
   })
   using client = await RawClient.connect(address)
   client.send(GET)
   await client.until(({ body }) => body.toString() === 'half')
   client.send('no such thing\r\n\r\n')
-  await client.ended()
+  for (let turn = 0; turn < 100; turn += 1) await new Promise(resolve => setImmediate(resolve))
   assert.equal(client.body.toString(), 'half')
+  release()
+  assert.equal(await client.ended(), 'fin')
+  assert.ok(client.received.includes('halfrestHTTP/1.1 400 '))
 })
