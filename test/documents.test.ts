@@ -50,6 +50,7 @@ function commandsOf(path: string): readonly string[] {
 /** What other suites run, and what needs a cluster, a network or an installed service, by the first words. */
 const ELSEWHERE = [
   /^npm (?:ci|pack|install|test)\b/,
+  /^npm run (?:torture|simulate) -- /,
   /^docker (?:build|run|compose|pull)\b/,
   /^helm (?:install|test)\b/,
   /^promtool check rules helm\/entrepot\/files\/alerts\.yaml$/,
