@@ -137,7 +137,7 @@ async function stalled(context: RigContext): Promise<void> {
   requireOneFetch(upstream, large, tally)
   if (!isSmoke) {
     // The daemon closes them; what is in this machine's buffers is not read, so that only the daemon's own files tell.
-    while (daemon.openFiles > filesBefore + 5 && performance.now() - startedAtMs < 90_000) await sleep(250)
+    while (daemon.openFiles > filesBefore + 5 && performance.now() - startedAtMs < 70_000) await sleep(250)
     const seconds = Math.round((performance.now() - startedAtMs) / 1000)
     tally.figure('closed after, s', seconds)
     if (daemon.openFiles > filesBefore + 5)
