@@ -17,6 +17,7 @@ import { answerReferrers } from './referrers.ts'
 import { jsonReply, type Reply } from './reply.ts'
 import { type NamedRoute, parseRoute, type Route } from './route.ts'
 import { breakOff, READING_LIMITS, type ReadingLimits, send } from './send.ts'
+import { SendQueues } from './send-queue.ts'
 import { answerTags } from './tags.ts'
 
 /** All work before our first header ends by then: containerd gives up at 30 s. In milliseconds. */
@@ -55,6 +56,7 @@ interface Exchange {
 /** From a request to its response: the one place that catches, and the one line in the access log. */
 export class Dispatch {
   readonly #parts: DispatchParts
+  readonly #queues = new SendQueues()
   #running = 0
 
   constructor(parts: DispatchParts) {
@@ -116,7 +118,8 @@ export class Dispatch {
     const reply = await this.#withDeadline(this.#route(exchange, exchange.route, trail), left)
     exchange.reply = reply
     exchange.status = reply.status
-    exchange.sentBytes = await send(response, reply, readingLimits, left)
+    const reading = { queues: this.#queues, ...readingLimits }
+    exchange.sentBytes = await send(response, reply, reading, left)
   }
 
   async #route(exchange: Exchange, route: Route, trail: readonly string[]): Promise<Reply> {

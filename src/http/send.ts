@@ -1,7 +1,9 @@
 import type { ServerResponse } from 'node:http'
 import { untilAborted } from '../lib/abort.ts'
 import type { ByteRange, Content } from '../oci/content.ts'
+import { ReaderWatch } from './reader-watch.ts'
 import type { Reply } from './reply.ts'
+import type { SendQueues } from './send-queue.ts'
 
 /** How slowly a client may read before it is taken for gone. */
 export interface ReadingLimits {
@@ -10,16 +12,14 @@ export interface ReadingLimits {
   /** Fewer than {@link floorBytes} within so long, in milliseconds. */
   readonly floorMs: number
   readonly floorBytes: number
+  /** Where the progress of slow clients is seen; without it only in what the kernel takes from us, by the megabyte. */
+  readonly queues?: Pick<SendQueues, 'of'>
 }
 
 /** Behaviour.md, section 7. The floor is half of 1 KiB/s, since progress is seen only in pieces of 64 KiB. */
 export const READING_LIMITS: ReadingLimits = { idleMs: 60_000, floorMs: 120_000, floorBytes: 60 * 1024 }
 
-/** How often within the idle limit it is looked whether there was progress. */
-const LOOKS = 20
-
-/** A client that takes longer than this for a piece gets smaller ones, so that its progress can be seen. */
-const SLOW_MS = 1000
+/** Pieces for a client that is slow, so that its progress can be seen. */
 const SLOW_PIECE_BYTES = 64 * 1024
 
 /** The client reads too slowly, or not at all: the connection was closed. */
@@ -115,93 +115,6 @@ function slices(piece: Uint8Array, isSlow: boolean): readonly Uint8Array[] {
   return Array.from({ length: count }, (_, index) =>
     piece.subarray(index * SLOW_PIECE_BYTES, (index + 1) * SLOW_PIECE_BYTES),
   )
-}
-
-/**
- * Writes to a client and closes the connection of one that does not read. Time in which we have nothing to give does not count: the
- * socket's own timer sees any byte that the kernel takes, and the floor is looked at only while a write is waiting.
- */
-class ReaderWatch {
-  readonly #response: ServerResponse
-  readonly #limits: ReadingLimits
-  #writeStartedAtMs: number | undefined
-  #quietSinceMs = 0
-  #lookedAtMs = -Infinity
-  #waitedMs = 0
-  #windowBytes = 0
-  #abandon: (reason: unknown) => void = () => undefined
-  readonly #timer: NodeJS.Timeout
-  isSlow = false
-  isTooSlow = false
-
-  constructor(response: ServerResponse, limits: ReadingLimits) {
-    this.#response = response
-    this.#limits = limits
-    response.on('timeout', this.#onIdle)
-    response.socket?.setTimeout(limits.idleMs / LOOKS)
-    this.#timer = setInterval(this.#onTick, limits.floorMs / 4)
-    this.#timer.unref()
-  }
-
-  /** Resolves once the kernel has taken the piece, whose bytes may then be reused. */
-  async write(piece: Uint8Array): Promise<void> {
-    const startedAtMs = performance.now()
-    this.#writeStartedAtMs = startedAtMs
-    await new Promise<void>((resolve, reject) => {
-      this.#abandon = reject
-      this.#response.write(piece, error => (error ? reject(error) : resolve()))
-    })
-    const tookMs = performance.now() - Math.max(startedAtMs, this.#writeStartedAtMs)
-    this.#waitedMs += tookMs
-    this.#windowBytes += piece.byteLength
-    this.#writeStartedAtMs = undefined
-    this.#lookedAtMs = -Infinity
-    if (tookMs > SLOW_MS) this.isSlow = true
-  }
-
-  /** Ends the write that waits, as its client has left. */
-  abandon(reason: unknown): void {
-    this.#abandon(reason)
-  }
-
-  stop(): void {
-    clearInterval(this.#timer)
-    this.#response.removeListener('timeout', this.#onIdle)
-    this.#response.socket?.setTimeout(this.#limits.idleMs)
-  }
-
-  /**
-   * Node's timer is silent if the kernel has taken a part of a write since it was set, so that it sees no progress only at its second
-   * end: with the whole limit as its length it would take up to twice as long. So it is short, and its ends in a row are counted.
-   */
-  readonly #onIdle = (): void => {
-    const { idleMs } = this.#limits
-    const nowMs = performance.now()
-    const lookMs = idleMs / LOOKS
-    const isInARow = nowMs - this.#lookedAtMs < 1.5 * lookMs
-    if (!isInARow || this.#writeStartedAtMs === undefined) this.#quietSinceMs = nowMs - lookMs
-    this.#lookedAtMs = nowMs
-    if (this.#writeStartedAtMs !== undefined && nowMs - this.#quietSinceMs >= idleMs) this.#giveUp()
-    else this.#response.socket?.setTimeout(lookMs)
-  }
-
-  /** Every full window of waiting is judged by what went out in it. */
-  readonly #onTick = (): void => {
-    const nowMs = performance.now()
-    if (this.#writeStartedAtMs !== undefined) {
-      this.#waitedMs += nowMs - this.#writeStartedAtMs
-      this.#writeStartedAtMs = nowMs
-    }
-    if (this.#waitedMs < this.#limits.floorMs) return
-    if (this.#windowBytes < this.#limits.floorBytes) this.#giveUp()
-    this.#waitedMs = 0
-    this.#windowBytes = 0
-  }
-
-  #giveUp(): void {
-    this.isTooSlow = true
-    this.#response.socket?.destroy()
-  }
 }
 
 /**

@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import { jsonReply } from '../../src/http/reply.ts'
 import { READING_LIMITS, SlowReaderError } from '../../src/http/send.ts'
+import { SendQueues } from '../../src/http/send-queue.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { contentOf, replyOf, sender, serve } from './rig.ts'
 
@@ -215,4 +216,22 @@ test('a header that cannot be sent fails the reply and still disposes of the con
   await client.ended()
   assert.equal((await sent).sentBytes, undefined)
   assert.equal(content.disposals(), 1)
+})
+
+test('a client that takes what the kernel holds for it is not taken for gone, though the kernel takes nothing more from us', async t => {
+  const content = contentOf(undefined, endless)
+  const limits = { ...READING_LIMITS, idleMs: 600, queues: new SendQueues() }
+  const { handler, sent } = sender(() => replyOf(content), limits)
+  const { address } = await serve(t, handler)
+  using client = await RawClient.connect(address)
+  client.socket.pause()
+  client.send(KEEP)
+  // Less in each idle time than has to be free before the kernel asks for more, but always something.
+  for (let round = 0; round < 20; round += 1) {
+    await Promise.race([sent, new Promise(resolve => setTimeout(resolve, 100))])
+    client.socket.read(64 * 1024)
+  }
+  assert.equal(content.disposals(), 0)
+  client.socket.destroy()
+  await content.disposed
 })
