@@ -9,6 +9,7 @@ import { Dispatch } from './http/dispatch.ts'
 import { RecentPulls } from './http/recent-pulls.ts'
 import { HttpServer } from './http/server.ts'
 import { type Clock, systemClock } from './lib/clock.ts'
+import { Epoch } from './mirror/epoch.ts'
 import type { Terms } from './mirror/freshness.ts'
 import { type Ledger, NO_LEDGER } from './mirror/ledger.ts'
 import { Mirror } from './mirror/mirror.ts'
@@ -59,6 +60,7 @@ class RunningDaemon implements Daemon {
   readonly #config: Config
   readonly #events: Events
   readonly #registries: UpstreamRegistries
+  readonly #epoch: Epoch
   readonly #dispatch: Dispatch
   readonly #clientServer: HttpServer
   readonly #cut = new AbortController()
@@ -84,21 +86,12 @@ class RunningDaemon implements Daemon {
       overrides.store === undefined ? spaceOf(config, { bare, events, clock }, () => daemon) : undefined
     if (space !== undefined) undo.use(space)
     const store = space?.store ?? bare
+    const epoch = new Epoch()
     const instance = `entrepot-${randomBytes(6).toString('hex')}`
-    const registries = undo.use(
-      new UpstreamRegistries({
-        namespaces: config.namespaces,
-        upstreams: config.upstreams,
-        events,
-        clock,
-        instance,
-        version: version(),
-        ...overrides.upstream,
-      }),
-    )
+    const registries = undo.use(registriesOf(config, { events, clock, instance, epoch }, overrides))
     const { checkCacheDigest } = config
     const ledger = space ?? NO_LEDGER
-    const mirror = undo.use(new Mirror({ store, events, clock, checkCacheDigest, ledger }))
+    const mirror = undo.use(new Mirror({ store, events, clock, checkCacheDigest, ledger, epoch }))
     const scrub = undo.use(
       new Scrub({ ...config.scrub, store, events, clock, isBusy: () => daemon.#dispatch.running > 0 }),
     )
@@ -111,6 +104,8 @@ class RunningDaemon implements Daemon {
       scrub,
       space,
       instance,
+      epoch,
+      clock,
       firstHeaderMs: overrides.firstHeaderMs,
     }
     const daemon = new RunningDaemon(config, parts)
@@ -130,12 +125,13 @@ class RunningDaemon implements Daemon {
   }
 
   constructor(config: Config, parts: DaemonParts) {
-    const { events, store, mirror, registries, instance, ledger, firstHeaderMs } = parts
+    const { events, store, mirror, registries, instance, ledger, firstHeaderMs, epoch, clock } = parts
     this.#config = config
     this.#space = parts.space
     this.#terms = namespaceTerms(config, config.upstreams)
     this.#events = events
     this.#registries = registries
+    this.#epoch = epoch
     this.#directory = directoryOf(config, config.upstreams, registries)
     events.nameNamespaces(this.#directory.terms.keys())
     this.#dispatch = new Dispatch({
@@ -145,6 +141,7 @@ class RunningDaemon implements Daemon {
       directory: () => this.#directory,
       ledger,
       recentPulls: this.#recentPulls,
+      hot: { epoch, clock },
       readiness: { isDraining: () => this.#isDraining, probeStore: () => store.probe() },
       ...(firstHeaderMs === undefined ? {} : { firstHeaderMs }),
     })
@@ -176,6 +173,7 @@ class RunningDaemon implements Daemon {
       this.#directory = directoryOf(this.#config, upstreams, this.#registries)
       this.#terms = namespaceTerms(this.#config, upstreams)
       await this.#space?.reconfigure()
+      this.#epoch.bump()
       this.#events.nameNamespaces(this.#directory.terms.keys())
       this.#events.reloaded({ upstreams: upstreams.length })
       this.#warnOfRisks(upstreams)
@@ -257,7 +255,26 @@ interface DaemonParts {
   readonly mirror: Mirror
   readonly registries: UpstreamRegistries
   readonly instance: string
+  readonly epoch: Epoch
+  readonly clock: Clock
   readonly firstHeaderMs: number | undefined
+}
+
+function registriesOf(
+  { namespaces, upstreams }: Config,
+  { events, clock, instance, epoch }: Pick<DaemonParts, 'events' | 'clock' | 'instance' | 'epoch'>,
+  overrides: DaemonOverrides,
+): UpstreamRegistries {
+  return new UpstreamRegistries({
+    namespaces,
+    upstreams,
+    events,
+    clock,
+    instance,
+    version: version(),
+    onTrouble: () => epoch.bump(),
+    ...overrides.upstream,
+  })
 }
 
 async function openStore(config: Config, events: Events): Promise<Store> {

@@ -18,19 +18,21 @@ export function headReply(head: Head): Reply {
     },
     body: { kind: 'none' },
     outcome: head.outcome,
+    digest: head.digest,
+    repeatable: head.repeatable,
   }
 }
 
 /** The reply to a GET of a manifest or blob: whole, one range of it, "not modified", or where it is to be had. */
 export async function contentReply(
-  { content, outcome }: Answer,
+  { content, outcome, repeatable }: Answer,
   request: IncomingHttpHeaders,
 ): Promise<Reply> {
   const headers = { ...contentHeaders(content), ...outcomeHeaders(outcome) }
-  const { sizeBytes } = content
+  const { sizeBytes, digest } = content
   if (isNotModified(request, content.digest)) {
     await content[Symbol.asyncDispose]()
-    return { status: 304, headers, body: { kind: 'none' }, outcome }
+    return { status: 304, headers, body: { kind: 'none' }, outcome, digest }
   }
   const location = await content.locate?.()
   if (location !== undefined) return await redirectReply(content, location, outcome)
@@ -40,11 +42,12 @@ export async function contentReply(
       headers,
       body: { kind: 'content', content, range: { start: 0, end: Infinity } },
       outcome,
+      digest,
     }
   }
   return await sizedReply(
     content,
-    { headers, outcome, range: applicableRange(request, content.digest) },
+    { headers, outcome, repeatable, range: applicableRange(request, content.digest) },
     sizeBytes,
   )
 }
@@ -59,16 +62,22 @@ async function redirectReply(content: Content, location: string, outcome: Answer
     'Content-Length': '0',
     ...outcomeHeaders(outcome),
   }
-  return { status: 307, headers, body: { kind: 'bytes', bytes: NOTHING }, outcome }
+  return { status: 307, headers, body: { kind: 'bytes', bytes: NOTHING }, outcome, digest: content.digest }
 }
 
 const NOTHING = new Uint8Array(0)
 
 async function sizedReply(
   content: Content,
-  { headers, outcome, range }: Pick<Reply, 'headers' | 'outcome'> & { readonly range: string | undefined },
+  {
+    headers,
+    outcome,
+    repeatable,
+    range,
+  }: Pick<Reply, 'headers' | 'outcome' | 'repeatable'> & { readonly range: string | undefined },
   sizeBytes: number,
 ): Promise<Reply> {
+  const { digest } = content
   const answer = answerRange(range, sizeBytes)
   if (answer.kind === 'unsatisfiable') {
     await content[Symbol.asyncDispose]()
@@ -81,7 +90,8 @@ async function sizedReply(
       content.bytes === undefined
         ? ({ kind: 'content', content, range } as const)
         : await atHand(content, content.bytes)
-    return { status: 200, headers: { ...headers, 'Content-Length': String(sizeBytes) }, body, outcome }
+    const whole = { ...headers, 'Content-Length': String(sizeBytes) }
+    return { status: 200, headers: whole, body, outcome, digest, repeatable }
   }
   const { start, end } = answer.range
   const part = {
@@ -93,6 +103,7 @@ async function sizedReply(
     headers: { ...headers, ...part },
     body: { kind: 'content', content, range: answer.range },
     outcome,
+    digest,
   }
 }
 

@@ -4,19 +4,19 @@ import type { Mirror } from '../mirror/mirror.ts'
 import { type Directory, resolveSource, type Source } from '../mirror/sources.ts'
 import type { Events } from '../observe/events.ts'
 import type { Outcome } from '../oci/content.ts'
-import { parseDigest } from '../oci/digest.ts'
 import { OciError, UpstreamError } from '../oci/error.ts'
 import { referenceText } from '../oci/reference.ts'
 import { requireAdmissible } from './admit.ts'
 import { answerBlob } from './blobs.ts'
 import { type Failure, failureBody, failureOf } from './failure.ts'
+import { type HotAnswer, HotAnswers, type HotAnswersParts } from './hot-answers.ts'
 import { answerManifest } from './manifests.ts'
 import { answerBase, answerLive, answerReady, type Readiness } from './probes.ts'
 import type { RecentPulls } from './recent-pulls.ts'
 import { answerReferrers } from './referrers.ts'
 import { jsonReply, type Reply } from './reply.ts'
 import { type NamedRoute, parseRoute, type Route } from './route.ts'
-import { breakOff, READING_LIMITS, type ReadingLimits, send } from './send.ts'
+import { breakOff, endWith, READING_LIMITS, type ReadingLimits, send } from './send.ts'
 import { SendQueues } from './send-queue.ts'
 import { answerTags } from './tags.ts'
 
@@ -37,6 +37,8 @@ export interface DispatchParts {
   /** Told of every answer about content. */
   readonly ledger?: Pick<Ledger, 'used'>
   readonly recentPulls?: RecentPulls
+  /** What answers are remembered by, if any are. */
+  readonly hot?: HotAnswersParts
 }
 
 /** One request on its way through: what the access log will say of it. */
@@ -57,10 +59,12 @@ interface Exchange {
 export class Dispatch {
   readonly #parts: DispatchParts
   readonly #queues = new SendQueues()
+  readonly #hot: HotAnswers | undefined
   #running = 0
 
   constructor(parts: DispatchParts) {
     this.#parts = parts
+    this.#hot = parts.hot === undefined ? undefined : new HotAnswers(parts.hot)
   }
 
   /** How many requests are being answered. */
@@ -70,6 +74,7 @@ export class Dispatch {
 
   /** Answers one request; never rejects. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (this.#answerHot(request, response)) return
     const { events } = this.#parts
     const startedAtMs = performance.now()
     const left = new AbortController()
@@ -101,9 +106,8 @@ export class Dispatch {
     const { ledger, recentPulls } = this.#parts
     if (source === undefined || (route?.kind !== 'manifest' && route?.kind !== 'blob')) return
     const outcome = reply?.outcome
-    const digest = parseDigest(reply?.headers['Docker-Content-Digest'] ?? '')
-    if (digest !== undefined && outcome !== undefined)
-      ledger?.used(digest, { isHit: FROM_CACHE.has(outcome), servedBytes: sentBytes })
+    if (reply?.digest !== undefined && outcome !== undefined)
+      ledger?.used(reply.digest, { isHit: FROM_CACHE.has(outcome), servedBytes: sentBytes })
     if (route.kind === 'manifest') recentPulls?.note(source, route.reference, { outcome, status, error })
   }
 
@@ -118,8 +122,43 @@ export class Dispatch {
     const reply = await this.#withDeadline(this.#route(exchange, exchange.route, trail), left)
     exchange.reply = reply
     exchange.status = reply.status
+    this.#keepHot(exchange, reply)
     const reading = { queues: this.#queues, ...readingLimits }
     exchange.sentBytes = await send(response, reply, reading, left)
+  }
+
+  /**
+   * The short way for what was answered before: all at once, with nothing to wait for. `false` if there is no such answer, or anything
+   * about the request is unusual.
+   */
+  #answerHot(request: IncomingMessage, response: ServerResponse): boolean {
+    const { events, instance, readiness, readingLimits = READING_LIMITS } = this.#parts
+    const found = this.#hot?.find(request)
+    if (found === undefined || readiness.isDraining() || !isAdmissible(request, instance)) return false
+    const startedAtMs = performance.now()
+    const { answer } = found
+    events.requestStarted()
+    // Without a listener on the response, Node itself closes the connection when this timer fires.
+    response.socket?.setTimeout(readingLimits.idleMs)
+    response.writeHead(200, answer.headers as string[])
+    if (answer.body === undefined) response.end()
+    else endWith(response, answer.body)
+    events.requestFinished(hotEntry(request, answer, performance.now() - startedAtMs))
+    this.#noteHot(answer, found.isDue)
+    return true
+  }
+
+  #noteHot({ digest, route, place, sizeBytes }: HotAnswer, isDue: boolean): void {
+    const { ledger, recentPulls } = this.#parts
+    ledger?.used(digest, { isHit: true, servedBytes: sizeBytes })
+    if (isDue && route.kind === 'manifest')
+      recentPulls?.note(place, route.reference, { outcome: 'hit', status: 200, error: undefined })
+  }
+
+  #keepHot({ response, route, source }: Exchange, reply: Reply): void {
+    if (source === undefined || (route?.kind !== 'manifest' && route?.kind !== 'blob')) return
+    const { namespace, repository } = source
+    this.#hot?.keep(response, { route, place: { namespace, repository } }, reply)
   }
 
   async #route(exchange: Exchange, route: Route, trail: readonly string[]): Promise<Reply> {
@@ -178,6 +217,16 @@ export class Dispatch {
   }
 }
 
+/** Whether nothing is to be said against the request; if there is, whoever answers at length says it. */
+function isAdmissible(request: IncomingMessage, instance: string): boolean {
+  try {
+    requireAdmissible(request, instance)
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** Outcomes whose bytes were here already. */
 const FROM_CACHE: ReadonlySet<Outcome> = new Set<Outcome>(['hit', 'revalidated', 'stale'])
 
@@ -232,6 +281,28 @@ function accessEntry(exchange: Exchange, durationMs: number): Parameters<Events[
     error: exchange.error,
     // A write may learn that the client is gone before the close of its connection is announced.
     isAborted: left.aborted || (response.headersSent && !response.writableEnded),
+  }
+}
+
+function hotEntry(
+  request: IncomingMessage,
+  { route, place, sizeBytes }: HotAnswer,
+  durationMs: number,
+): Parameters<Events['requestFinished']>[0] {
+  return {
+    method: request.method === 'HEAD' ? 'HEAD' : 'GET',
+    resource: route.kind,
+    status: 200,
+    outcome: 'hit',
+    namespace: place.namespace,
+    repository: place.repository,
+    reference: referenceOf(route),
+    client: request.socket.remoteAddress,
+    userAgent: request.headers['user-agent'],
+    sentBytes: sizeBytes,
+    durationMs,
+    error: undefined,
+    isAborted: false,
   }
 }
 

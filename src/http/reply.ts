@@ -1,4 +1,6 @@
+import type { Repeatable } from '../mirror/epoch.ts'
 import type { ByteRange, Content, Outcome } from '../oci/content.ts'
+import type { Digest } from '../oci/digest.ts'
 
 /** What a handler answers; `send.ts` puts it onto the socket. */
 export interface Reply {
@@ -6,6 +8,10 @@ export interface Reply {
   readonly headers: Readonly<Record<string, string>>
   readonly body: Body
   readonly outcome: Outcome | undefined
+  /** What the reply is about, where it is about content. */
+  readonly digest?: Digest
+  /** Where it may be given again without asking. */
+  readonly repeatable?: Repeatable | undefined
 }
 
 /**

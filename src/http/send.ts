@@ -56,23 +56,29 @@ export async function send(
     response.end()
     return 0
   }
-  if (body.bytes.byteLength > LARGE_BYTES) await untilAborted(flushed(response, body.bytes), signal)
-  endWith(response, body.bytes)
+  if (body.bytes.byteLength > LARGE_BYTES) {
+    await untilAborted(flushed(response, body.bytes), signal)
+    response.end()
+  } else endWith(response, joinable(body.bytes))
   return body.bytes.byteLength
 }
 
-/** Node joins a text to the header and writes both at once, which bytes would take two buffers and a `writev` for. */
-function endWith(response: ServerResponse, bytes: Uint8Array): void {
-  if (bytes.byteLength > LARGE_BYTES) response.end()
-  else if (bytes.byteLength > JOINED_BYTES) response.end(bytes)
-  else
-    response.end(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1'), 'latin1')
+/** Ends the response with a body of at most {@link LARGE_BYTES}; a text is one of bytes, each a character. */
+export function endWith(response: ServerResponse, body: string | Uint8Array): void {
+  if (typeof body === 'string') response.end(body, 'latin1')
+  else response.end(body)
+}
+
+/** A small body as a text, which Node joins to the header and writes at once, where bytes take two buffers and a `writev`. */
+export function joinable(bytes: Uint8Array): string | Uint8Array {
+  if (bytes.byteLength > JOINED_BYTES) return bytes
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
 }
 
 const JOINED_BYTES = 16 * 1024
 
-/** What may not fit into a socket's buffer is flushed before the end, as an ended response counts as done when we shut down. */
-const LARGE_BYTES = 64 * 1024
+/** What may not fit into a socket's buffer, in bytes, is flushed before the end, as an ended response counts as done when we shut down. */
+export const LARGE_BYTES = 64 * 1024
 
 async function flushed(response: ServerResponse, bytes: Uint8Array): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()

@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { RecordName, Store } from '../storage/store.ts'
+import { Epoch } from './epoch.ts'
 import type { Source } from './sources.ts'
 
 const REMEMBERED_MAX = 50_000
@@ -22,15 +23,21 @@ export type Place = Pick<Source, 'namespace' | 'repository'>
 export class Links implements AsyncDisposable {
   readonly #store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>
   readonly #events: Events
+  readonly #epoch: Epoch
   readonly #remembered = new LRUCache<string, true>({ max: REMEMBERED_MAX })
   #waiting: RecordName[] = []
   /** How often a link was removed. */
   #removals = 0
   readonly #writers = new Set<Promise<void>>()
 
-  constructor(store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>, events: Events) {
+  constructor(
+    store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>,
+    events: Events,
+    epoch: Epoch = new Epoch(),
+  ) {
     this.#store = store
     this.#events = events
+    this.#epoch = epoch
   }
 
   /** Whether the repository may see the digest; a store that cannot tell is no link. */
@@ -69,7 +76,11 @@ export class Links implements AsyncDisposable {
     this.#waiting = this.#waiting.filter(
       record => record.kind !== 'link' || keyOf(record, record.digest) !== key,
     )
-    return await this.#store.deleteRecord(recordOf(place, digest))
+    try {
+      return await this.#store.deleteRecord(recordOf(place, digest))
+    } finally {
+      this.#epoch.bump()
+    }
   }
 
   /** Ends within a while, written or not: a link that is lost costs one HEAD. */

@@ -10,6 +10,7 @@ import type { Store } from '../storage/store.ts'
 import type { TagsPage, TagsPageRequest } from '../upstream/registry.ts'
 import { Blobs, blobUnknown } from './blobs.ts'
 import { isComplete } from './complete.ts'
+import { Epoch, type Repeatable } from './epoch.ts'
 import { Fills, type Flow } from './fills.ts'
 import { Inspection } from './inspection.ts'
 import { type Ledger, NO_LEDGER } from './ledger.ts'
@@ -31,12 +32,16 @@ export interface MirrorParts {
   readonly checkCacheDigest: boolean
   /** Where it is written down what is used; nowhere if it is left out. */
   readonly ledger?: Ledger
+  /** Where it is told that answers may have changed. */
+  readonly epoch?: Epoch
 }
 
 /** An answer with bytes. The receiver disposes of its content. */
 export interface Answer {
   readonly content: Content
   readonly outcome: Outcome
+  /** Where it may be given again without asking. */
+  readonly repeatable?: Repeatable | undefined
 }
 
 /** An answer without bytes: what a HEAD tells. */
@@ -45,6 +50,7 @@ export interface Head {
   readonly mediaType: string
   readonly sizeBytes: number | undefined
   readonly outcome: Outcome
+  readonly repeatable?: Repeatable | undefined
 }
 
 /**
@@ -62,18 +68,20 @@ export class Mirror implements AsyncDisposable {
   readonly #blobs: Blobs
   readonly #listings: Listings
   readonly #ledger: Ledger
+  readonly #epoch: Epoch
   /** What is cached of images. */
   readonly inspection: Inspection
   readonly pins: Pins
   readonly #lifetime = new AbortController()
 
   constructor(parts: MirrorParts) {
-    const { store, events, clock, ledger = NO_LEDGER } = parts
+    const { store, events, clock, ledger = NO_LEDGER, epoch = new Epoch() } = parts
     const lifetime = this.#lifetime.signal
     this.#parts = parts
     this.#ledger = ledger
-    this.#links = new Links(store, events)
-    this.#tags = new Tags(store, events, clock)
+    this.#epoch = epoch
+    this.#links = new Links(store, events, epoch)
+    this.#tags = new Tags(store, events, clock, epoch)
     this.#manifests = new Manifests({
       store,
       links: this.#links,
@@ -111,29 +119,35 @@ export class Mirror implements AsyncDisposable {
 
   /** The manifest that a reference means for this source now. */
   async pullManifest(source: Source, reference: Reference): Promise<Answer> {
+    const epoch = this.#epoch.now
     if (reference.kind === 'digest') {
       const { manifest, outcome } = await this.#manifestByDigest(source, reference.digest)
       this.#ledger.shown(manifest)
-      return answerManifest(await this.#requireCompletable(source, manifest, undefined), outcome)
+      const shown = await this.#requireCompletable(source, manifest, undefined)
+      return this.#answer(source, shown, { outcome, epoch, forMs: Infinity })
     }
     const resolved = await this.#resolver.resolve(source, reference.tag)
-    return await this.#manifestOfTag(source, reference.tag, resolved)
+    return await this.#manifestOfTag(source, reference.tag, { ...resolved, epoch })
   }
 
   /** What a HEAD of the manifest tells; asks the upstream by HEAD for one that is not cached. */
   async headManifest(source: Source, reference: Reference): Promise<Head> {
     if (reference.kind === 'digest') return await this.#headByDigest(source, reference.digest)
+    const epoch = this.#epoch.now
     const resolved = await this.#resolver.resolve(source, reference.tag)
     const { digest, outcome, head } = resolved
     if (head?.mediaType !== undefined && head.sizeBytes !== undefined) {
       return { digest, mediaType: head.mediaType, sizeBytes: head.sizeBytes, outcome }
     }
-    return await headOf(await this.#manifestOfTag(source, reference.tag, resolved))
+    return await headOf(await this.#manifestOfTag(source, reference.tag, { ...resolved, epoch }))
   }
 
   /** The blob, from the store or as it comes from the upstream. */
   async pullBlob(source: Source, digest: Digest): Promise<Answer> {
-    return await this.#blobs.pull({ source, digest })
+    const epoch = this.#epoch.now
+    const answer = await this.#blobs.pull({ source, digest })
+    const isAtHand = answer.outcome === 'hit' && answer.content.bytes !== undefined
+    return isAtHand ? { ...answer, repeatable: { epoch, forMs: Infinity } } : answer
   }
 
   /** What a HEAD of the blob tells; asks the upstream by HEAD for one that is not cached, and starts no fill. */
@@ -179,8 +193,12 @@ export class Mirror implements AsyncDisposable {
   async forgetBlob(source: Source, digest: Digest): Promise<boolean> {
     const wasLinked = await this.#links.remove(source, digest)
     this.#proofs.forget(digest)
-    const wasStored = await this.#parts.store.delete(digest)
-    return wasLinked || wasStored
+    try {
+      const wasStored = await this.#parts.store.delete(digest)
+      return wasLinked || wasStored
+    } finally {
+      this.#epoch.bump()
+    }
   }
 
   /** Forgets what was evicted: from memory, and who may see it. */
@@ -188,6 +206,7 @@ export class Mirror implements AsyncDisposable {
     this.#manifests.forget(digest)
     this.#proofs.forget(digest)
     for (const place of places) await this.#links.remove(place, digest)
+    this.#epoch.bump()
   }
 
   /** The downloads that run now. */
@@ -203,22 +222,40 @@ export class Mirror implements AsyncDisposable {
     await this.#links[Symbol.asyncDispose]()
   }
 
-  async #manifestOfTag(source: Source, tag: Tag, resolved: ResolvedTag): Promise<Answer> {
-    const { digest, outcome, fallback, trouble, isThrifty } = resolved
+  async #manifestOfTag(
+    source: Source,
+    tag: Tag,
+    resolved: ResolvedTag & { readonly epoch: number },
+  ): Promise<Answer> {
+    const { digest, outcome, fallback, trouble, isThrifty, epoch, freshForMs } = resolved
     try {
       const { manifest } = await this.#manifestByDigest(source, digest, tag)
       this.#manifests.admit(source, manifest)
       const outage = isThrifty ? undefined : trouble
-      const answered = answerManifest(await this.#requireCompletable(source, manifest, outage), outcome)
+      const shown = await this.#requireCompletable(source, manifest, outage)
+      const answered = this.#answer(source, shown, { outcome, epoch, forMs: freshForMs })
       if (trouble !== undefined) this.#noteStale(source, tag, trouble)
       return answered
     } catch (error) {
       const older = fallback === undefined ? undefined : await this.#manifests.find(fallback)
       if (!(error instanceof UpstreamError) || older === undefined) throw error
-      const answered = answerManifest(await this.#requireCompletable(source, older, error), 'stale')
+      const shown = await this.#requireCompletable(source, older, error)
       this.#noteStale(source, tag, error)
-      return answered
+      return { content: memoryContent(shown), outcome: 'stale' }
     }
+  }
+
+  /** A hit may be given again while nothing changes: in trouble, whether the image is complete is looked at each time. */
+  #answer(
+    source: Source,
+    manifest: StoredManifest,
+    { outcome, epoch, forMs }: { readonly outcome: Outcome } & Pick<Repeatable, 'epoch' | 'forMs'>,
+  ): Answer {
+    const content = memoryContent(manifest)
+    const isSteady = this.#manifests.isStored(manifest.digest) && source.registry.trouble() === undefined
+    if (outcome !== 'hit' || !isSteady) return { content, outcome }
+    const again = (): void => this.#ledger.shown(manifest)
+    return { content, outcome, repeatable: { epoch, forMs, again } }
   }
 
   #noteStale({ namespace, repository }: Source, tag: Tag, error: unknown): void {
@@ -247,12 +284,14 @@ export class Mirror implements AsyncDisposable {
   }
 
   async #headByDigest(source: Source, digest: Digest): Promise<Head> {
+    const epoch = this.#epoch.now
     const reference = { kind: 'digest', digest } as const
     const stored = await this.#manifests.find(digest)
     if (stored !== undefined) {
       await this.#requireManifestLink(source, digest)
       this.#ledger.shown(stored)
-      return await headOf(answerManifest(await this.#requireCompletable(source, stored, undefined), 'hit'))
+      const shown = await this.#requireCompletable(source, stored, undefined)
+      return await headOf(this.#answer(source, shown, { outcome: 'hit', epoch, forMs: Infinity }))
     }
     const head = await source.registry.headManifest(source.repository, reference, this.#lifetime.signal)
     if (head === undefined) throw manifestUnknown(source, reference)
@@ -287,12 +326,8 @@ export class Mirror implements AsyncDisposable {
   }
 }
 
-function answerManifest(manifest: StoredManifest, outcome: Outcome): Answer {
-  return { outcome, content: memoryContent(manifest) }
-}
-
-async function headOf({ content, outcome }: Answer): Promise<Head> {
+async function headOf({ content, outcome, repeatable }: Answer): Promise<Head> {
   const { digest, mediaType, sizeBytes } = content
   await content[Symbol.asyncDispose]()
-  return { digest, mediaType, sizeBytes, outcome }
+  return { digest, mediaType, sizeBytes, outcome, repeatable }
 }

@@ -18,6 +18,8 @@ const CONFIRM_AFTER_MS = 1000
 export interface ResolvedTag {
   readonly digest: Digest
   readonly outcome: Outcome
+  /** For how long it is believed without asking, where it was not asked for now; in milliseconds. */
+  readonly freshForMs: number
   /** The older meaning, to serve if the new manifest cannot be had. */
   readonly fallback: Digest | undefined
   /** What the upstream's HEAD said, when the manifest is not stored here. */
@@ -51,7 +53,10 @@ export class TagResolver {
   async resolve(source: Source, tag: Tag): Promise<ResolvedTag> {
     const known = await this.#parts.tags.read(source, tag)
     if (known !== undefined && freshnessOf(known.ageMs, source.terms) === 'fresh') {
-      if ((await this.#parts.manifests.find(known.digest)) !== undefined) return resolved(known.digest, 'hit')
+      if ((await this.#parts.manifests.find(known.digest)) !== undefined) {
+        const freshForMs = source.terms.manifestInvalidationMs - known.ageMs
+        return { ...resolved(known.digest, 'hit'), freshForMs }
+      }
     }
     const key = `${source.namespace}/${source.repository}:${tag}`
     return await this.#resolutions.call(key, async () => await this.#ask(source, tag, known)).job
@@ -144,5 +149,13 @@ export class TagResolver {
 }
 
 function resolved(digest: Digest, outcome: Outcome): ResolvedTag {
-  return { digest, outcome, fallback: undefined, head: undefined, trouble: undefined, isThrifty: false }
+  return {
+    digest,
+    outcome,
+    freshForMs: 0,
+    fallback: undefined,
+    head: undefined,
+    trouble: undefined,
+    isThrifty: false,
+  }
 }

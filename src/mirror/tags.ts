@@ -4,6 +4,7 @@ import type { Events } from '../observe/events.ts'
 import { type Digest, parseDigest } from '../oci/digest.ts'
 import type { Tag } from '../oci/name.ts'
 import type { RecordName, Store } from '../storage/store.ts'
+import { Epoch } from './epoch.ts'
 import type { Place } from './links.ts'
 
 const REMEMBERED_MAX = 20_000
@@ -34,6 +35,7 @@ export class Tags {
   readonly #store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>
   readonly #events: Events
   readonly #clock: Clock
+  readonly #epoch: Epoch
   readonly #remembered = new LRUCache<string, Entry>({ max: REMEMBERED_MAX })
   /** Tags whose new manifest is not stored yet, by the place and digest that will complete them. */
   readonly #expected = new LRUCache<string, Map<Tag, number>>({ max: REMEMBERED_MAX })
@@ -42,10 +44,12 @@ export class Tags {
     store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>,
     events: Events,
     clock: Clock,
+    epoch: Epoch = new Epoch(),
   ) {
     this.#store = store
     this.#events = events
     this.#clock = clock
+    this.#epoch = epoch
   }
 
   /** What the tag is known to mean; a store that cannot tell, or a record that makes no sense, is "unknown". */
@@ -61,7 +65,7 @@ export class Tags {
 
   /** The upstream says that the tag means this digest, whose manifest is stored: remembers it durably. */
   async write(place: Place, tag: Tag, digest: Digest): Promise<void> {
-    this.#remembered.set(keyOf(place, tag), { digest, checkedAtMonotonicMs: this.#clock.monotonicMs() })
+    this.#remember(place, tag, { digest, checkedAtMonotonicMs: this.#clock.monotonicMs() })
     await this.#save(place, tag, { digest, ageMs: 0 })
   }
 
@@ -84,7 +88,7 @@ export class Tags {
     for (const [tag, checkedAtMonotonicMs] of tags ?? []) {
       const newer = this.#remembered.get(keyOf(place, tag))
       if (newer !== undefined && newer.checkedAtMonotonicMs > checkedAtMonotonicMs) continue
-      this.#remembered.set(keyOf(place, tag), { digest, checkedAtMonotonicMs })
+      this.#remember(place, tag, { digest, checkedAtMonotonicMs })
       await this.#save(place, tag, { digest, ageMs: this.#clock.monotonicMs() - checkedAtMonotonicMs })
     }
   }
@@ -92,7 +96,18 @@ export class Tags {
   /** Forgets a tag; `false` if it was not known. */
   async remove(place: Place, tag: Tag): Promise<boolean> {
     const wasRemembered = this.#remembered.delete(keyOf(place, tag))
-    return (await this.#store.deleteRecord(recordOf(place, tag))) || wasRemembered
+    try {
+      return (await this.#store.deleteRecord(recordOf(place, tag))) || wasRemembered
+    } finally {
+      this.#epoch.bump()
+    }
+  }
+
+  #remember(place: Place, tag: Tag, entry: Entry): void {
+    const key = keyOf(place, tag)
+    const hasMoved = this.#remembered.get(key)?.digest !== entry.digest
+    this.#remembered.set(key, entry)
+    if (hasMoved) this.#epoch.bump()
   }
 
   async #load(place: Place, tag: Tag): Promise<Entry | undefined> {

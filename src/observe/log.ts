@@ -1,5 +1,6 @@
 import { pino } from 'pino'
 import { OciError, UpstreamError } from '../oci/error.ts'
+import { type Output, openStandardOutput } from './output.ts'
 
 /** Levels as the configuration names them. */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent'
@@ -23,7 +24,7 @@ const SECRET: ReadonlySet<string> = new Set([
 ])
 
 /** Opens the log: one JSON object a line, with ISO times, onto standard output unless a destination is given. */
-export function openLog(level: LogLevel, destination?: { write(line: string): void }): Log {
+export function openLog(level: LogLevel, destination: Output = openStandardOutput()): Log {
   const options = {
     level,
     base: null,
@@ -31,7 +32,7 @@ export function openLog(level: LogLevel, destination?: { write(line: string): vo
     formatters: { level: (label: string): object => ({ level: label }), log: redacted },
     serializers: { err: causeChain },
   }
-  return destination === undefined ? pino(options) : pino(options, destination)
+  return pino(options, destination)
 }
 
 /** By hand, since pino's own redaction by paths costs more than the rest of the line. */

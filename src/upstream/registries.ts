@@ -57,6 +57,8 @@ export interface RegistriesOptions {
   readonly clock?: Clock
   readonly resolve?: Resolve
   readonly timings?: Partial<DialTimings & ExchangeTimings & PaceLimits>
+  /** Told when an upstream is left alone, or asked again. */
+  readonly onTrouble?: () => void
 }
 
 const DYNAMIC_MAX = 1000
@@ -151,8 +153,10 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
     const { realms } = options
     const tokens = this.#tokens
     const authorizer = new Authorizer({ namespace, origin, realms, credentials, transport, tokens, clock })
-    const onChange = (change: { readonly isOpen: boolean; readonly forMs: number }): void =>
+    const onChange = (change: { readonly isOpen: boolean; readonly forMs: number }): void => {
+      this.#options.onTrouble?.()
       events.breakerChanged({ namespace, ...change })
+    }
     const registry = new HttpRegistry({
       namespace,
       origin,

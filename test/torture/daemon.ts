@@ -141,14 +141,22 @@ export class DaemonProcess implements AsyncDisposable {
 
   /** The files below a directory that it has open, those that are deleted included. */
   openFilesBelow(directory: string): readonly string[] {
-    const targets = readdirSync(`/proc/${this.pid}/fd`).map(name => {
+    return this.#targets().filter(target => target.startsWith(`${directory}/`))
+  }
+
+  /** How many connections and listeners it has. */
+  get sockets(): number {
+    return this.#targets().filter(target => target.startsWith('socket:')).length
+  }
+
+  #targets(): readonly string[] {
+    return readdirSync(`/proc/${this.pid}/fd`).map(name => {
       try {
         return readlinkSync(`/proc/${this.pid}/fd/${name}`)
       } catch {
         return ''
       }
     })
-    return targets.filter(target => target.startsWith(`${directory}/`))
   }
 
   /** How much memory it had at most, in bytes. */

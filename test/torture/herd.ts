@@ -120,7 +120,7 @@ async function stalled(context: RigContext): Promise<void> {
   const small = upstream.putBlob(random.bytes(300_000))
   await pullChecked(daemon.address, blobPath(small), tally)
   const idleMs = await paceOf(daemon, blobPath(small), tally)
-  const filesBefore = daemon.openFiles
+  const socketsBefore = daemon.sockets
   const sockets = await stall(daemon.address, blobPath(large), count)
   const startedAtMs = performance.now()
   const cold = upstream.putBlob(random.bytes(8 * MIB))
@@ -136,12 +136,12 @@ async function stalled(context: RigContext): Promise<void> {
     tally.violate(`${Math.round(daemon.residentMaxBytes / MIB)} MiB were resident`)
   requireOneFetch(upstream, large, tally)
   if (!isSmoke) {
-    // The daemon closes them; what is in this machine's buffers is not read, so that only the daemon's own files tell.
-    while (daemon.openFiles > filesBefore + 5 && performance.now() - startedAtMs < 70_000) await sleep(250)
+    // The daemon closes them; what is in this machine's buffers is not read, so that only the daemon's own sockets tell.
+    while (daemon.sockets > socketsBefore + 5 && performance.now() - startedAtMs < 90_000) await sleep(250)
     const seconds = Math.round((performance.now() - startedAtMs) / 1000)
     tally.figure('closed after, s', seconds)
-    if (daemon.openFiles > filesBefore + 5)
-      tally.violate(`${daemon.openFiles - filesBefore} stalled readers are still held after ${seconds} s`)
+    if (daemon.sockets > socketsBefore + 5)
+      tally.violate(`${daemon.sockets - socketsBefore} stalled readers are still held after ${seconds} s`)
   }
   for (const socket of sockets) socket.destroy()
   if (!(await pullChecked(daemon.address, blobPath(large), tally))) tally.wedge('the blob that nobody read')
