@@ -45,10 +45,15 @@ export function nextPull(report: ImageReport): { readonly outcome: string; reado
     return { outcome: 'revalidated', why: 'the tag is due to be checked: one HEAD request to the upstream' }
   if (!isHere) return { outcome: 'miss', why: 'its manifest is not cached' }
   if (!report.isLinked && tag === undefined)
-    return {
-      outcome: 'hit',
-      why: 'it is cached for another repository: the upstream is asked whether this one has it',
-    }
+    return report.isTrusted
+      ? {
+          outcome: 'hit',
+          why: 'it is cached for another repository: the upstream is asked whether this one has it',
+        }
+      : {
+          outcome: 'miss',
+          why: 'it is cached for another repository, and this registry is not configured: its own bytes must come first',
+        }
   return tag === undefined
     ? { outcome: 'hit', why: 'a manifest by digest never changes' }
     : { outcome: 'hit', why: 'the upstream confirmed the tag a moment ago' }

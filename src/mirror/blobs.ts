@@ -5,7 +5,7 @@ import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import { OCTET_STREAM } from '../oci/media-type.ts'
 import type { Wanted } from './download.ts'
-import type { Opening } from './fill.ts'
+import type { Fill, Opening } from './fill.ts'
 import type { Fills } from './fills.ts'
 import type { Links } from './links.ts'
 import type { Proofs, StoredContent } from './proofs.ts'
@@ -50,19 +50,19 @@ export class Blobs {
     }
   }
 
-  /** Cached bytes are shown only to a repository that is known, or confirmed by its upstream now, to have them. */
-  async requireLink(source: Source, digest: Digest): Promise<void> {
+  /** Bytes that another has fetched are shown only to a repository that is known, or confirmed by its upstream now, to have them. */
+  async #requireLink(source: Source, digest: Digest): Promise<void> {
     const { links, lifetime } = this.#parts
     if (await links.has(source, digest)) return
     const head = await source.registry.headBlob(source.repository, digest, lifetime)
     if (head === undefined) throw blobUnknown(source, digest)
-    links.add(source, [digest])
+    if (source.isTrusted) links.add(source, [digest])
   }
 
   /** The blob: from the store where this repository may see it, else as it comes from the upstream, in one fetch for all who want it. */
   async pull(wanted: Wanted): Promise<ServedBlob> {
     for (let look = 0; look < LOOKS_MAX; look += 1) {
-      const stored = await this.openStored(wanted.digest)
+      const stored = (await this.#mayLook(wanted)) ? await this.openStored(wanted.digest) : undefined
       if (stored !== undefined) return await this.#show(wanted, stored)
       const fetched = await this.#fetch(wanted)
       if (fetched !== undefined) return fetched
@@ -70,9 +70,14 @@ export class Blobs {
     return await this.#passThrough(wanted)
   }
 
+  /** What the registry of a stranger says of a blob is no reason to look for it here: it is fetched from there. */
+  async #mayLook({ source, digest }: Wanted): Promise<boolean> {
+    return source.isTrusted || (await this.#parts.links.has(source, digest))
+  }
+
   async #show(wanted: Wanted, stored: StoredContent): Promise<ServedBlob> {
     try {
-      await this.requireLink(wanted.source, wanted.digest)
+      await this.#requireLink(wanted.source, wanted.digest)
     } catch (error) {
       await stored[Symbol.asyncDispose]()
       throw error
@@ -83,10 +88,14 @@ export class Blobs {
   /** `undefined` if it is to be looked for again: another fill has stored it since, or could not open it for its own repository. */
   async #fetch(wanted: Wanted): Promise<ServedBlob | undefined> {
     const { source, digest } = wanted
-    const isStranger = !(await this.#parts.links.has(source, digest))
+    const { links, fills } = this.#parts
+    const wasLinked = await links.has(source, digest)
     // From here to the entrance nothing may wait, lest another's fill begins in between.
-    if (this.#parts.fills.isRunning(source.namespace, digest)) await this.requireLink(source, digest)
-    const { fill, leave, isNew } = this.#parts.fills.enter({ ...wanted, isStranger })
+    const running = fills.running(source.namespace, digest)
+    if (running !== undefined && !isFor(running, source)) await this.#requireLink(source, digest)
+    // Another's fill may have ended meanwhile, and what it proved need not come again.
+    const isStranger = !wasLinked && !links.remembers(source, digest)
+    const { fill, leave, isNew } = fills.enter({ ...wanted, isStranger })
     let opening: Opening
     try {
       opening = await fill.opening
@@ -94,11 +103,12 @@ export class Blobs {
     } catch (error) {
       leave()
       // What the upstream told another repository says nothing about this one.
-      if (!isNew && fill.wanted.source.repository !== source.repository) return undefined
+      if (!isNew && !isFor(fill, source)) return undefined
       throw error
     }
     if (opening.kind === 'open') {
-      this.#parts.links.add(source, [digest])
+      if (source.isTrusted) links.add(source, [digest])
+      else void fill.proof.then(isProved => (isProved ? links.prove(source, digest) : undefined))
       return { content: spoolContent(opening.spool, digest, leave), outcome: isNew ? 'miss' : 'joined' }
     }
     leave()
@@ -110,7 +120,7 @@ export class Blobs {
     const { lifetime, links, fills } = this.#parts
     const content = await fills.bypass.open(wanted, lifetime)
     if (content === undefined) throw blobUnknown(wanted.source, wanted.digest)
-    links.add(wanted.source, [wanted.digest])
+    if (wanted.source.isTrusted) links.add(wanted.source, [wanted.digest])
     return { content, outcome: 'bypass' }
   }
 
@@ -142,6 +152,11 @@ export class Blobs {
     if (rest.sizeBytes !== stored.sizeBytes) throw failure
     yield* rest.read({ start: offset, end: range.end }, signal)
   }
+}
+
+/** Whether the fill is for this very repository, so that what its upstream answers is the answer for it. */
+function isFor(fill: Fill, { repository }: Source): boolean {
+  return fill.wanted.source.repository === repository
 }
 
 function spoolContent(spool: Spool, digest: Digest, leave: () => void): Content {

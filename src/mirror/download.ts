@@ -29,7 +29,7 @@ const RESUMABLE: ReadonlySet<UpstreamErrorKind> = new Set<UpstreamErrorKind>([
 export interface Wanted {
   readonly source: Source
   readonly digest: Digest
-  /** The repository is not known to have the blob: what an earlier fill has left of it may be somebody else's, and is not shown. */
+  /** The repository is not known to have the blob: what is stored, or left of an earlier fill, may be somebody else's, and is not shown. */
   readonly isStranger?: boolean
 }
 

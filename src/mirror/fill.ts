@@ -7,6 +7,7 @@ import { Download, type Wanted } from './download.ts'
 import type { Ledger } from './ledger.ts'
 import { type Beginning, beginDownload } from './leftover.ts'
 import type { Proofs } from './proofs.ts'
+import type { Source } from './sources.ts'
 import { Spool } from './spool.ts'
 
 /** A partial spool smaller than this is not worth keeping for the next fill. */
@@ -49,11 +50,14 @@ export class Fill {
   readonly wanted: Wanted
   /** Settles as soon as the upstream's headers are here. Rejects with the upstream's trouble. */
   readonly opening: Promise<Opening>
+  /** Settles once the bytes have matched the digest, or it is certain that they will not. Never rejects. */
+  readonly proof: Promise<boolean>
   /** Resolves when everything is over, participants included; never rejects. */
   readonly over: Promise<void>
   readonly #parts: FillParts
   readonly #owner: FillOwner
   readonly #opening = Promise.withResolvers<Opening>()
+  readonly #proof = Promise.withResolvers<boolean>()
   readonly #abandoned = new AbortController()
   readonly #everyoneLeft = Promise.withResolvers<void>()
   readonly #startedAtMs: number
@@ -68,6 +72,7 @@ export class Fill {
     this.#startedAtMs = parts.clock.monotonicMs()
     this.opening = this.#opening.promise
     this.opening.catch(() => undefined)
+    this.proof = this.#proof.promise
     this.over = this.#run()
   }
 
@@ -108,7 +113,7 @@ export class Fill {
   async #run(): Promise<void> {
     const { store, proofs, events } = this.#parts
     // Who looked for the blob just before the last fill of it ended, and found nothing, would fetch it a second time.
-    if (await proofs.holds(this.wanted.digest)) {
+    if (this.#mayBeStored && (await proofs.holds(this.wanted.digest))) {
       this.#end()
       this.#opening.resolve({ kind: 'stored' })
       return
@@ -116,7 +121,7 @@ export class Fill {
     events.fillStarted()
     let file: SpoolFile
     try {
-      file = await store.createSpool(this.wanted.digest)
+      file = await store.createSpool(this.wanted.digest, claimantOf(this.wanted.source))
     } catch (error) {
       this.#giveUpSpooling('create-spool', error)
       return
@@ -129,13 +134,20 @@ export class Fill {
     }
   }
 
+  /** What is stored is nothing to a repository whose registry is not believed and has not given it yet. */
+  get #mayBeStored(): boolean {
+    const { source, isStranger = false } = this.wanted
+    return source.isTrusted || !isStranger
+  }
+
   async #fill(file: SpoolFile): Promise<void> {
     const { bypass } = this.#parts
     const spool = new Spool(file, (range, signal) => bypass.read(this.wanted, range, signal))
     this.#spool = spool
     let beginning: Beginning | undefined
     try {
-      if (this.wanted.isStranger === true && file.sizeBytes > 0) await file.clear()
+      const { source, isStranger = false } = this.wanted
+      if (isStranger && source.isTrusted && file.sizeBytes > 0) await file.clear()
       beginning = await beginDownload(file, this.wanted.digest, {
         download: from => new Download(this.#parts, this.wanted, from, this.#abandoned.signal),
         signal: this.#abandoned.signal,
@@ -209,7 +221,7 @@ export class Fill {
   /** `false` if the spool could not be completed, and the readers have been sent elsewhere. */
   async #complete({ download, leftover }: Beginning, spool: Spool): Promise<boolean> {
     if (download === undefined) {
-      spool.prove()
+      this.#prove(spool)
       return true
     }
     try {
@@ -239,8 +251,14 @@ export class Fill {
         return false
       }
     }
-    spool.prove()
+    this.#prove(spool)
     return true
+  }
+
+  /** Who may see the blob from now on is to know before a reader can be done with it. */
+  #prove(spool: Spool): void {
+    this.#proof.resolve(true)
+    spool.prove()
   }
 
   async #adopt(file: SpoolFile, spool: Spool): Promise<'stored' | 'not-stored'> {
@@ -265,6 +283,7 @@ export class Fill {
   }
 
   #end(): void {
+    this.#proof.resolve(false)
     this.#isRunning = false
     this.#owner.ended(this)
   }
@@ -276,4 +295,9 @@ export class Fill {
       this.#parts.events.storageFailed('close-spool', error)
     }
   }
+}
+
+/** To a registry that is not believed only what has come from it is gone on with, so what is left of its blobs is kept for it alone. */
+function claimantOf({ isTrusted, namespace, repository }: Source): string | undefined {
+  return isTrusted ? undefined : `${namespace}/${repository}`
 }

@@ -36,9 +36,9 @@ export class Fills implements FillOwner, AsyncDisposable {
     this.#parts = { ...parts, bypass: this.bypass }
   }
 
-  /** Whether a fill of this blob runs for the namespace. */
-  isRunning(namespace: Namespace, digest: Digest): boolean {
-    return this.#flights.has(keyOf(namespace, digest))
+  /** The fill of this blob that runs for the namespace. */
+  running(namespace: Namespace, digest: Digest): Fill | undefined {
+    return this.#flights.get(keyOf(namespace, digest))
   }
 
   /** Joins the running fill, or starts one. The caller has entered the fill, and calls `leave` once. */

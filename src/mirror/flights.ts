@@ -22,8 +22,9 @@ export class Flights<T> {
     return this.#jobs.size
   }
 
-  has(key: string): boolean {
-    return this.#jobs.has(key)
+  /** The key's job, if it runs. */
+  get(key: string): T | undefined {
+    return this.#jobs.get(key)
   }
 
   /** Joins the key's job, or starts it. Throws an {@link OciError} UNAVAILABLE when too many are running. */

@@ -50,6 +50,8 @@ export interface ImageReport {
   readonly tag: TagReport | undefined
   /** Whether the repository may see the manifest without its upstream being asked. */
   readonly isLinked: boolean
+  /** Whether the upstream is believed what it says it has; see {@link Source.isTrusted}. */
+  readonly isTrusted: boolean
   readonly manifest: ManifestReport | undefined
   /** What the upstream is in trouble by, if it is. */
   readonly trouble: string | undefined
@@ -68,6 +70,7 @@ export class Inspection {
     const digest = reference.kind === 'digest' ? reference.digest : tag?.digest
     return {
       tag,
+      isTrusted: source.isTrusted,
       isLinked: digest !== undefined && (await this.#parts.links.has(source, digest)),
       manifest: digest === undefined ? undefined : await this.manifest(digest),
       trouble: source.registry.trouble()?.message,

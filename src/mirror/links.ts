@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
-import type { RecordName, Store } from '../storage/store.ts'
+import type { Durability, RecordName, Store } from '../storage/store.ts'
 import { Epoch } from './epoch.ts'
 import type { Source } from './sources.ts'
 
@@ -17,15 +17,15 @@ export type Place = Pick<Source, 'namespace' | 'repository'>
 
 /**
  * Which repository may see which digest. A digest is not a permission: bytes are stored once, but a repository sees them only if a
- * manifest served for it names them or its upstream confirmed them. A lost link costs one HEAD, so links are written behind the
- * answer, and a store that is sick or busy just forgets them.
+ * manifest served for it names them or its upstream confirmed them, or, where that upstream is not believed, if they have come from it. A
+ * lost link costs one HEAD, or one more download, so links are written behind the answer, and a store that is sick or busy just forgets them.
  */
 export class Links implements AsyncDisposable {
   readonly #store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>
   readonly #events: Events
   readonly #epoch: Epoch
   readonly #remembered = new LRUCache<string, true>({ max: REMEMBERED_MAX })
-  #waiting: RecordName[] = []
+  #waiting: Write[] = []
   /** How often a link was removed. */
   #removals = 0
   readonly #writers = new Set<Promise<void>>()
@@ -57,15 +57,21 @@ export class Links implements AsyncDisposable {
     return true
   }
 
+  /** Whether this process has just given the repository the right to see the digest, or looked it up; without a wait. */
+  remembers(place: Place, digest: Digest): boolean {
+    return this.#remembered.has(keyOf(place, digest))
+  }
+
   /** Lets the repository see the digests: at once in this process, and soon on disk. */
   add(place: Place, digests: Iterable<Digest>): void {
-    for (const digest of digests) {
-      const key = keyOf(place, digest)
-      if (this.#remembered.get(key) === true) continue
-      this.#remembered.set(key, true)
-      if (this.#waiting.length < WRITES_MAX) this.#waiting.push(recordOf(place, digest))
-    }
-    while (this.#writers.size < WRITES_AT_ONCE && this.#waiting.length > 0) this.#startWriter()
+    for (const digest of digests) this.#add(place, digest, 'relaxed')
+    this.#startWriters()
+  }
+
+  /** Lets the repository see what has come from its own upstream, whole and right. To lose that would cost a download, so it is durable. */
+  prove(place: Place, digest: Digest): void {
+    this.#add(place, digest, 'durable')
+    this.#startWriters()
   }
 
   /** Takes the permission back; `false` if there was none. */
@@ -73,9 +79,7 @@ export class Links implements AsyncDisposable {
     const key = keyOf(place, digest)
     this.#removals += 1
     this.#remembered.delete(key)
-    this.#waiting = this.#waiting.filter(
-      record => record.kind !== 'link' || keyOf(record, record.digest) !== key,
-    )
+    this.#waiting = this.#waiting.filter(write => write.key !== key)
     try {
       return await this.#store.deleteRecord(recordOf(place, digest))
     } finally {
@@ -92,20 +96,39 @@ export class Links implements AsyncDisposable {
     while (this.#writers.size > 0) await Promise.all(this.#writers)
   }
 
+  #add(place: Place, digest: Digest, durability: Durability): void {
+    const key = keyOf(place, digest)
+    if (this.#remembered.get(key) === true) return
+    this.#remembered.set(key, true)
+    if (this.#waiting.length < WRITES_MAX)
+      this.#waiting.push({ key, record: recordOf(place, digest), durability })
+  }
+
+  #startWriters(): void {
+    while (this.#writers.size < WRITES_AT_ONCE && this.#waiting.length > 0) this.#startWriter()
+  }
+
   #startWriter(): void {
     const writer = this.#write().finally(() => this.#writers.delete(writer))
     this.#writers.add(writer)
   }
 
   async #write(): Promise<void> {
-    for (let record = this.#waiting.shift(); record !== undefined; record = this.#waiting.shift()) {
+    for (let write = this.#waiting.shift(); write !== undefined; write = this.#waiting.shift()) {
       try {
-        await this.#store.writeRecord(record, NOTHING, 'relaxed')
+        await this.#store.writeRecord(write.record, NOTHING, write.durability)
       } catch (error) {
         this.#events.storageFailed('write-link', error)
       }
     }
   }
+}
+
+/** A link that is to be written. */
+interface Write {
+  readonly key: string
+  readonly record: RecordName
+  readonly durability: Durability
 }
 
 function keyOf(place: Place, digest: Digest): string {

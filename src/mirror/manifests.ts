@@ -3,6 +3,7 @@ import type { Events } from '../observe/events.ts'
 import { type Digest, digestOf, matchesDigest } from '../oci/digest.ts'
 import { OciError, UpstreamError } from '../oci/error.ts'
 import { MANIFEST_SIZE_MAX, type Manifest, ManifestError, parseManifest } from '../oci/manifest.ts'
+import { isForeignLayer } from '../oci/media-type.ts'
 import { type Reference, referenceText } from '../oci/reference.ts'
 import type { Store, StoredObject } from '../storage/store.ts'
 import type { FetchedManifest } from '../upstream/registry.ts'
@@ -66,6 +67,12 @@ export class Manifests {
     }
   }
 
+  /** The manifest if it is stored here, and the source's registry is believed or has given it before; what else it says is not asked. */
+  async findFor(source: Source, digest: Digest): Promise<StoredManifest | undefined> {
+    if (!source.isTrusted && !(await this.#parts.links.has(source, digest))) return undefined
+    return await this.find(digest)
+  }
+
   /**
    * Fetches a manifest from the upstream, proves and stores it, and lets the repository see what it names. One fetch serves all who
    * ask while it runs. A store that cannot take it does not matter to the answer.
@@ -80,9 +87,10 @@ export class Manifests {
     return !this.#unstored.has(digest)
   }
 
-  /** Lets a repository for which this manifest is served see all that it names. */
+  /** Lets a repository whose registry has this manifest see it, and all that it names if that registry is believed. */
   admit(source: Source, manifest: StoredManifest): void {
-    this.#parts.links.add(source, digestsOf(manifest))
+    if (source.isTrusted) this.#parts.links.add(source, digestsOf(manifest))
+    else this.#parts.links.prove(source, manifest.digest)
     this.#parts.ledger?.shown(manifest)
   }
 
@@ -153,9 +161,10 @@ async function readObject(object: StoredObject): Promise<Uint8Array> {
   return bytes
 }
 
-/** The digest of the manifest itself, and of all that it names. */
+/** The digest of the manifest itself, and of all that it names and its registry has looked for when it was pushed. */
 function digestsOf(manifest: StoredManifest): readonly Digest[] {
-  return [manifest.digest, ...[...manifest.blobs, ...manifest.manifests].map(descriptor => descriptor.digest)]
+  const blobs = manifest.blobs.filter(({ mediaType }) => !isForeignLayer(mediaType))
+  return [manifest.digest, ...[...blobs, ...manifest.manifests].map(descriptor => descriptor.digest)]
 }
 
 /** Holds the bytes against the digest that was asked for, and against the one that the upstream claims. */

@@ -153,13 +153,16 @@ export class Mirror implements AsyncDisposable {
   /** What a HEAD of the blob tells; asks the upstream by HEAD for one that is not cached, and starts no fill. */
   async headBlob(source: Source, digest: Digest): Promise<Head> {
     const mediaType = OCTET_STREAM
-    await using stored = await this.#blobs.openStored(digest)
-    if (stored !== undefined && (await this.#links.has(source, digest))) {
+    const isLinked = await this.#links.has(source, digest)
+    // To whom the blob may not be shown, nothing is told of it either, its size included.
+    const mayTell = isLinked || source.isTrusted
+    await using stored = mayTell ? await this.#blobs.openStored(digest) : undefined
+    if (stored !== undefined && isLinked) {
       return { digest, mediaType, sizeBytes: stored.sizeBytes, outcome: 'hit' }
     }
     const head = await source.registry.headBlob(source.repository, digest, this.#lifetime.signal)
     if (head === undefined) throw blobUnknown(source, digest)
-    this.#links.add(source, [digest])
+    if (source.isTrusted) this.#links.add(source, [digest])
     return {
       digest,
       mediaType,
@@ -228,6 +231,8 @@ export class Mirror implements AsyncDisposable {
     resolved: ResolvedTag & { readonly epoch: number },
   ): Promise<Answer> {
     const { digest, outcome, fallback, trouble, isThrifty, epoch, freshForMs } = resolved
+    // All but a miss means that the manifest was served for this tag before, so that it is shown even if its link is lost.
+    if (outcome !== 'miss') this.#links.add(source, [digest])
     try {
       const { manifest } = await this.#manifestByDigest(source, digest, tag)
       this.#manifests.admit(source, manifest)
@@ -268,7 +273,7 @@ export class Mirror implements AsyncDisposable {
     digest: Digest,
     tag?: Tag,
   ): Promise<{ readonly manifest: StoredManifest; readonly outcome: Outcome }> {
-    const stored = await this.#manifests.find(digest)
+    const stored = await this.#manifests.findFor(source, digest)
     if (stored !== undefined) {
       if (tag === undefined) await this.#requireManifestLink(source, digest)
       return { manifest: stored, outcome: 'hit' }
@@ -286,7 +291,7 @@ export class Mirror implements AsyncDisposable {
   async #headByDigest(source: Source, digest: Digest): Promise<Head> {
     const epoch = this.#epoch.now
     const reference = { kind: 'digest', digest } as const
-    const stored = await this.#manifests.find(digest)
+    const stored = await this.#manifests.findFor(source, digest)
     if (stored !== undefined) {
       await this.#requireManifestLink(source, digest)
       this.#ledger.shown(stored)
@@ -305,7 +310,7 @@ export class Mirror implements AsyncDisposable {
     const reference = { kind: 'digest', digest } as const
     const head = await source.registry.headManifest(source.repository, reference, this.#lifetime.signal)
     if (head === undefined) throw manifestUnknown(source, reference)
-    this.#links.add(source, [digest])
+    if (source.isTrusted) this.#links.add(source, [digest])
   }
 
   /**
@@ -318,8 +323,11 @@ export class Mirror implements AsyncDisposable {
     trouble: UpstreamError | undefined,
   ): Promise<StoredManifest> {
     const current = trouble ?? source.registry.trouble()
-    if (current === undefined || (await isComplete(manifest, this.#parts.store, this.#manifests)))
-      return manifest
+    if (current === undefined) return manifest
+    const { store } = this.#parts
+    const isVisible = async (digest: Digest): Promise<boolean> =>
+      source.isTrusted || (await this.#links.has(source, digest))
+    if (await isComplete(manifest, { store, manifests: this.#manifests, isVisible })) return manifest
     throw new OciError('UNAVAILABLE', 'the upstream is in trouble and this image is not wholly cached', {
       cause: current,
     })

@@ -20,6 +20,11 @@ export interface Source {
   readonly repository: RepositoryName
   readonly registry: Registry
   readonly terms: Terms
+  /**
+   * Whether the operator chose the registry, so that it is believed what it says it has. Any other may be a stranger's, who claims digests that
+   * are cached for somebody else: its repositories see only bytes that have come from it.
+   */
+  readonly isTrusted: boolean
 }
 
 /** What sources are resolved by; replaced whole when the configuration is read again. */
@@ -41,8 +46,14 @@ export function resolveSource(directory: Directory, requested: RequestedName): S
   const full = namespace === DOCKER_HUB && !path.includes('/') ? `library/${path}` : path
   const repository = parseRepositoryName(full)
   if (repository === undefined) throw new OciError('NAME_INVALID', 'this is not a valid repository name')
-  const terms = directory.terms.get(namespace) ?? directory.defaultTerms
-  return { namespace, repository, registry: directory.registries.get(namespace), terms }
+  const terms = directory.terms.get(namespace)
+  return {
+    namespace,
+    repository,
+    registry: directory.registries.get(namespace),
+    terms: terms ?? directory.defaultTerms,
+    isTrusted: terms !== undefined || namespace === directory.defaultNamespace,
+  }
 }
 
 interface SplitName {

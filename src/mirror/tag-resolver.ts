@@ -111,7 +111,9 @@ export class TagResolver {
     const { manifests, tags } = this.#parts
     const digest = head.digest ?? (await this.#digestByGet(source, tag))
     const fallback = known?.digest === digest ? undefined : known?.digest
-    const manifest = await manifests.find(digest)
+    // What the tag is known to mean was served for it before.
+    const isKnown = known?.digest === digest
+    const manifest = isKnown ? await manifests.find(digest) : await manifests.findFor(source, digest)
     if (manifest === undefined) {
       const older = await this.#thrifty(source, known)
       if (older !== undefined) return older

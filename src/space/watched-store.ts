@@ -70,10 +70,10 @@ export class WatchedStore implements Store {
     return undefined
   }
 
-  async createSpool(digest: Digest): Promise<SpoolFile> {
+  async createSpool(digest: Digest, claimant?: string): Promise<SpoolFile> {
     const release = this.#hold(digest)
     try {
-      const spool = await this.#store.createSpool(digest)
+      const spool = await this.#store.createSpool(digest, claimant)
       return await WatchedSpool.make(spool, this.#watcher, release)
     } catch (error) {
       release()

@@ -74,8 +74,8 @@ export class FilesystemStore implements Store {
     return openFileObject(this.#contentPath(digest))
   }
 
-  async createSpool(digest: Digest): Promise<SpoolFile> {
-    return this.#spools.create(digest)
+  async createSpool(digest: Digest, claimant?: string): Promise<SpoolFile> {
+    return this.#spools.create(digest, claimant)
   }
 
   async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { algorithmOf, type Digest, hexOf, parseDigest } from '../oci/digest.ts'
 import { parseRepositoryName, parseTag } from '../oci/name.ts'
 import { parseConfiguredNamespace } from '../oci/namespace.ts'
@@ -55,6 +56,25 @@ export function parseRecordKey(key: string): RecordName | undefined {
 /** A digest as one component of a file name: `<algorithm>-<hex>`. */
 export function digestFileName(digest: Digest): string {
   return `${algorithmOf(digest)}-${hexOf(digest)}`
+}
+
+/** The name of what a fill has left: that of the digest, and for a claimant a mark of his, which nobody else can make. */
+export function leftoverFileName(digest: Digest, claimant: string | undefined): string {
+  if (claimant === undefined) return digestFileName(digest)
+  const mark = createHash('sha256').update(claimant).digest('hex').slice(0, CLAIMANT_HEX)
+  return `${digestFileName(digest)}.${mark}`
+}
+
+const CLAIMANT_HEX = 32
+
+/** The name of a leftover at the beginning of that of a file, where a dot follows. */
+const LEFTOVER_NAME = new RegExp(
+  `^((?:sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})(?:\\.[0-9a-f]{${CLAIMANT_HEX}})?)\\.`,
+)
+
+/** The {@link leftoverFileName} that the name of a spool begins with; `undefined` if it is no spool's. */
+export function parseLeftoverName(name: string): string | undefined {
+  return LEFTOVER_NAME.exec(name)?.[1]
 }
 
 /** The most that a record may hold, in bytes; a larger one is broken. */

@@ -8,7 +8,7 @@ const PIECE_BYTES = 256 * 1024
 export class MemoryStore implements Store {
   readonly #contents = new Map<string, StoredBytes>()
   readonly #records = new Map<string, Uint8Array>()
-  readonly #leftovers = new Map<Digest, Buffer>()
+  readonly #leftovers = new Map<string, Buffer>()
   #adoptions = 0
 
   async open(digest: Digest): Promise<StoredObject | undefined> {
@@ -16,10 +16,11 @@ export class MemoryStore implements Store {
     return stored === undefined ? undefined : new MemoryObject(stored)
   }
 
-  async createSpool(digest: Digest): Promise<SpoolFile> {
-    const leftover = this.#leftovers.get(digest)
-    this.#leftovers.delete(digest)
-    return new MemorySpool(leftover ?? Buffer.alloc(0), bytes => this.#leftovers.set(digest, bytes))
+  async createSpool(digest: Digest, claimant = ''): Promise<SpoolFile> {
+    const key = `${digest} ${claimant}`
+    const leftover = this.#leftovers.get(key)
+    this.#leftovers.delete(key)
+    return new MemorySpool(leftover ?? Buffer.alloc(0), bytes => this.#leftovers.set(key, bytes))
   }
 
   async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {

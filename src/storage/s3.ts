@@ -111,12 +111,12 @@ export class S3Store implements Store {
     return openS3Object(this.#parts.connection, this.#contentKey(digest))
   }
 
-  async createSpool(digest: Digest): Promise<SpoolFile> {
+  async createSpool(digest: Digest, claimant?: string): Promise<SpoolFile> {
     const { connection, spools, events } = this.#parts
     return new S3Spool({
       connection,
       events,
-      disk: await spools.create(digest),
+      disk: await spools.create(digest, claimant),
       key: this.#contentKey(digest),
       buffers: this.#buffers,
       live: this.#live,

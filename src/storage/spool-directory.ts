@@ -6,7 +6,7 @@ import { hasCode } from '../lib/system-error.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import { makeDirectory } from './directories.ts'
-import { digestFileName } from './layout.ts'
+import { leftoverFileName } from './layout.ts'
 import { createRegular, openRegular, writeFully } from './regular-file.ts'
 import { DiskSpool } from './spool-file.ts'
 import { formatOwner, identifySelf, type Owner } from './spool-owner.ts'
@@ -27,7 +27,7 @@ export interface SpoolDirectoryOptions {
 
 /**
  * Scratch space that several processes may share. Each has a directory of its own, `<random>/`, with a file that says who it is; a sweep
- * leaves those of living processes alone. A partial fill that is to be continued lies in `kept/<boot>/<digest>`, which nobody
+ * leaves those of living processes alone. A partial fill that is to be continued lies in `kept/<boot>/<digest>`, or `<digest>.<claimant>`, which nobody
  * owns: taking it is one rename, so that of several claimants exactly one has it. Nothing here is ever synced.
  */
 export class SpoolDirectory implements AsyncDisposable {
@@ -56,14 +56,14 @@ export class SpoolDirectory implements AsyncDisposable {
     return spools
   }
 
-  /** Opens a spool for a digest: a leftover of an earlier fill if there is one, else an empty file. */
-  async create(digest: Digest): Promise<DiskSpool> {
-    const digestName = digestFileName(digest)
-    const name = `${digestName}.${randomUUID()}`
-    const leftover = await this.#takeLeftover(digestName, name)
+  /** Opens a spool for a digest: a leftover of an earlier fill of the same claimant if there is one, else an empty file. */
+  async create(digest: Digest, claimant?: string): Promise<DiskSpool> {
+    const leftoverName = leftoverFileName(digest, claimant)
+    const name = `${leftoverName}.${randomUUID()}`
+    const leftover = await this.#takeLeftover(leftoverName, name)
     if (leftover !== undefined) return leftover
     const handle = await this.#create(name)
-    return this.#spool({ handle, path: join(this.#own, name), sizeBytes: 0 }, digestName)
+    return this.#spool({ handle, path: join(this.#own, name), sizeBytes: 0 }, leftoverName)
   }
 
   /** Writes bytes into a new file and has `move` take it from its path; whatever happens, no file is left here. */
@@ -132,11 +132,11 @@ export class SpoolDirectory implements AsyncDisposable {
     return (await handle.stat()).mtimeMs
   }
 
-  async #takeLeftover(digestName: string, name: string): Promise<DiskSpool | undefined> {
+  async #takeLeftover(leftoverName: string, name: string): Promise<DiskSpool | undefined> {
     if (this.#kept === undefined || this.#isClosed) return undefined
     const path = join(this.#own, name)
     try {
-      await rename(join(this.#kept, digestName), path)
+      await rename(join(this.#kept, leftoverName), path)
     } catch {
       // Nothing is there, mostly. If it cannot be had for another reason, creating a file tells it.
       return undefined
@@ -144,7 +144,7 @@ export class SpoolDirectory implements AsyncDisposable {
     try {
       const file = await openRegular(path, 'write')
       if (file === undefined) return undefined
-      return this.#spool({ handle: file.handle, path, sizeBytes: Number(file.stats.size) }, digestName)
+      return this.#spool({ handle: file.handle, path, sizeBytes: Number(file.stats.size) }, leftoverName)
     } catch (error) {
       this.#options.events.storageFailed('spool', error)
       await this.#remove(path)
@@ -154,11 +154,13 @@ export class SpoolDirectory implements AsyncDisposable {
 
   #spool(
     parts: { readonly handle: FileHandle; readonly path: string; readonly sizeBytes: number },
-    digestName: string,
+    leftoverName: string,
   ): DiskSpool {
     const kept = this.#kept
     const leave =
-      kept === undefined ? undefined : (path: string): Promise<void> => leaveSpool(path, { kept, digestName })
+      kept === undefined
+        ? undefined
+        : (path: string): Promise<void> => leaveSpool(path, { kept, leftoverName })
     return new DiskSpool({ ...parts, leave, events: this.#options.events })
   }
 

@@ -2,6 +2,7 @@ import { readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hasCode } from '../lib/system-error.ts'
 import { makeDirectory } from './directories.ts'
+import { parseLeftoverName } from './layout.ts'
 import { livenessOf, type Owner, parseOwner } from './spool-owner.ts'
 
 /** The file of an instance's directory that says whose it is; its mtime says when the owner was last known to live. */
@@ -12,9 +13,6 @@ export const KEPT_DIRECTORY = 'kept'
 const KEPT_FOR_MS = 24 * 3_600_000
 /** Owners that are out of sight and living touch their file six times in this time. */
 const SILENCE_MAX_MS = 3_600_000
-
-/** A leftover's name within an instance: a digest's file name, a dot, and random characters. */
-const SPOOL_NAME = /^(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})\./
 
 /** What a sweep looks at, and whom it works for. */
 export interface SweepTerms {
@@ -77,9 +75,9 @@ async function sweepInstance(directory: string, terms: SweepTerms): Promise<numb
 /** Keeps a partial fill, and removes anything else. */
 async function dispose(directory: string, name: string, kept: string | undefined): Promise<void> {
   const path = join(directory, name)
-  const digestName = SPOOL_NAME.exec(name)?.[1]
-  if (kept !== undefined && digestName !== undefined && (await stat(path)).size > 0) {
-    await leaveSpool(path, { kept, digestName })
+  const leftoverName = parseLeftoverName(name)
+  if (kept !== undefined && leftoverName !== undefined && (await stat(path)).size > 0) {
+    await leaveSpool(path, { kept, leftoverName })
     return
   }
   await rm(path, { recursive: true, force: true })
@@ -95,12 +93,12 @@ async function unlessGone(action: () => Promise<boolean>): Promise<number> {
   }
 }
 
-/** Puts a partial fill where the next fill of its digest finds it; an older one of that digest gives way. */
+/** Puts a partial fill where the next fill of that name finds it; an older one gives way. */
 export async function leaveSpool(
   path: string,
-  { kept, digestName }: { readonly kept: string; readonly digestName: string },
+  { kept, leftoverName }: { readonly kept: string; readonly leftoverName: string },
 ): Promise<void> {
-  const target = join(kept, digestName)
+  const target = join(kept, leftoverName)
   try {
     await rename(path, target)
   } catch (error) {

@@ -20,9 +20,10 @@ export interface Store extends AsyncDisposable {
   /**
    * Opens a spool file for what is to become `digest`, in the store's own scratch space, from which {@link adopt} can take it without
    * a copy. It is empty, or a leftover of an earlier fill of this digest that did not end, which nobody else holds: then its bytes
-   * are unproved, and the caller hashes them again before it appends.
+   * are unproved, and the caller hashes them again before it appends. A claimant has leftovers of his own: of those there may be for
+   * the digest, only what was created with the same claimant, or like this without one, is given out.
    */
-  createSpool(digest: Digest): Promise<SpoolFile>
+  createSpool(digest: Digest, claimant?: string): Promise<SpoolFile>
 
   /**
    * The one way in: takes the spool's first `sizeBytes` bytes as the content of `digest`, which the caller has proved. When it

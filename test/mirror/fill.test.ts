@@ -92,7 +92,7 @@ test('a fill stores a blob, once for all who enter while it runs', async () => {
   const second = enter(rig, blob, () => blobBody(blob.bytes))
   assert.deepEqual([first.isNew, second.isNew], [true, false])
   assert.equal(first.fill, second.fill)
-  assert.ok(rig.fills.isRunning(first.fill.wanted.source.namespace, blob.digest))
+  assert.equal(rig.fills.running(first.fill.wanted.source.namespace, blob.digest), first.fill)
   const reads = [first, second].map(
     async entered => await collect((await spoolOf(entered)).read(whole, never)),
   )
@@ -103,7 +103,7 @@ test('a fill stores a blob, once for all who enter while it runs', async () => {
   await first.fill.over
   assert.equal(first.registry.asked.length + second.registry.asked.length, 1)
   assert.ok((await storedBytes(rig.store, blob))?.equals(blob.bytes))
-  assert.ok(!rig.fills.isRunning(first.fill.wanted.source.namespace, blob.digest))
+  assert.equal(rig.fills.running(first.fill.wanted.source.namespace, blob.digest), undefined)
   assert.deepEqual(resultsOf(rig.seen), ['stored'])
 })
 
@@ -142,7 +142,7 @@ test('beyond 32 orphans one more is abandoned, and each that ends or is joined m
   const { entered: surplus, blob: surplusBlob } = start()
   await spoolOf(surplus)
   surplus.leave()
-  assert.ok(!rig.fills.isRunning(surplus.fill.wanted.source.namespace, surplusBlob.digest))
+  assert.equal(rig.fills.running(surplus.fill.wanted.source.namespace, surplusBlob.digest), undefined)
   const [joined] = orphans
   assert.ok(joined !== undefined)
   const again = enter(rig, joined.blob, () => undefined)
@@ -171,7 +171,7 @@ test('an abandoned fill leaves the map before its readers fail, so that the next
   const reading = collectUntilFailure((await spoolOf(entered)).read(whole, never))
   const reason = new Error('abandoned')
   entered.fill.abandon(reason)
-  assert.ok(!rig.fills.isRunning(entered.fill.wanted.source.namespace, blob.digest))
+  assert.equal(rig.fills.running(entered.fill.wanted.source.namespace, blob.digest), undefined)
   const next = enter(rig, blob, () => blobBody(blob.bytes))
   assert.equal(next.isNew, true)
   assert.equal((await reading).error, reason)

@@ -10,9 +10,10 @@ test('a job is started once for its key, and again only after it was removed', (
     flights.join('a', () => assert.fail('started twice')),
     { job: first.job, isNew: false },
   )
+  assert.equal(flights.get('a'), first.job)
   assert.notEqual(flights.join('b', () => ({})).job, first.job)
   flights.remove('a', first.job)
-  assert.ok(!flights.has('a'))
+  assert.equal(flights.get('a'), undefined)
   assert.equal(flights.join('a', () => ({})).isNew, true)
 })
 

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { Links } from '../../src/mirror/links.ts'
 import { DOCKER_HUB } from '../../src/oci/namespace.ts'
 import { MemoryStore } from '../../src/storage/memory.ts'
-import type { Store } from '../../src/storage/store.ts'
+import type { Durability, RecordName, Store } from '../../src/storage/store.ts'
 import { seeEvents } from '../support/seen-events.ts'
 import { makeBlob, nameOf, storeWith } from './rig.ts'
 
@@ -34,6 +34,28 @@ test('links outlive the process once it has disposed of them', async () => {
   assert.deepEqual(
     [await later.has(place, one), await later.has(place, two), await later.has(other, two)],
     [true, true, false],
+  )
+})
+
+test('what has come from the repository itself is a durable link, and what was only confirmed a relaxed one', async () => {
+  const written: (readonly [RecordName, Durability])[] = []
+  const store = storeWith(new MemoryStore(), {
+    writeRecord: async (record, _bytes, durability) => {
+      written.push([record, durability])
+      await Promise.resolve()
+    },
+  })
+  const links = linksOf(store)
+  links.prove(place, one)
+  links.add(place, [two])
+  assert.deepEqual([links.remembers(place, one), links.remembers(other, one)], [true, false])
+  await links[Symbol.asyncDispose]()
+  assert.deepEqual(
+    written.map(([record, durability]) => [record.kind === 'link' && record.digest, durability]),
+    [
+      [one, 'durable'],
+      [two, 'relaxed'],
+    ],
   )
 })
 

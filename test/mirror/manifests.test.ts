@@ -12,7 +12,7 @@ import type { Store } from '../../src/storage/store.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { FakeRegistry, type RegistryScript } from '../support/fake-registry.ts'
 import { seeEvents } from '../support/seen-events.ts'
-import { type Blob, makeBlob, sourceOf, storeAs, storeWith, systemError, tagOf } from './rig.ts'
+import { type Blob, makeBlob, sourceOf, storeAs, storeWith, strangerOf, systemError, tagOf } from './rig.ts'
 
 interface Document {
   readonly bytes: Buffer
@@ -32,6 +32,7 @@ const descriptor = ({ bytes, digest }: Blob | Document): object => ({
   size: bytes.length,
 })
 const image = documentOf({ mediaType: OCI_MANIFEST, config: descriptor(config), layers: [descriptor(layer)] })
+const isVisible = async (): Promise<boolean> => await Promise.resolve(true)
 const byDigest = { kind: 'digest', digest: image.digest } as const
 const byTag = { kind: 'tag', tag: tagOf('latest') } as const
 
@@ -64,6 +65,33 @@ test('a manifest is fetched once for all who ask, stored, and lets its repositor
   assert.equal((await makeManifests(t, {}, store).manifests.find(image.digest))?.mediaType, OCI_MANIFEST)
   for (const digest of [image.digest, config.digest, layer.digest]) assert.ok(await links.has(source, digest))
   assert.ok(!(await links.has(sourceOf(registry, 'library/b'), layer.digest)))
+})
+
+for (const mediaType of [
+  'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
+  'application/vnd.oci.image.layer.nondistributable.v1.tar',
+  'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
+  'application/vnd.oci.image.layer.nondistributable.v1.tar+zstd',
+  'Application/vnd.OCI.image.layer.nondistributable.v1.tar; a=b',
+]) {
+  test(`T6 a manifest lets its repository see no layer of type ${mediaType}, which a registry need not have, and all else that it names`, async t => {
+    const foreign = { ...descriptor(layer), mediaType }
+    const named = documentOf({ mediaType: OCI_MANIFEST, config: descriptor(config), layers: [foreign] })
+    const { manifests, links, source } = makeManifests(t, serving(named.bytes, named.digest))
+    await manifests.fetch(source, { kind: 'digest', digest: named.digest })
+    assert.deepEqual(
+      [await links.has(source, config.digest), await links.has(source, layer.digest)],
+      [true, false],
+    )
+  })
+}
+
+test('T6 a manifest of a registry that is not configured lets its repository see itself, and nothing that it names', async t => {
+  const { manifests, links, registry } = makeManifests(t, serving(image.bytes, image.digest))
+  const source = strangerOf(registry)
+  await manifests.fetch(source, byDigest)
+  const seen = [image, config, layer].map(async ({ digest }) => await links.has(source, digest))
+  assert.deepEqual(await Promise.all(seen), [true, false, false])
 })
 
 test('a manifest that the upstream does not have is absent', async t => {
@@ -142,9 +170,22 @@ test('an image can be completed from the store when all of its blobs are there, 
   const manifest = await manifests.fetch(source, byDigest)
   assert.ok(manifest !== undefined)
   await storeAs(store, config.digest, config.bytes)
-  assert.equal(await isComplete(manifest, store, manifests), false)
+  assert.equal(await isComplete(manifest, { store, manifests, isVisible }), false)
   await storeAs(store, layer.digest, layer.bytes)
-  assert.equal(await isComplete(manifest, store, manifests), true)
+  assert.equal(await isComplete(manifest, { store, manifests, isVisible }), true)
+})
+
+test('what is stored but could not be shown does not complete an image, nor a manifest an index', async t => {
+  const index = documentOf({ mediaType: OCI_INDEX, manifests: [descriptor(image)] })
+  const { manifests, store } = makeManifests(t)
+  for (const { bytes, digest } of [image, config, layer, index]) await storeAs(store, digest, bytes)
+  const whole = await manifests.find(index.digest)
+  assert.ok(whole !== undefined)
+  for (const hidden of [image.digest, config.digest, layer.digest]) {
+    const sees = async (digest: Digest): Promise<boolean> => await Promise.resolve(digest !== hidden)
+    assert.equal(await isComplete(whole, { store, manifests, isVisible: sees }), false, hidden)
+  }
+  assert.equal(await isComplete(whole, { store, manifests, isVisible }), true)
 })
 
 test('an index can be completed when one of its images can, or when it is empty', async t => {
@@ -155,10 +196,10 @@ test('an index can be completed when one of its images can, or when it is empty'
   for (const { bytes, digest } of [missing, index, empty]) await storeAs(store, digest, bytes)
   const [whole, none] = [await manifests.find(index.digest), await manifests.find(empty.digest)]
   assert.ok(whole !== undefined && none !== undefined)
-  assert.equal(await isComplete(none, store, manifests), true)
-  assert.equal(await isComplete(whole, store, manifests), false)
+  assert.equal(await isComplete(none, { store, manifests, isVisible }), true)
+  assert.equal(await isComplete(whole, { store, manifests, isVisible }), false)
   for (const { bytes, digest } of [image, config, layer]) await storeAs(store, digest, bytes)
-  assert.equal(await isComplete(whole, store, manifests), true)
+  assert.equal(await isComplete(whole, { store, manifests, isVisible }), true)
 })
 
 test('a store that cannot tell counts as complete: it is not the upstream that is in trouble', async t => {
@@ -166,7 +207,7 @@ test('a store that cannot tell counts as complete: it is not the upstream that i
   const manifest = await manifests.fetch(source, byDigest)
   assert.ok(manifest !== undefined)
   const sick = storeWith(store, { open: async () => await Promise.reject(new Error('EIO')) })
-  assert.equal(await isComplete(manifest, sick, manifests), true)
+  assert.equal(await isComplete(manifest, { store: sick, manifests, isVisible }), true)
 })
 
 test('a manifest that the store could not take is stored as soon as it can, by whoever asks for it next', async t => {

@@ -28,7 +28,13 @@ export function sourceOf(
     repository: nameOf(repository),
     registry,
     terms: { manifestInvalidationMs: 60_000, staleIfErrorMs: 3_600_000, ...terms },
+    isTrusted: true,
   }
+}
+
+/** The same, of a registry that is not configured. */
+export function strangerOf(registry: Registry, repository = 'library/a'): Source {
+  return { ...sourceOf(registry, repository), isTrusted: false }
 }
 
 export function nameOf(text: string): RepositoryName {

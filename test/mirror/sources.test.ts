@@ -82,6 +82,17 @@ test('a configured namespace has its own terms and the others the default ones',
   assert.equal(resolveSource(directoryOf(), name('a/b', ['ghcr.io'])).terms, defaultTerms)
 })
 
+test('T6 configured registries and the default one are trusted, and no other is', () => {
+  const trust = (requested: RequestedName, directory = directoryOf()): boolean =>
+    resolveSource(directory, requested).isTrusted
+  assert.deepEqual(
+    [trust(name('a/b', ['example.com'])), trust(name('a/b')), trust(name('a/b', ['ghcr.io']))],
+    [true, true, false],
+  )
+  const ofGhcr = directoryOf(namespaceOf('ghcr.io'))
+  assert.deepEqual([trust(name('a/b'), ofGhcr), trust(name('a/b', ['docker.io']), ofGhcr)], [true, false])
+})
+
 const REFUSED: readonly (readonly [string, RequestedName])[] = [
   ['two ns that differ', name('a/b', ['ghcr.io', 'quay.io'])],
   ['two ns that are the same', name('a/b', ['ghcr.io', 'ghcr.io'])],

@@ -42,7 +42,8 @@ interface Content {
 export class SimulatedDisk {
   readonly contents = new Map<string, Content>()
   readonly records = new Map<string, Uint8Array>()
-  readonly leftovers = new Map<Digest, Buffer>()
+  /** By {@link leftoverKey}. */
+  readonly leftovers = new Map<string, Buffer>()
   readonly scheduler: Scheduler
   faults: DiskFaults = HEALTHY
   /** What must never happen, in words. */
@@ -61,7 +62,7 @@ export class SimulatedDisk {
   kill(process: number): void {
     for (const spool of this.openSpools) {
       if (spool.process !== process) continue
-      if (spool.sizeBytes > 0 && !spool.isAdopted) this.leftovers.set(spool.digest, spool.bytes)
+      if (spool.sizeBytes > 0 && !spool.isAdopted) this.leftovers.set(spool.leftoverKey, spool.bytes)
       this.openSpools.delete(spool)
     }
     this.openObjects.clear()
@@ -70,6 +71,11 @@ export class SimulatedDisk {
   fails(what: keyof DiskFaults): boolean {
     return this.scheduler.dice.onceIn(this.faults[what])
   }
+}
+
+/** Under which a leftover lies: each claimant has his own. */
+export function leftoverKey(digest: Digest, claimant = ''): string {
+  return `${digest} ${claimant}`
 }
 
 function failure(code: string): Error {
@@ -145,13 +151,14 @@ export class SimulatedStore implements Store {
     }
   }
 
-  async createSpool(digest: Digest): Promise<SpoolFile> {
+  async createSpool(digest: Digest, claimant?: string): Promise<SpoolFile> {
     await this.#turn()
     const disk = this.#disk
     if (disk.fails('createSpool')) throw failure(disk.scheduler.dice.pick(['ENOSPC', 'EMFILE', 'EROFS']))
-    const leftover = disk.leftovers.get(digest)
-    disk.leftovers.delete(digest)
-    const spool = new SimulatedSpool(disk, this.#process, { digest, bytes: leftover ?? Buffer.alloc(0) })
+    const key = leftoverKey(digest, claimant)
+    const bytes = disk.leftovers.get(key) ?? Buffer.alloc(0)
+    disk.leftovers.delete(key)
+    const spool = new SimulatedSpool(disk, this.#process, { digest, leftoverKey: key, bytes })
     disk.openSpools.add(spool)
     return spool
   }
@@ -221,6 +228,7 @@ export class SimulatedStore implements Store {
 /** A spool on the simulated disk. */
 export class SimulatedSpool implements SpoolFile {
   readonly digest: Digest
+  readonly leftoverKey: string
   readonly process: number
   bytes: Buffer
   isAdopted = false
@@ -230,12 +238,13 @@ export class SimulatedSpool implements SpoolFile {
   constructor(
     disk: SimulatedDisk,
     process: number,
-    { digest, bytes }: { readonly digest: Digest; readonly bytes: Buffer },
+    parts: { readonly digest: Digest; readonly leftoverKey: string; readonly bytes: Buffer },
   ) {
     this.#disk = disk
     this.process = process
-    this.digest = digest
-    this.bytes = bytes
+    this.digest = parts.digest
+    this.leftoverKey = parts.leftoverKey
+    this.bytes = parts.bytes
   }
 
   get sizeBytes(): number {
@@ -269,7 +278,7 @@ export class SimulatedSpool implements SpoolFile {
     await this.#turn('closed')
     this.#disk.openSpools.delete(this)
     if (this.#isKept && !this.isAdopted && this.bytes.length > 0)
-      this.#disk.leftovers.set(this.digest, this.bytes)
+      this.#disk.leftovers.set(this.leftoverKey, this.bytes)
   }
 
   async #turn(what: string): Promise<void> {

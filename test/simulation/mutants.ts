@@ -17,7 +17,7 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'a fill does not look whether the blob has just been stored',
     file: 'fill.ts',
-    from: 'if (await proofs.holds(this.wanted.digest)) {',
+    from: 'if (this.#mayBeStored && (await proofs.holds(this.wanted.digest))) {',
     to: 'if (false as boolean) {',
   },
   {
@@ -71,14 +71,44 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'joining a fill needs no link',
     file: 'blobs.ts',
-    from: 'if (this.#parts.fills.isRunning(source.namespace, digest)) await this.requireLink(source, digest)',
+    from: 'if (running !== undefined && !isFor(running, source)) await this.#requireLink(source, digest)',
     to: '',
   },
   {
     name: 'a hit needs no link',
     file: 'blobs.ts',
-    from: 'await this.requireLink(wanted.source, wanted.digest)',
+    from: 'await this.#requireLink(wanted.source, wanted.digest)',
     to: '',
+  },
+  {
+    name: 'a registry that is not configured is believed',
+    file: 'blobs.ts',
+    from: 'return source.isTrusted || (await this.#parts.links.has(source, digest))',
+    to: 'return true',
+  },
+  {
+    name: 'a fill for a registry that is not believed takes what is stored for its own',
+    file: 'fill.ts',
+    from: 'return source.isTrusted || !isStranger',
+    to: 'return true',
+  },
+  {
+    name: 'what has come from a registry that is not configured is not noted',
+    file: 'blobs.ts',
+    from: '(isProved ? links.prove(source, digest) : undefined)',
+    to: 'isProved',
+  },
+  {
+    name: 'a fill that ended a moment ago is not noticed by who has looked before',
+    file: 'blobs.ts',
+    from: '!wasLinked && !links.remembers(source, digest)',
+    to: '!wasLinked',
+  },
+  {
+    name: 'what is left of a download is for everybody',
+    file: 'fill.ts',
+    from: 'return isTrusted ? undefined :',
+    to: 'return isTrusted !== undefined ? undefined :',
   },
   {
     name: 'the tail of a stored object does not wait for its proof',

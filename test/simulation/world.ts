@@ -7,14 +7,17 @@ import type { Source } from '../../src/mirror/sources.ts'
 import type { Content } from '../../src/oci/content.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { OciError, UpstreamError } from '../../src/oci/error.ts'
+import { parseConfiguredNamespace } from '../../src/oci/namespace.ts'
 import type { BlobBody, BlobFrom } from '../../src/upstream/registry.ts'
 import { nameOf, sourceOf } from '../mirror/rig.ts'
-import { FakeRegistry } from '../support/fake-registry.ts'
+import { blobBody, FakeRegistry } from '../support/fake-registry.ts'
 import { seeEvents } from '../support/seen-events.ts'
-import { HEALTHY, SimulatedDisk, SimulatedStore } from './disk.ts'
+import { HEALTHY, leftoverKey, SimulatedDisk, SimulatedStore } from './disk.ts'
 import { Scheduler } from './scheduler.ts'
 
 const TAIL_BYTES = 64 * 1024
+/** No blob has this byte. */
+const LIE = 0x21
 const DECISIONS_MAX = 20_000
 /** Around which sizes matter: nothing, less than the tail, the tail, more than it, several pieces. */
 const SIZES = [0, 1, 1000, TAIL_BYTES - 1, TAIL_BYTES, TAIL_BYTES + 1, 100_000, 160_000, 260_000, 400_000]
@@ -49,6 +52,8 @@ class World {
   readonly scheduler: Scheduler
   readonly disk: SimulatedDisk
   readonly weather: Weather
+  /** Whether the registry that has the blobs is configured. */
+  readonly #isTrusted: boolean
   readonly violations: string[] = []
   readonly blobs: readonly Blob[]
   crashes = 0
@@ -65,6 +70,7 @@ class World {
     this.scheduler = new Scheduler(seed)
     const { dice } = this.scheduler
     this.weather = dice.pick(WEATHERS)
+    this.#isTrusted = dice.onceIn(2)
     this.disk = new SimulatedDisk(this.scheduler)
     this.blobs = Array.from({ length: 1 + dice.below(2) }, () =>
       makeBlob(dice.onceIn(12) ? LARGE_BYTES : dice.pick(SIZES), dice.below(250)),
@@ -81,7 +87,9 @@ class World {
       if (bytes.length < 2 || !dice.onceIn(3)) continue
       const leftover = Buffer.from(bytes.subarray(0, 1 + dice.below(bytes.length)))
       if (dice.onceIn(2)) this.#spoil(leftover)
-      this.disk.leftovers.set(digest, leftover)
+      const { namespace, repository } = this.#source('team/allowed', 0)
+      const claimant = dice.onceIn(2) || this.#isTrusted ? undefined : `${namespace}/${repository}`
+      this.disk.leftovers.set(leftoverKey(digest, claimant), leftover)
     }
   }
 
@@ -166,6 +174,7 @@ class World {
     const process = this.#process
     const { dice } = this.scheduler
     const blob = dice.pick(this.blobs)
+    if (dice.onceIn(6)) return await this.#claimer(blob, process)
     const isAllowed = !dice.onceIn(6)
     const source = this.#source(isAllowed ? 'team/allowed' : 'team/denied', process)
     for (let wait = dice.below(4) * dice.below(20); wait > 0; wait -= 1) await this.scheduler.step(process)
@@ -179,6 +188,39 @@ class World {
     }
     if (!isAllowed) this.#violate('I15: a repository was shown a blob that it does not have')
     return await this.#read(content, blob, process)
+  }
+
+  /** Comes by a registry that nobody has configured, which claims every blob and has other bytes, or none. */
+  async #claimer(blob: Blob, process: number): Promise<'refused'> {
+    const { dice } = this.scheduler
+    const namespace = parseConfiguredNamespace('claims.example.test')
+    const lies = Buffer.alloc(blob.bytes.length, LIE)
+    const registry = new FakeRegistry(
+      {
+        headBlob: async () => {
+          await this.scheduler.step(process)
+          return { sizeBytes: blob.bytes.length }
+        },
+        getBlob: async ({ offset }, _, signal) => {
+          await this.scheduler.step(process, signal)
+          return dice.onceIn(3) ? undefined : blobBody(lies, { offset: Math.min(offset, lies.length) })
+        },
+      },
+      namespace === undefined ? {} : { namespace },
+    )
+    const source = { ...sourceOf(registry), isTrusted: false }
+    for (let wait = dice.below(4) * dice.below(20); wait > 0; wait -= 1) await this.scheduler.step(process)
+    try {
+      await using content = (await this.#mirror.blobs.pull({ source, digest: blob.digest })).content
+      const range = { start: 0, end: content.sizeBytes ?? Infinity }
+      for await (const piece of content.read(range, new AbortController().signal)) {
+        if (piece.some(byte => byte !== LIE))
+          this.#violate('T6: a registry got cached bytes by claiming that it has them')
+      }
+    } catch {
+      // What it claims comes to nothing, one way or another.
+    }
+    return 'refused'
   }
 
   async #read(content: Content, blob: Blob, process: number): Promise<'right' | 'failed' | 'left'> {
@@ -250,7 +292,7 @@ class World {
       this.#maybeFail()
       return this.#body(blob, from, { process, signal })
     }
-    return { ...sourceOf(registry), repository: nameOf(repository) }
+    return { ...sourceOf(registry), repository: nameOf(repository), isTrusted: this.#isTrusted }
   }
 
   #maybeFail(): void {

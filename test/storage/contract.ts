@@ -483,6 +483,22 @@ function spoolContract(withStore: WithStore): void {
     },
   )
 
+  withStore('what a claimant keeps is continued by him, and by nobody else', async store => {
+    const { bytes, digest } = sample(1_000)
+    const sizeFor = async (claimant?: string): Promise<number> => {
+      await using spool = await store.createSpool(digest, claimant)
+      const { sizeBytes } = spool
+      await spool.clear()
+      await spool.append(bytes.subarray(0, claimant === undefined ? 100 : 200 + claimant.length))
+      spool.keep()
+      return sizeBytes
+    }
+    const sizes: number[] = []
+    for (const claimant of [undefined, 'a/b', 'a/bc', undefined, 'a/b', 'a/bc'])
+      sizes.push(await sizeFor(claimant))
+    assert.deepEqual(sizes, [0, 0, 0, 100, 203, 204])
+  })
+
   withStore('of twenty fills that start at once, exactly one has the leftover', async store => {
     const { bytes, digest } = sample(1_000)
     await leave(store, digest, bytes)

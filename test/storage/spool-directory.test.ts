@@ -9,7 +9,7 @@ import { suite, type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { type FilesystemStore, openFilesystemStore } from '../../src/storage/filesystem.ts'
-import { digestFileName } from '../../src/storage/layout.ts'
+import { digestFileName, leftoverFileName } from '../../src/storage/layout.ts'
 import {
   formatOwner,
   identifySelf,
@@ -28,11 +28,16 @@ const elsewhere: Owner = { ...self, pidNamespace: 'pid:[1]' }
 const earlier: Owner = { ...self, bootId: randomUUID() }
 
 /** Leaves what a process would that was killed: a partial fill, one that had just begun, and a record half-written. */
-async function leaveInstance(root: string, owner: Owner | undefined, digest: Digest): Promise<string> {
+async function leaveInstance(
+  root: string,
+  owner: Owner | undefined,
+  digest: Digest,
+  claimant?: string,
+): Promise<string> {
   const directory = join(root, 'spool', randomUUID())
   await mkdir(directory, { recursive: true })
   if (owner !== undefined) await writeFile(join(directory, 'owner'), formatOwner(owner))
-  await writeFile(join(directory, `${digestFileName(digest)}.${randomUUID()}`), 'partial')
+  await writeFile(join(directory, `${leftoverFileName(digest, claimant)}.${randomUUID()}`), 'partial')
   await writeFile(join(directory, `${digestFileName(sample(16).digest)}.${randomUUID()}`), '')
   await writeFile(join(directory, `temporary.${randomUUID()}`), 'half a rec')
   return directory
@@ -44,8 +49,8 @@ async function age(path: string, ageMs: number): Promise<void> {
 }
 
 /** What a fill of the digest finds; the spool is given up again. */
-async function leftoverOf(store: FilesystemStore, digest: Digest): Promise<string> {
-  await using spool = await store.createSpool(digest)
+async function leftoverOf(store: FilesystemStore, digest: Digest, claimant?: string): Promise<string> {
+  await using spool = await store.createSpool(digest, claimant)
   return (await readSpool(spool)).toString()
 }
 
@@ -61,6 +66,17 @@ suite('leftovers', { concurrency: true }, () => {
     assert.equal(await leftoverOf(store, digest), 'partial')
     assert.deepEqual(await contentsOf(root), [])
     assert.deepEqual(events.failures, [])
+  })
+
+  test("a claimant's partial fill of a dead process is continued by him, and by nobody else", async t => {
+    const root = await makeRoom(t)
+    for (const digest of [sample(16).digest, digestOf(Buffer.from('sha512'), 'sha512')]) {
+      await leaveInstance(root, dead, digest, 'example.com/a/b')
+      const store = await openStore(t, root)
+      assert.equal(await leftoverOf(store, digest), '')
+      assert.equal(await leftoverOf(store, digest, 'example.com/a/c'), '')
+      assert.equal(await leftoverOf(store, digest, 'example.com/a/b'), 'partial')
+    }
   })
 
   for (const [who, owner] of [

@@ -42,9 +42,9 @@ export class FaultyStore implements Store {
     return await this.#inner.open(digest)
   }
 
-  async createSpool(digest: Digest): Promise<SpoolFile> {
+  async createSpool(digest: Digest, claimant?: string): Promise<SpoolFile> {
     this.refuse('createSpool')
-    return new FaultySpool(await this.#inner.createSpool(digest), this)
+    return new FaultySpool(await this.#inner.createSpool(digest, claimant), this)
   }
 
   async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {
