@@ -1,8 +1,8 @@
 import { ContentMaker, type Item, type Kind } from './content.ts'
 import type { Options } from './options.ts'
-import { type StartedRegistry, startRegistry } from './registry.ts'
+import { startRegistry } from './registry.ts'
 import type { Results } from './results.ts'
-import type { Room } from './room.ts'
+import type { Room, Started } from './room.ts'
 import { type Server, startServers, warm } from './servers.ts'
 import type { TablePlan } from './table.ts'
 
@@ -15,13 +15,13 @@ export interface Case extends TablePlan {
 export class Bench {
   readonly room: Room
   readonly options: Options
-  readonly origin: StartedRegistry
+  readonly origin: Started
   readonly maker: ContentMaker
   readonly #say: (text: string) => void
   readonly #warmed = new Map<Kind, Promise<readonly Item[]>>()
   #servers: Promise<readonly Server[]> | undefined
 
-  private constructor(room: Room, options: Options, origin: StartedRegistry, say: (text: string) => void) {
+  private constructor(room: Room, options: Options, origin: Started, say: (text: string) => void) {
     this.room = room
     this.options = options
     this.origin = origin
@@ -33,10 +33,15 @@ export class Bench {
     return new Bench(room, options, await startRegistry(room, 'origin'), say)
   }
 
-  /** The servers that are compared. */
+  /** The servers that are compared, before the origin itself. */
   async servers(): Promise<readonly Server[]> {
-    this.#servers ??= startServers(this.room, this.origin.address, this.maker.root)
+    this.#servers ??= this.startServers('warm', this.origin.address)
     return await this.#servers
+  }
+
+  /** Starts servers of their own before an upstream, with nothing in their caches. */
+  async startServers(group: string, upstream: string): Promise<readonly Server[]> {
+    return await startServers(this.room, { group, upstream, files: this.maker.root })
   }
 
   /** Content that every server has, and has answered rightly. */
@@ -44,6 +49,11 @@ export class Bench {
     const warmed = this.#warmed.get(kind) ?? this.#warm(kind)
     this.#warmed.set(kind, warmed)
     return await warmed
+  }
+
+  /** Waits until all that was written is on the disk: who writes before that is held up, be it by one line of a log. */
+  async settle(): Promise<void> {
+    await this.room.run(['sync'])
   }
 
   /** Tells whoever waits what is going on. */
@@ -57,6 +67,7 @@ export class Bench {
       this.progress(`${server.name}: checking ${kind}`)
       await warm(server, items)
     }
+    await this.settle()
     return items
   }
 }

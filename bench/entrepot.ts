@@ -1,20 +1,19 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { freePort } from '../test/clients/rig/ports.ts'
-import type { Child, Room } from './room.ts'
+import type { Room, Started } from './room.ts'
 
 const MAIN = fileURLToPath(new URL('../dist/main.js', import.meta.url))
 
 /** One way to run Entrepot that is measured beside the others. */
 export interface Variant {
   readonly name: string
+  readonly workers: number
   readonly flags: readonly string[]
-  /** Whether one core is enough for it: then it gets one while it is loaded warm, and the client the other. */
-  readonly isPinned: boolean
 }
 
-/** The ways that are measured. The first is the one that is compared where one is enough. */
-export const VARIANTS: readonly Variant[] = [{ name: 'Entrepot', flags: [], isPinned: true }]
+/** The ways that are measured, that of one worker first: where one way is enough it is that. */
+export const VARIANTS: readonly [Variant, ...Variant[]] = [{ name: 'Entrepot', workers: 1, flags: [] }]
 
 /** How to start an Entrepot of the bench. */
 export interface EntrepotOptions {
@@ -26,20 +25,8 @@ export interface EntrepotOptions {
   readonly env?: Readonly<Record<string, string>>
 }
 
-/** A running Entrepot, and `host:port`. */
-export interface StartedEntrepot {
-  readonly child: Child
-  readonly address: string
-  /** From the start of its process to its first answer, in milliseconds. */
-  readonly readyMs: number
-}
-
 /** Starts what `npm run build` has made, with the settings that it has by itself. */
-export async function startEntrepot(
-  room: Room,
-  name: string,
-  options: EntrepotOptions,
-): Promise<StartedEntrepot> {
+export async function startEntrepot(room: Room, name: string, options: EntrepotOptions): Promise<Started> {
   const directory = room.path(name)
   await mkdir(directory, { recursive: true })
   const file = room.path(name, 'upstreams.yaml')
@@ -49,8 +36,7 @@ export async function startEntrepot(
   const store = options.store ?? ['filesystem', '--root', room.path(name, 'root')]
   const flags = ['--listen', address, '--admin-listen', 'off', '--upstream-config-file', file]
   const argv = [process.execPath, MAIN, ...store, ...flags, ...(options.flags ?? [])]
-  const startedAtMs = performance.now()
   const child = room.start(name, argv, { env: options.env ?? {} })
-  await child.ready(async () => (await fetch(`http://${address}/v2/`)).status === 200, 2)
-  return { child, address, readyMs: performance.now() - startedAtMs }
+  await child.ready(async () => (await fetch(`http://${address}/v2/`)).status === 200)
+  return { child, address }
 }

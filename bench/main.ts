@@ -4,6 +4,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Bench, type Case } from './bench.ts'
+import { COLD_CASES } from './cases/cold.ts'
 import { WARM_CASES } from './cases/warm.ts'
 import { machine } from './machine.ts'
 import { type Options, parseOptions } from './options.ts'
@@ -11,7 +12,7 @@ import { Results } from './results.ts'
 import { Room } from './room.ts'
 import { tableOf } from './table.ts'
 
-const CASES: readonly Case[] = [...WARM_CASES]
+const CASES: readonly Case[] = [...WARM_CASES, ...COLD_CASES]
 
 const startedAtMs = performance.now()
 

@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { freePort } from '../test/clients/rig/ports.ts'
-import type { Child, Room } from './room.ts'
+import type { Room, Started } from './room.ts'
 
 /** An nginx with one worker, and what it does with requests in the words of its configuration. */
 interface NginxPlan {
@@ -10,16 +10,16 @@ interface NginxPlan {
 }
 
 /** nginx over the files of a directory. */
-export async function startNginxStatic(room: Room, root: string): Promise<StartedNginx> {
-  return await startNginx(room, { name: 'nginx-static', server: [`root ${root};`] })
+export async function startNginxStatic(room: Room, name: string, root: string): Promise<Started> {
+  return await startNginx(room, { name, server: [`root ${root};`] })
 }
 
 /** nginx with its `proxy_cache` before an origin. A herd is told to wait for one download, as an operator who cares would. */
-export async function startNginxCache(room: Room, origin: string): Promise<StartedNginx> {
+export async function startNginxCache(room: Room, name: string, origin: string): Promise<Started> {
   return await startNginx(room, {
-    name: 'nginx-cache',
+    name,
     http: [
-      `proxy_cache_path ${room.path('nginx-cache', 'cache')} levels=1:2 keys_zone=bench:10m max_size=100g inactive=1d use_temp_path=off;`,
+      `proxy_cache_path ${room.path(name, 'cache')} levels=1:2 keys_zone=bench:10m max_size=100g inactive=1d use_temp_path=off;`,
       `upstream origin { server ${origin}; keepalive 16; }`,
     ],
     server: [
@@ -37,13 +37,7 @@ export async function startNginxCache(room: Room, origin: string): Promise<Start
   })
 }
 
-/** The master of a running nginx, and `host:port`. */
-interface StartedNginx {
-  readonly child: Child
-  readonly address: string
-}
-
-async function startNginx(room: Room, { name, http = [], server }: NginxPlan): Promise<StartedNginx> {
+async function startNginx(room: Room, { name, http = [], server }: NginxPlan): Promise<Started> {
   const directory = room.path(name)
   await mkdir(directory)
   const address = `127.0.0.1:${await freePort()}`

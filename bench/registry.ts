@@ -1,16 +1,9 @@
-import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { freePort } from '../test/clients/rig/ports.ts'
-import type { Child, Room } from './room.ts'
-
-/** A running docker-registry, and `host:port`. */
-export interface StartedRegistry {
-  readonly child: Child
-  readonly address: string
-}
+import type { Room, Started } from './room.ts'
 
 /** A real docker-registry with a store of its own, as the mirror of another if one is given. */
-export async function startRegistry(room: Room, name: string, mirrored?: string): Promise<StartedRegistry> {
+export async function startRegistry(room: Room, name: string, mirrored?: string): Promise<Started> {
   const address = `127.0.0.1:${await freePort()}`
   const file = room.path(`${name}.yml`)
   const configuration = {
@@ -29,20 +22,15 @@ export async function startRegistry(room: Room, name: string, mirrored?: string)
   return { child, address }
 }
 
-/** What a registry has sent so far of one path, by its own access log. */
+/** What a registry has sent so far, by its own access log. */
 export interface Sent {
   readonly requests: number
   readonly bytes: number
 }
 
-/** Counts the answers with a body of a path in an access log of the combined format. */
-export function sentOf(log: string, path: string): Sent {
+/** Counts the answers with a body of some paths in an access log of the combined format. */
+export function sentOf(log: string, paths: readonly string[]): Sent {
   const lines = [...log.matchAll(/"GET (\S+) HTTP\/1\.[01]" 20[06] (\d+)/g)]
-  const sent = lines.filter(([, asked = '']) => asked.split('?')[0] === path)
+  const sent = lines.filter(([, asked = '']) => paths.includes(asked.split('?')[0] ?? ''))
   return { requests: sent.length, bytes: sent.reduce((sum, [, , bytes]) => sum + Number(bytes), 0) }
-}
-
-/** The same of a running registry. */
-export function sentBy(registry: StartedRegistry, path: string): Sent {
-  return sentOf(readFileSync(registry.child.log, 'utf8'), path)
 }

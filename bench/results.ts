@@ -8,13 +8,16 @@ export const METRICS = {
   p50Ms: { title: 'p50, ms', show: value => significant(value) },
   p99Ms: { title: 'p99, ms', show: value => significant(value) },
   firstByteMs: { title: 'first byte, ms', show: value => value.toFixed(1) },
-  tookMs: { title: 'whole, ms', show: value => group(value) },
-  upstreamRequests: { title: 'upstream requests', show: value => group(value) },
-  upstreamShare: { title: 'upstream bytes, × the blob', show: value => value.toFixed(2) },
-  idleBytes: { title: 'idle, MiB', show: value => mebibytes(value) },
-  residentBytes: { title: 'resident, MiB', show: value => mebibytes(value) },
+  laterMs: { title: 'later than direct, ms', show: value => value.toFixed(1) },
+  tookMs: { title: 'last byte, ms', show: value => group(value) },
+  timesDirect: { title: 'time, × direct', show: value => value.toFixed(2) },
+  upstreamRequests: { title: 'upstream fetches', show: value => group(value) },
+  upstreamShare: { title: 'upstream bytes, × the content', show: value => value.toFixed(2) },
   peakBytes: { title: 'peak, MiB', show: value => mebibytes(value) },
   readyMs: { title: 'start, ms', show: value => group(value) },
+  idleBytes: { title: 'idle, MiB', show: value => mebibytes(value) },
+  streamsBytes: { title: '100 streams, MiB', show: value => mebibytes(value) },
+  clientsBytes: { title: '1,000 clients, MiB', show: value => mebibytes(value) },
 } as const satisfies Record<string, { readonly title: string; readonly show: (value: number) => string }>
 
 /** The name of something that is measured. */

@@ -40,7 +40,7 @@ export class Child implements AsyncDisposable {
   }
 
   /** Resolves once the probe says so, asked every few milliseconds; throws with the child's own words if it ends or takes too long. */
-  async ready(probe: () => Promise<boolean>, everyMs = 20): Promise<void> {
+  async ready(probe: () => Promise<boolean>, everyMs = 5): Promise<void> {
     const deadlineMs = performance.now() + READY_WITHIN_MS
     while (!(await probe().catch(() => false))) {
       if (!this.isRunning || performance.now() > deadlineMs) {
@@ -62,6 +62,12 @@ export class Child implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop()
   }
+}
+
+/** A server that runs, and its `host:port`. */
+export interface Started {
+  readonly child: Child
+  readonly address: string
 }
 
 /** A temporary directory and everything that runs in it; what is left of either is gone with the room. */

@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
 import { get, type IncomingMessage } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ACCEPT, type Item } from './content.ts'
 import { pin } from './cpu.ts'
-import { startEntrepot, VARIANTS } from './entrepot.ts'
+import { startEntrepot, VARIANTS, type Variant } from './entrepot.ts'
 import { startNginxCache, startNginxStatic } from './nginx.ts'
 import { startRegistry } from './registry.ts'
-import type { Room } from './room.ts'
+import type { Room, Started } from './room.ts'
 
 /** The server's core and the client's, as `taskset` lists them, while one core is enough for the server. */
 const SERVER_CORE = '0'
@@ -19,30 +20,48 @@ export const NGINX_CACHE = 'nginx proxy_cache'
 export const REGISTRY = 'docker-registry proxy'
 
 /** A server that is measured. */
-export interface Server {
+export interface Server extends Started {
   readonly name: string
-  /** `host:port`. */
-  readonly address: string
-  /** The root of its process tree. */
-  readonly pid: number
-  readonly isPinned: boolean
+  /** How Entrepot runs, where it is that. */
+  readonly variant?: Variant
+  /** From the start of its process to its first answer, in milliseconds. */
+  readonly readyMs: number
 }
 
-/** Entrepot in all its variants, and what it is compared with, all before one origin. */
-export async function startServers(room: Room, origin: string, files: string): Promise<readonly Server[]> {
+/** What servers are started before. */
+export interface Surroundings {
+  /** Whose directories in the room are theirs alone. */
+  readonly group: string
+  readonly upstream: string
+  /** The directory of what nginx serves as it is. */
+  readonly files: string
+}
+
+/** Entrepot in all its variants, and what it is compared with. */
+export async function startServers(
+  room: Room,
+  { group, upstream, files }: Surroundings,
+): Promise<readonly Server[]> {
   const servers: Server[] = []
-  for (const [index, { name, flags, isPinned }] of VARIANTS.entries()) {
-    const { child, address } = await startEntrepot(room, `entrepot-${index}`, { upstream: origin, flags })
-    servers.push({ name, address, pid: child.pid, isPinned })
+  for (const variant of VARIANTS) {
+    const { name, workers, flags } = variant
+    const start = async (): Promise<Started> =>
+      await startEntrepot(room, `${group}-entrepot-${workers}`, { upstream, flags })
+    servers.push({ variant, ...(await timed(name, start)) })
   }
-  const others = [
-    [NGINX_STATIC, await startNginxStatic(room, files)],
-    [NGINX_CACHE, await startNginxCache(room, origin)],
-    [REGISTRY, await startRegistry(room, 'registry-proxy', origin)],
-  ] as const
-  for (const [name, { child, address }] of others)
-    servers.push({ name, address, pid: child.pid, isPinned: true })
-  return servers
+  await mkdir(files, { recursive: true })
+  return [
+    ...servers,
+    await timed(NGINX_STATIC, async () => await startNginxStatic(room, `${group}-nginx-static`, files)),
+    await timed(NGINX_CACHE, async () => await startNginxCache(room, `${group}-nginx-cache`, upstream)),
+    await timed(REGISTRY, async () => await startRegistry(room, `${group}-registry`, upstream)),
+  ]
+}
+
+async function timed(name: string, start: () => Promise<Started>): Promise<Server> {
+  const startedAtMs = performance.now()
+  const started = await start()
+  return { name, ...started, readyMs: performance.now() - startedAtMs }
 }
 
 /** Runs a measurement with the server on one core, and hands it the core of the client; unless the server is meant to use all. */
@@ -50,12 +69,13 @@ export async function onItsCore<T>(
   server: Server,
   measure: (clientCore: string | undefined) => Promise<T>,
 ): Promise<T> {
-  if (!server.isPinned) return await measure(undefined)
-  pin(server.pid, SERVER_CORE)
+  const { variant, child } = server
+  if (variant !== undefined && variant.workers > 1) return await measure(undefined)
+  pin(child.pid, SERVER_CORE)
   try {
     return await measure(CLIENT_CORE)
   } finally {
-    pin(server.pid, ALL_CORES)
+    pin(child.pid, ALL_CORES)
   }
 }
 
@@ -63,7 +83,7 @@ export async function onItsCore<T>(
 export async function warm(server: Server, items: readonly Item[]): Promise<void> {
   for (const item of items) {
     await check(server, item)
-    if (server.name.startsWith('Entrepot')) await untilHit(server, item)
+    if (server.variant !== undefined) await untilHit(server, item)
   }
 }
 
@@ -79,7 +99,10 @@ export async function check({ name, address }: Pick<Server, 'name' | 'address'>,
 }
 
 /** What is warm is what Entrepot has stored: a moment after the last byte has gone out. */
-async function untilHit({ name, address }: Server, item: Item): Promise<void> {
+export async function untilHit(
+  { name, address }: Pick<Server, 'name' | 'address'>,
+  item: Item,
+): Promise<void> {
   for (let tries = 0; tries < 500; tries += 1) {
     const answer = await ask(address, item.path)
     answer.destroy()

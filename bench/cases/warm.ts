@@ -78,7 +78,7 @@ async function run({ name, kind, load }: WarmPlan, bench: Bench, results: Result
 
 /** What a load comes to, with what the server has worked meanwhile. */
 export async function accounted(
-  { pid }: Pick<Server, 'pid'>,
+  { child: { pid } }: Pick<Server, 'child'>,
   load: () => Promise<Load>,
 ): Promise<Partial<Record<Metric, number>>> {
   const before = cpuSecondsOf(pid)
