@@ -1,5 +1,6 @@
 import { ContentMaker, type Item, type Kind } from './content.ts'
 import type { Options } from './options.ts'
+import type { Program } from './programs.ts'
 import { startRegistry } from './registry.ts'
 import type { Results } from './results.ts'
 import type { Room, Started } from './room.ts'
@@ -8,6 +9,10 @@ import type { TablePlan } from './table.ts'
 
 /** Something that is measured: it adds to the results under its name, and has a table of them. */
 export interface Case extends TablePlan {
+  /** What it runs beside what all need. */
+  readonly programs?: readonly Program[]
+  /** Whether a quick run leaves it out. */
+  readonly isLong?: boolean
   readonly run: (bench: Bench, results: Results) => Promise<void>
 }
 

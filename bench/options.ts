@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util'
 
 const MIB = 1024 ** 2
-const QUICK = { rounds: 1, seconds: 1, largeBytes: 256 * MIB, herds: [20, 100] } as const
-const FULL = { rounds: 3, seconds: 2, largeBytes: 1024 * MIB, herds: [20, 100, 1000] } as const
+const QUICK = { rounds: 1, seconds: 1, largeBytes: 256 * MIB } as const
+const FULL = { rounds: 3, seconds: 2, largeBytes: 1024 * MIB } as const
 
 /** What the command line asks for. */
 export interface Options {
@@ -10,7 +10,6 @@ export interface Options {
   /** How long each load goes on in each round. */
   readonly seconds: number
   readonly largeBytes: number
-  readonly herds: readonly number[]
   /** Names of cases; all where there are none. */
   readonly only: readonly string[]
   readonly out: string

@@ -75,7 +75,7 @@ export class Room implements AsyncDisposable {
   readonly #children = new Set<Child>()
   readonly directory: string
   #started = 0
-  #isClosed = false
+  #isEnded = false
 
   private constructor(directory: string) {
     this.directory = directory
@@ -115,9 +115,14 @@ export class Room implements AsyncDisposable {
     return out
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#isClosed = true
+  /** Stops what runs and starts nothing more, so that whoever works here fails at once. */
+  async end(): Promise<void> {
+    this.#isEnded = true
     await Promise.all([...this.#children].map(async child => await child.stop()))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end()
     await rm(this.directory, { recursive: true, force: true, maxRetries: 5 })
   }
 
@@ -132,7 +137,7 @@ export class Room implements AsyncDisposable {
     { env = {} }: ChildOptions,
     stdio: ('ignore' | 'pipe' | number)[],
   ): ChildProcess {
-    if (this.#isClosed) throw new Error('the bench is being ended')
+    if (this.#isEnded) throw new Error('the bench is being ended')
     return spawn('setpriv', ['--pdeathsig', 'TERM', '--', ...argv], {
       stdio,
       env: { PATH: process.env['PATH'] ?? '', HOME: this.directory, LANG: 'C.UTF-8', ...env },

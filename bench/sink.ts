@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import type { Load } from './load.ts'
 import type { Room } from './room.ts'
-import { spreadOf } from './statistics.ts'
+import { quantileOf } from './statistics.ts'
 
 const WORKER = fileURLToPath(new URL('./sink-worker.ts', import.meta.url))
 
@@ -44,12 +44,13 @@ export async function runSink(room: Room, order: SinkOrder, cores?: string): Pro
 
 /** The same as a load of a server. */
 export function loadOf({ requests, bytes, seconds, cpuSeconds, tookMs }: SinkReport): Load {
-  const spread = spreadOf(tookMs)
+  const [p50Ms, p99Ms] = [quantileOf(tookMs, 0.5), quantileOf(tookMs, 0.99)]
   return {
     requests,
     bytes,
     seconds,
     clientCpuSeconds: cpuSeconds,
-    ...(spread === undefined ? {} : { p50Ms: spread.median }),
+    ...(p50Ms === undefined ? {} : { p50Ms }),
+    ...(p99Ms === undefined ? {} : { p99Ms }),
   }
 }

@@ -16,3 +16,9 @@ export function spreadOf(samples: readonly number[]): Spread | undefined {
   const lower = sorted[(sorted.length - 1) >> 1] ?? min
   return { median: (lower + upper) / 2, min, max, count: sorted.length }
 }
+
+/** The sample below which a part of all lie, 0.99 for instance; `undefined` where there are none. */
+export function quantileOf(samples: readonly number[], part: number): number | undefined {
+  const sorted = samples.toSorted((one, other) => one - other)
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))]
+}

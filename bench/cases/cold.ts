@@ -8,11 +8,13 @@ import { startPacedRelay } from '../relay.ts'
 import type { Metric, Results } from '../results.ts'
 import { check, NGINX_STATIC, REGISTRY, type Server } from '../servers.ts'
 import { runSink, type SinkReport, type SinkRequest } from '../sink.ts'
+import { spreadOf } from '../statistics.ts'
 
 const COLD_BYTES = 64 * MIB
 /** 1 Gbit/s, as an upstream over a good line gives. */
 const PACE_BYTES_PER_SECOND = 125_000_000
-const HEADS = 32
+/** Of small blobs many are asked for one after the other, and the middle is taken: one first byte alone says little. */
+const SMALL_ONES = 32
 /** A docker-registry fetches about once for every client: beyond this many it would only take long. */
 const REGISTRY_HERD_MAX = 100
 /** With so many clients one round takes about a minute for each server. */
@@ -59,15 +61,23 @@ export const COLD_CASES: readonly Case[] = [
     },
   },
   {
-    name: 'head-cold',
-    title: 'HEAD of a cold blob of 1 MiB, one client',
-    columns: ['p50Ms', 'upstreamRequests', 'upstreamShare'],
+    name: 'cold-small',
+    title: `${SMALL_ONES} cold blobs of 1 MiB, one client, one after the other`,
+    columns: COLUMNS,
     comparisons: [],
-    run: runHeads,
+    run: async (bench, results) => await runSmall('cold-small', 'GET', { bench, results }),
+  },
+  {
+    name: 'head-cold',
+    title: `HEAD of ${SMALL_ONES} cold blobs of 1 MiB, one client, one after the other`,
+    columns: COLUMNS.filter(metric => metric !== 'firstByteMs' && metric !== 'laterMs'),
+    comparisons: [],
+    run: async (bench, results) => await runSmall('head-cold', 'HEAD', { bench, results }),
   },
   ...[20, 100, LONG_HERD].map(
     (clients): Case => ({
       name: herdName(clients),
+      isLong: clients >= LONG_HERD,
       title: `${clients} clients at once, one cold blob of 64 MiB`,
       columns: ['firstByteMs', 'tookMs', 'upstreamRequests', 'upstreamShare', 'peakBytes'],
       comparisons: [],
@@ -94,33 +104,34 @@ async function runCold(
     for (const server of mirrors(servers)) {
       bench.progress(`${name}, round ${round}: ${server.name}`)
       const before = sentOfOrigin(bench, item)
-      const { firstByteMs, tookMs } = await pullOnce(bench, server.address, item)
-      results.add(name, server.name, {
-        firstByteMs,
-        laterMs: firstByteMs - direct.firstByteMs,
-        tookMs,
-        timesDirect: tookMs / direct.tookMs,
-        ...(await sentSince(bench, item, before)),
-      })
+      const own = await pullOnce(bench, server.address, item)
+      const sent = await sentSince(bench, item, before)
+      results.add(name, server.name, { ...own, ...besides(own, direct), ...sent })
       await check(server, item[0])
     }
   }
 }
 
-async function runHeads(bench: Bench, results: Results): Promise<void> {
+async function runSmall(
+  name: string,
+  method: 'GET' | 'HEAD',
+  { bench, results }: Omit<ColdPlan, 'upstream'>,
+): Promise<void> {
   for (let round = 1; round <= bench.options.rounds; round += 1) {
-    const items = await makeCold(bench, HEADS, MIB)
-    const head = async (address: string): Promise<number> => {
-      const requests = items.map(({ path }): SinkRequest => ({ method: 'HEAD', path }))
-      const { tookMs } = await runSink(bench.room, { address, requests, connections: 1, times: HEADS })
-      return tookMs.toSorted((one, other) => one - other)[HEADS / 2] ?? 0
+    const items = await makeCold(bench, SMALL_ONES, MIB)
+    const requests = items.map(({ path }): SinkRequest => ({ method, path }))
+    const middle = async (address: string): Promise<Pulled> => {
+      const order = { address, requests, connections: 1, times: SMALL_ONES }
+      return pulled(await runSink(bench.room, order), samples => spreadOf(samples)?.median ?? Number.NaN)
     }
-    results.add('head-cold', DIRECT, { p50Ms: await head(bench.origin.address) })
+    const direct = await middle(bench.origin.address)
+    results.add(name, DIRECT, direct)
     for (const server of mirrors(await bench.servers())) {
-      bench.progress(`head-cold, round ${round}: ${server.name}`)
+      bench.progress(`${name}, round ${round}: ${server.name}`)
       const before = sentOfOrigin(bench, items)
-      const p50Ms = await head(server.address)
-      results.add('head-cold', server.name, { p50Ms, ...(await sentSince(bench, items, before)) })
+      const own = await middle(server.address)
+      const sent = await sentSince(bench, items, before)
+      results.add(name, server.name, { ...own, ...besides(own, direct), ...sent })
     }
   }
 }
@@ -163,16 +174,26 @@ async function makeCold(bench: Bench, count: number, sizeBytes: number): Promise
   return [first, ...rest]
 }
 
-async function pullOnce(
-  { room }: Bench,
-  address: string,
-  requests: readonly Item[],
-): Promise<{ readonly firstByteMs: number; readonly tookMs: number }> {
+/** The first and the last byte as one client, or the middle or last of many, saw them, in milliseconds since its request. */
+interface Pulled {
+  readonly firstByteMs: number
+  readonly tookMs: number
+}
+
+async function pullOnce({ room }: Bench, address: string, requests: readonly Item[]): Promise<Pulled> {
   return slowestOf(await runSink(room, { address, requests, connections: 1, times: 1 }))
 }
 
-function slowestOf(report: SinkReport): { readonly firstByteMs: number; readonly tookMs: number } {
-  return { firstByteMs: Math.max(...report.firstByteMs), tookMs: Math.max(...report.tookMs) }
+function slowestOf(report: SinkReport): Pulled {
+  return pulled(report, samples => Math.max(...samples))
+}
+
+function pulled({ firstByteMs, tookMs }: SinkReport, choose: (samples: readonly number[]) => number): Pulled {
+  return { firstByteMs: choose(firstByteMs), tookMs: choose(tookMs) }
+}
+
+function besides(own: Pulled, direct: Pulled): { readonly laterMs: number; readonly timesDirect: number } {
+  return { laterMs: own.firstByteMs - direct.firstByteMs, timesDirect: own.tookMs / direct.tookMs }
 }
 
 function sentOfOrigin({ origin }: Bench, items: readonly Item[]): Sent {
