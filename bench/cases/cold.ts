@@ -1,0 +1,219 @@
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Bench, Case } from '../bench.ts'
+import { type Item, MIB } from '../content.ts'
+import { forgetPeak, residentBytesOf } from '../cpu.ts'
+import { type Sent, sentOf } from '../registry.ts'
+import { startPacedRelay } from '../relay.ts'
+import type { Metric, Results } from '../results.ts'
+import { check, NGINX_STATIC, REGISTRY, type Server } from '../servers.ts'
+import { runSink, type SinkReport, type SinkRequest } from '../sink.ts'
+import { spreadOf } from '../statistics.ts'
+
+const COLD_BYTES = 64 * MIB
+/** 1 Gbit/s, as an upstream over a good line gives. */
+const PACE_BYTES_PER_SECOND = 125_000_000
+/** Of small blobs many are asked for one after the other, and the middle is taken: one first byte alone says little. */
+const SMALL_ONES = 32
+/** A docker-registry fetches about once for every client: beyond this many it would only take long. */
+const REGISTRY_HERD_MAX = 100
+/** With so many clients one round takes about a minute for each server. */
+const LONG_HERD = 1000
+const SETTLED_MS = 300
+
+/** The name under which the upstream itself is asked. */
+export const DIRECT = 'the upstream itself'
+
+/** The name of the case of so many clients. */
+export function herdName(clients: number): string {
+  return `herd-${clients}`
+}
+
+const COLUMNS: readonly Metric[] = [
+  'firstByteMs',
+  'laterMs',
+  'tookMs',
+  'timesDirect',
+  'upstreamRequests',
+  'upstreamShare',
+]
+
+/** What no server has yet. */
+export const COLD_CASES: readonly Case[] = [
+  {
+    name: 'cold',
+    title: 'Cold blob of 64 MiB, one client, an upstream as fast as this machine',
+    columns: COLUMNS,
+    comparisons: [],
+    run: async (bench, results) =>
+      await runCold('cold', { bench, results, upstream: bench.origin.address }, await bench.servers()),
+  },
+  {
+    name: 'cold-paced',
+    title: 'Cold blob of 64 MiB, one client, an upstream of 1 Gbit/s',
+    columns: COLUMNS,
+    comparisons: [],
+    run: async (bench, results) => {
+      const upstream = await startPacedRelay(bench.room, bench.origin.address, PACE_BYTES_PER_SECOND)
+      const servers = await bench.startServers('paced', upstream.address)
+      await runCold('cold-paced', { bench, results, upstream: upstream.address }, servers)
+      for (const { child } of [...servers, upstream]) await child.stop()
+    },
+  },
+  {
+    name: 'cold-small',
+    title: `${SMALL_ONES} cold blobs of 1 MiB, one client, one after the other`,
+    columns: COLUMNS,
+    comparisons: [],
+    run: async (bench, results) => await runSmall('cold-small', 'GET', { bench, results }),
+  },
+  {
+    name: 'head-cold',
+    title: `HEAD of ${SMALL_ONES} cold blobs of 1 MiB, one client, one after the other`,
+    columns: COLUMNS.filter(metric => metric !== 'firstByteMs' && metric !== 'laterMs'),
+    comparisons: [],
+    run: async (bench, results) => await runSmall('head-cold', 'HEAD', { bench, results }),
+  },
+  ...[20, 100, LONG_HERD].map(
+    (clients): Case => ({
+      name: herdName(clients),
+      isLong: clients >= LONG_HERD,
+      title: `${clients} clients at once, one cold blob of 64 MiB`,
+      columns: ['firstByteMs', 'tookMs', 'upstreamRequests', 'upstreamShare', 'peakBytes'],
+      comparisons: [],
+      run: async (bench, results) => await runHerd(clients, bench, results),
+    }),
+  ),
+]
+
+interface ColdPlan {
+  readonly bench: Bench
+  readonly results: Results
+  readonly upstream: string
+}
+
+async function runCold(
+  name: string,
+  { bench, results, upstream }: ColdPlan,
+  servers: readonly Server[],
+): Promise<void> {
+  for (let round = 1; round <= bench.options.rounds; round += 1) {
+    const item = await makeCold(bench, 1, COLD_BYTES)
+    const direct = await pullOnce(bench, upstream, item)
+    results.add(name, DIRECT, direct)
+    for (const server of mirrors(servers)) {
+      bench.progress(`${name}, round ${round}: ${server.name}`)
+      const before = sentOfOrigin(bench, item)
+      const own = await pullOnce(bench, server.address, item)
+      const sent = await sentSince(bench, item, before)
+      results.add(name, server.name, { ...own, ...besides(own, direct), ...sent })
+      await check(server, item[0])
+    }
+  }
+}
+
+async function runSmall(
+  name: string,
+  method: 'GET' | 'HEAD',
+  { bench, results }: Omit<ColdPlan, 'upstream'>,
+): Promise<void> {
+  for (let round = 1; round <= bench.options.rounds; round += 1) {
+    const items = await makeCold(bench, SMALL_ONES, MIB)
+    const requests = items.map(({ path }): SinkRequest => ({ method, path }))
+    const middle = async (address: string): Promise<Pulled> => {
+      const order = { address, requests, connections: 1, times: SMALL_ONES }
+      return pulled(await runSink(bench.room, order), samples => spreadOf(samples)?.median ?? Number.NaN)
+    }
+    const direct = await middle(bench.origin.address)
+    results.add(name, DIRECT, direct)
+    for (const server of mirrors(await bench.servers())) {
+      bench.progress(`${name}, round ${round}: ${server.name}`)
+      const before = sentOfOrigin(bench, items)
+      const own = await middle(server.address)
+      const sent = await sentSince(bench, items, before)
+      results.add(name, server.name, { ...own, ...besides(own, direct), ...sent })
+    }
+  }
+}
+
+async function runHerd(clients: number, bench: Bench, results: Results): Promise<void> {
+  const name = herdName(clients)
+  const rounds = clients >= LONG_HERD ? 1 : bench.options.rounds
+  for (let round = 1; round <= rounds; round += 1) {
+    const item = await makeCold(bench, 1, COLD_BYTES)
+    for (const server of mirrors(await bench.servers())) {
+      if (server.name === REGISTRY && clients > REGISTRY_HERD_MAX) continue
+      bench.progress(`${name}, round ${round}: ${server.name}`)
+      const before = sentOfOrigin(bench, item)
+      forgetPeak(server.child.pid)
+      const order = { address: server.address, requests: item, connections: clients, times: 1 }
+      const report = await runSink(bench.room, order)
+      const { peakBytes } = residentBytesOf(server.child.pid)
+      const { firstByteMs, tookMs } = slowestOf(report)
+      results.add(name, server.name, {
+        firstByteMs,
+        tookMs,
+        peakBytes,
+        ...(await sentSince(bench, item, before)),
+      })
+      await check(server, item[0])
+    }
+  }
+}
+
+/** What nginx serves as it is has never been cold. */
+function mirrors(servers: readonly Server[]): readonly Server[] {
+  return servers.filter(({ name }) => name !== NGINX_STATIC)
+}
+
+async function makeCold(bench: Bench, count: number, sizeBytes: number): Promise<readonly [Item, ...Item[]]> {
+  const first = await bench.maker.makeBlob(sizeBytes)
+  const rest: Item[] = []
+  while (rest.length < count - 1) rest.push(await bench.maker.makeBlob(sizeBytes))
+  await bench.settle()
+  return [first, ...rest]
+}
+
+/** The first and the last byte as one client, or the middle or last of many, saw them, in milliseconds since its request. */
+interface Pulled {
+  readonly firstByteMs: number
+  readonly tookMs: number
+}
+
+async function pullOnce({ room }: Bench, address: string, requests: readonly Item[]): Promise<Pulled> {
+  return slowestOf(await runSink(room, { address, requests, connections: 1, times: 1 }))
+}
+
+function slowestOf(report: SinkReport): Pulled {
+  return pulled(report, samples => Math.max(...samples))
+}
+
+function pulled({ firstByteMs, tookMs }: SinkReport, choose: (samples: readonly number[]) => number): Pulled {
+  return { firstByteMs: choose(firstByteMs), tookMs: choose(tookMs) }
+}
+
+function besides(own: Pulled, direct: Pulled): { readonly laterMs: number; readonly timesDirect: number } {
+  return { laterMs: own.firstByteMs - direct.firstByteMs, timesDirect: own.tookMs / direct.tookMs }
+}
+
+function sentOfOrigin({ origin }: Bench, items: readonly Item[]): Sent {
+  return sentOf(
+    readFileSync(origin.child.log, 'utf8'),
+    items.map(({ path }) => path),
+  )
+}
+
+/** What the origin has sent since, once what is under way is through. */
+async function sentSince(
+  bench: Bench,
+  items: readonly Item[],
+  before: Sent,
+): Promise<{ readonly upstreamRequests: number; readonly upstreamShare: number }> {
+  await sleep(SETTLED_MS)
+  const { requests, bytes } = sentOfOrigin(bench, items)
+  const sizeBytes = items.reduce((sum, item) => sum + item.sizeBytes, 0)
+  return {
+    upstreamRequests: requests - before.requests,
+    upstreamShare: (bytes - before.bytes) / sizeBytes,
+  }
+}

@@ -1,0 +1,158 @@
+import type { Bench, Case } from '../bench.ts'
+import { ACCEPT, type Item, type Kind, MIB } from '../content.ts'
+import { cpuSecondsOf } from '../cpu.ts'
+import type { Load } from '../load.ts'
+import type { Metric, Results } from '../results.ts'
+import { NGINX_STATIC, onItsCore, REGISTRY, type Server } from '../servers.ts'
+import { loadOf, runSink, type SinkRequest } from '../sink.ts'
+import type { Comparison } from '../table.ts'
+import { runWrk } from '../wrk.ts'
+
+const CONNECTIONS = 32
+/** Of large bodies a few streams fill a core. */
+const STREAMS = 8
+
+type Loader = (
+  bench: Bench,
+  address: string,
+  items: readonly Item[],
+  cores: string | undefined,
+) => Promise<Load>
+
+interface WarmPlan {
+  readonly name: string
+  readonly title: string
+  readonly kind: Kind
+  readonly by: 'requests' | 'bytes'
+  readonly load: Loader
+}
+
+const PLANS: readonly WarmPlan[] = [
+  { name: 'manifest-tag', title: 'Warm manifest by tag', kind: 'manifest-tag', by: 'requests', load: wrk },
+  {
+    name: 'manifest-digest',
+    title: 'Warm manifest by digest',
+    kind: 'manifest-digest',
+    by: 'requests',
+    load: wrk,
+  },
+  {
+    name: 'blobs-small',
+    title: 'Warm blobs of 2 KiB to 2 MiB, as many of each size',
+    kind: 'small',
+    by: 'requests',
+    load: wrk,
+  },
+  { name: 'blobs-16m', title: 'Warm blob of 16 MiB', kind: 'medium', by: 'bytes', load: sink },
+  { name: 'blobs-1g', title: 'Warm blob of 1 GiB', kind: 'large', by: 'bytes', load: sink },
+  {
+    name: 'ranges',
+    title: 'Ranges of 1 MiB within a warm blob of 1 GiB',
+    kind: 'large',
+    by: 'requests',
+    load: ranges,
+  },
+]
+
+/** What every server has already. */
+export const WARM_CASES: readonly Case[] = PLANS.map(plan => ({
+  name: plan.name,
+  title: plan.title,
+  columns: columnsOf(plan),
+  comparisons: comparisonsOf(plan),
+  run: async (bench, results) => await run(plan, bench, results),
+}))
+
+async function run({ name, kind, load }: WarmPlan, bench: Bench, results: Results): Promise<void> {
+  const items = await bench.warmed(kind)
+  for (let round = 1; round <= bench.options.rounds; round += 1) {
+    for (const server of await bench.servers()) {
+      bench.progress(`${name}, round ${round}: ${server.name}`)
+      const values = await onItsCore(server, async cores => {
+        return await accounted(server, async () => await load(bench, server.address, items, cores))
+      })
+      results.add(name, server.name, values)
+    }
+  }
+}
+
+/** What a load comes to, with what the server has worked meanwhile. */
+export async function accounted(
+  { child: { pid } }: Pick<Server, 'child'>,
+  load: () => Promise<Load>,
+): Promise<Partial<Record<Metric, number>>> {
+  const before = cpuSecondsOf(pid)
+  const { requests, bytes, seconds, clientCpuSeconds, p50Ms, p99Ms } = await load()
+  const cpuSeconds = cpuSecondsOf(pid) - before
+  return {
+    requestsPerSecond: requests / seconds,
+    bytesPerSecond: bytes / seconds,
+    cpuPerThousand: (cpuSeconds / requests) * 1000,
+    cpuPerGigabyte: (cpuSeconds / bytes) * 1e9,
+    clientCores: clientCpuSeconds / seconds,
+    ...(p50Ms === undefined ? {} : { p50Ms }),
+    ...(p99Ms === undefined ? {} : { p99Ms }),
+  }
+}
+
+async function wrk(
+  { room, options }: Bench,
+  address: string,
+  items: readonly Item[],
+  cores: string | undefined,
+): Promise<Load> {
+  const paths = items.map(({ path }) => path)
+  return await runWrk(room, {
+    address,
+    paths,
+    headers: ACCEPT,
+    connections: CONNECTIONS,
+    seconds: options.seconds,
+    cores,
+  })
+}
+
+async function sink(
+  { room, options }: Bench,
+  address: string,
+  items: readonly Item[],
+  cores: string | undefined,
+): Promise<Load> {
+  const order = { address, requests: items, connections: STREAMS, seconds: options.seconds }
+  return loadOf(await runSink(room, order, cores))
+}
+
+/** Ranges that lie a prime number of MiB apart, so that they are all over the blob. */
+async function ranges(
+  { room, options }: Bench,
+  address: string,
+  [item]: readonly Item[],
+  cores: string | undefined,
+): Promise<Load> {
+  if (item === undefined) throw new Error('ranges are of one blob')
+  const count = item.sizeBytes / MIB
+  const requests: readonly SinkRequest[] = Array.from({ length: count }, (_, index) => {
+    const first = ((index * 97) % count) * MIB
+    return { path: item.path, headers: { Range: `bytes=${first}-${first + MIB - 1}` } }
+  })
+  const order = { address, requests, connections: CONNECTIONS, seconds: options.seconds }
+  return loadOf(await runSink(room, order, cores))
+}
+
+function columnsOf({ by }: WarmPlan): readonly Metric[] {
+  return by === 'requests'
+    ? ['requestsPerSecond', 'bytesPerSecond', 'cpuPerThousand', 'p50Ms', 'p99Ms', 'clientCores']
+    : ['bytesPerSecond', 'cpuPerGigabyte', 'clientCores']
+}
+
+function comparisonsOf({ by }: WarmPlan): readonly Comparison[] {
+  const [rate, cost] =
+    by === 'requests'
+      ? (['requestsPerSecond', 'cpuPerThousand'] as const)
+      : (['bytesPerSecond', 'cpuPerGigabyte'] as const)
+  return [
+    { title: 'of nginx static', metric: rate, with: NGINX_STATIC },
+    { title: 'per core', metric: cost, with: NGINX_STATIC, isCost: true },
+    { title: 'of docker-registry', metric: rate, with: REGISTRY },
+  ]
+}

@@ -1,0 +1,89 @@
+import { spawnSync } from 'node:child_process'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+
+/** The kernel tells times to user space in hundredths of a second, whatever its own clock does. */
+const TICKS_PER_SECOND = 100
+
+/** What `/proc/PID/stat` says about one process. */
+export interface ProcessStat {
+  readonly pid: number
+  readonly parent: number
+  /** What it has worked itself, all threads together. */
+  readonly cpuSeconds: number
+  /** What its children have worked that have ended and been waited for. */
+  readonly childrenCpuSeconds: number
+}
+
+/** Parses `/proc/PID/stat` (proc(5)); the name of the program may hold spaces and parentheses. */
+export function parseProcessStat(text: string): ProcessStat {
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+  const [, parent, , , , , , , , , , utime, stime, cutime, cstime] = fields.map(Number)
+  const pid = Number.parseInt(text, 10)
+  if (parent === undefined || utime === undefined || stime === undefined)
+    throw new Error(`not the stat of a process: ${text}`)
+  return {
+    pid,
+    parent,
+    cpuSeconds: (utime + stime) / TICKS_PER_SECOND,
+    childrenCpuSeconds: ((cutime ?? 0) + (cstime ?? 0)) / TICKS_PER_SECOND,
+  }
+}
+
+/** A process and all that descend from it; empty if it is not there. */
+export function treeOf(root: number, processes: readonly ProcessStat[]): readonly ProcessStat[] {
+  const found = processes.filter(({ pid }) => pid === root)
+  for (const one of found) found.push(...processes.filter(({ parent }) => parent === one.pid))
+  return found
+}
+
+/** What a process and its descendants have worked so far, those that have ended included, in seconds. */
+export function cpuSecondsOf(root: number): number {
+  const tree = treeOf(root, runningProcesses())
+  return tree.reduce((sum, { cpuSeconds, childrenCpuSeconds }) => sum + cpuSeconds + childrenCpuSeconds, 0)
+}
+
+/** What the finished children of this process have worked, in seconds. */
+export function finishedChildrenCpuSeconds(): number {
+  return parseProcessStat(readFileSync('/proc/self/stat', 'latin1')).childrenCpuSeconds
+}
+
+/** How much memory a process and its descendants have resident: now, and the most that they had since {@link forgetPeak}. */
+export function residentBytesOf(root: number): { readonly nowBytes: number; readonly peakBytes: number } {
+  const texts = treeOf(root, runningProcesses()).map(({ pid }) => readProcess(pid, 'status'))
+  const sum = (field: string): number =>
+    texts.reduce((total, text) => total + parseStatusBytes(text, field), 0)
+  return { nowBytes: sum('VmRSS'), peakBytes: sum('VmHWM') }
+}
+
+/** A size of `/proc/PID/status`, in bytes; 0 where it is not there. */
+export function parseStatusBytes(text: string, field: string): number {
+  const [, kilobytes = '0'] = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(text) ?? []
+  return Number(kilobytes) * 1024
+}
+
+/** Lets the peaks of resident memory begin anew. */
+export function forgetPeak(root: number): void {
+  for (const { pid } of treeOf(root, runningProcesses())) writeFileSync(`/proc/${pid}/clear_refs`, '5')
+}
+
+/** Binds a process and its descendants, with all their threads, to cores as `taskset` lists them. */
+export function pin(root: number, cores: string): void {
+  for (const { pid } of treeOf(root, runningProcesses())) {
+    spawnSync('taskset', ['--all-tasks', '--cpu-list', '--pid', cores, String(pid)], { stdio: 'ignore' })
+  }
+}
+
+function runningProcesses(): readonly ProcessStat[] {
+  const pids = readdirSync('/proc').filter(name => /^\d+$/.test(name))
+  const texts = pids.map(pid => readProcess(Number(pid), 'stat')).filter(text => text !== '')
+  return texts.map(parseProcessStat)
+}
+
+/** Empty if the process has ended meanwhile. */
+function readProcess(pid: number, file: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, 'latin1')
+  } catch {
+    return ''
+  }
+}

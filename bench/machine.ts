@@ -1,0 +1,21 @@
+import { arch, availableParallelism, cpus, release, totalmem } from 'node:os'
+
+/** What the figures of a run depend on, without anything that names the machine. */
+export interface Machine {
+  readonly node: string
+  readonly processor: string
+  readonly cores: number
+  readonly memoryGiB: number
+  readonly kernel: string
+}
+
+/** The machine that this runs on. */
+export function machine(): Machine {
+  return {
+    node: process.version,
+    processor: `${cpus()[0]?.model.trim() ?? 'unknown'} (${arch()})`,
+    cores: availableParallelism(),
+    memoryGiB: Math.round(totalmem() / 1024 ** 3),
+    kernel: release(),
+  }
+}

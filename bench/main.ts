@@ -1,0 +1,97 @@
+/**
+ * Entrepot beside docker-registry and nginx, in one run on one machine: `npm run bench`. See docs/performance.md.
+ */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Bench, type Case } from './bench.ts'
+import { COLD_CASES } from './cases/cold.ts'
+import { FRESH_CASES } from './cases/fresh.ts'
+import { S3_CASES } from './cases/s3.ts'
+import { WARM_CASES } from './cases/warm.ts'
+import { machine } from './machine.ts'
+import { type Options, parseOptions } from './options.ts'
+import { BASIC_PROGRAMS, requirePrograms } from './programs.ts'
+import { Results } from './results.ts'
+import { Room } from './room.ts'
+import { tableOf } from './table.ts'
+import { type Outcome, outcomesOf, targetsTable } from './targets.ts'
+
+const CASES: readonly Case[] = [...WARM_CASES, ...COLD_CASES, ...FRESH_CASES, ...S3_CASES]
+
+const startedAtMs = performance.now()
+
+function say(text: string): void {
+  console.error(`${((performance.now() - startedAtMs) / 1000).toFixed(0).padStart(4)} s  ${text}`)
+}
+
+/** The cases that are named, or all; of these a quick run leaves out the long ones. */
+function chosen({ only, isQuick }: Options): readonly Case[] {
+  const unknown = only.filter(name => !CASES.some(one => one.name === name))
+  if (unknown.length > 0) throw new Error(`no such case: ${unknown.join(', ')}; --list has their names`)
+  if (only.length > 0) return CASES.filter(({ name }) => only.includes(name))
+  return CASES.filter(({ isLong = false }) => !isQuick || !isLong)
+}
+
+async function measure(room: Room, options: Options, cases: readonly Case[]): Promise<Results> {
+  const bench = await Bench.open(room, options, say)
+  const results = new Results()
+  for (const one of cases) await one.run(bench, results)
+  return results
+}
+
+/** Runs the work in a room that is left in order even if the bench is told to end before; then there is nothing to return. */
+async function inRoom<T>(work: (room: Room) => Promise<T>): Promise<T | undefined> {
+  await using room = await Room.open()
+  // What is started elsewhere, such as Ceph, puts its files there too.
+  process.env['TMPDIR'] = room.directory
+  let isEnded = false
+  const end = (signal: NodeJS.Signals): void => {
+    say(`${signal}: ending what runs`)
+    isEnded = true
+    void room.end()
+  }
+  process.once('SIGINT', end).once('SIGTERM', end)
+  try {
+    return await work(room)
+  } catch (error) {
+    if (!isEnded) throw error
+    return undefined
+  } finally {
+    process.off('SIGINT', end).off('SIGTERM', end)
+  }
+}
+
+/** Writes all samples where the command line says. */
+async function keep(
+  { out, rounds, seconds, largeBytes }: Options,
+  results: Results,
+  outcomes: readonly Outcome[],
+): Promise<void> {
+  const { measurements } = results
+  const document = { machine: machine(), rounds, seconds, largeBytes, measurements, outcomes }
+  await mkdir(out, { recursive: true })
+  const file = join(out, 'latest.json')
+  await writeFile(file, `${JSON.stringify(document, undefined, 2)}\n`)
+  say(`written: ${file}`)
+}
+
+async function main(): Promise<void> {
+  const options = parseOptions(process.argv.slice(2))
+  const cases = chosen(options)
+  if (options.isList) {
+    for (const { name, title } of cases) console.log(`${name.padEnd(16)} ${title}`)
+    return
+  }
+  const programs = [...BASIC_PROGRAMS, ...cases.flatMap(({ programs = [] }) => programs)]
+  requirePrograms(programs, process.env['PATH'] ?? '')
+  const results = await inRoom(async room => await measure(room, options, cases))
+  if (results === undefined) {
+    process.exitCode = 1
+    return
+  }
+  const outcomes = outcomesOf(results)
+  await keep(options, results, outcomes)
+  console.log([...cases.map(one => tableOf(one, results)), targetsTable(outcomes)].join('\n'))
+}
+
+await main()

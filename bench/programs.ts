@@ -1,0 +1,50 @@
+import { accessSync, constants } from 'node:fs'
+import { delimiter, join } from 'node:path'
+
+/** What the bench runs, and Debian's package that has it. */
+const PROGRAMS = {
+  wrk: 'wrk',
+  nginx: 'nginx',
+  'docker-registry': 'docker-registry',
+  taskset: 'util-linux',
+  setpriv: 'util-linux',
+  sync: 'coreutils',
+  radosgw: 'radosgw',
+  'radosgw-admin': 'radosgw',
+  'ceph-mon': 'ceph-mon',
+  'ceph-osd': 'ceph-osd',
+  ceph: 'ceph-common',
+  'ceph-authtool': 'ceph-common',
+  monmaptool: 'ceph-base',
+} as const
+
+/** The name of a program that the bench runs. */
+export type Program = keyof typeof PROGRAMS
+
+/** What every case needs. */
+export const BASIC_PROGRAMS: readonly Program[] = [
+  'wrk',
+  'nginx',
+  'docker-registry',
+  'taskset',
+  'setpriv',
+  'sync',
+]
+
+/** Throws with the names of the packages if a program is not installed. */
+export function requirePrograms(programs: readonly Program[], path: string): void {
+  const directories = path.split(delimiter)
+  const lacking = programs.filter(program => !directories.some(one => isProgram(join(one, program))))
+  const packages = [...new Set(lacking.map(program => PROGRAMS[program]))]
+  if (lacking.length > 0)
+    throw new Error(`${lacking.join(', ')} not found: install Debian's ${packages.join(', ')}`)
+}
+
+function isProgram(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,36 @@
+import { writeFile } from 'node:fs/promises'
+import { freePort } from '../test/clients/rig/ports.ts'
+import type { Room, Started } from './room.ts'
+
+/** A real docker-registry with a store of its own, as the mirror of another if one is given. */
+export async function startRegistry(room: Room, name: string, mirrored?: string): Promise<Started> {
+  const address = `127.0.0.1:${await freePort()}`
+  const file = room.path(`${name}.yml`)
+  const configuration = {
+    version: '0.1',
+    log: { level: 'error' },
+    storage: { filesystem: { rootdirectory: room.path(name) } },
+    http: { addr: address, secret: 'bench' },
+    ...(mirrored === undefined ? {} : { proxy: { remoteurl: `http://${mirrored}` } }),
+  }
+  // JSON is YAML.
+  await writeFile(file, JSON.stringify(configuration))
+  const child = room.start(name, ['docker-registry', 'serve', file], {
+    env: { OTEL_TRACES_EXPORTER: 'none' },
+  })
+  await child.ready(async () => (await fetch(`http://${address}/v2/`)).status === 200)
+  return { child, address }
+}
+
+/** What a registry has sent so far, by its own access log. */
+export interface Sent {
+  readonly requests: number
+  readonly bytes: number
+}
+
+/** Counts the answers with a body of some paths in an access log of the combined format. */
+export function sentOf(log: string, paths: readonly string[]): Sent {
+  const lines = [...log.matchAll(/"GET (\S+) HTTP\/1\.[01]" 20[06] (\d+)/g)]
+  const sent = lines.filter(([, asked = '']) => paths.includes(asked.split('?')[0] ?? ''))
+  return { requests: sent.length, bytes: sent.reduce((sum, [, , bytes]) => sum + Number(bytes), 0) }
+}

@@ -1,0 +1,146 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { closeSync, openSync, readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const READY_WITHIN_MS = 30_000
+const GONE_WITHIN_MS = 10_000
+const LOG_TAIL = 2000
+
+/** How to start a program. */
+export interface ChildOptions {
+  readonly env?: Readonly<Record<string, string>>
+}
+
+/** A program that the bench has started. What it says goes to a file, so that nobody spends time on it while something is measured. */
+export class Child implements AsyncDisposable {
+  readonly #process: ChildProcess
+  readonly #gone: Promise<void>
+  readonly name: string
+  /** The file that both of its outputs go to. */
+  readonly log: string
+
+  constructor(process: ChildProcess, name: string, log: string) {
+    this.#process = process
+    this.name = name
+    this.log = log
+    this.#gone = new Promise(resolve => process.once('close', () => resolve()).once('error', () => resolve()))
+  }
+
+  get pid(): number {
+    return this.#process.pid ?? -1
+  }
+
+  get isRunning(): boolean {
+    return (
+      this.#process.pid !== undefined && this.#process.exitCode === null && this.#process.signalCode === null
+    )
+  }
+
+  /** Resolves once the probe says so, asked every few milliseconds; throws with the child's own words if it ends or takes too long. */
+  async ready(probe: () => Promise<boolean>, everyMs = 5): Promise<void> {
+    const deadlineMs = performance.now() + READY_WITHIN_MS
+    while (!(await probe().catch(() => false))) {
+      if (!this.isRunning || performance.now() > deadlineMs) {
+        throw new Error(`${this.name} does not run:\n${readFileSync(this.log, 'utf8').slice(-LOG_TAIL)}`)
+      }
+      await sleep(everyMs)
+    }
+  }
+
+  /** Ends it: by SIGTERM, and by SIGKILL if it stays. */
+  async stop(): Promise<void> {
+    if (!this.isRunning) return
+    this.#process.kill('SIGTERM')
+    const timer = setTimeout(() => this.#process.kill('SIGKILL'), GONE_WITHIN_MS)
+    await this.#gone
+    clearTimeout(timer)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+  }
+}
+
+/** A server that runs, and its `host:port`. */
+export interface Started {
+  readonly child: Child
+  readonly address: string
+}
+
+/** A temporary directory and everything that runs in it; what is left of either is gone with the room. */
+export class Room implements AsyncDisposable {
+  readonly #children = new Set<Child>()
+  readonly directory: string
+  #started = 0
+  #isEnded = false
+
+  private constructor(directory: string) {
+    this.directory = directory
+  }
+
+  static async open(): Promise<Room> {
+    return new Room(await mkdtemp(join(tmpdir(), 'entrepot-bench-')))
+  }
+
+  path(...names: readonly string[]): string {
+    return join(this.directory, ...names)
+  }
+
+  /** Starts a program that runs until it is stopped. It dies with the bench, however that ends. */
+  start(name: string, argv: readonly string[], options: ChildOptions = {}): Child {
+    this.#started += 1
+    const log = this.path(`${this.#started}.log`)
+    const descriptor = openSync(log, 'a')
+    try {
+      return this.#own(name, log, this.#spawn(argv, options, ['ignore', descriptor, descriptor]))
+    } finally {
+      closeSync(descriptor)
+    }
+  }
+
+  /** Runs a program to its end and resolves to what it printed; rejects unless it ended well. */
+  async run(argv: readonly string[], options: ChildOptions = {}): Promise<string> {
+    const started = this.#spawn(argv, options, ['ignore', 'pipe', 'pipe'])
+    const child = this.#own(argv[0] ?? '', '', started)
+    let [out, err] = ['', '']
+    started.stdout?.on('data', (text: Buffer) => (out += text.toString()))
+    started.stderr?.on('data', (text: Buffer) => (err += text.toString()))
+    const code = await new Promise<number | null>((resolve, reject) => {
+      started.once('error', reject).once('close', resolve)
+    }).finally(() => this.#children.delete(child))
+    if (code !== 0) throw new Error(`${argv.join(' ')} ended with ${code}:\n${out}${err}`)
+    return out
+  }
+
+  /** Stops what runs and starts nothing more, so that whoever works here fails at once. */
+  async end(): Promise<void> {
+    this.#isEnded = true
+    await Promise.all([...this.#children].map(async child => await child.stop()))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end()
+    await rm(this.directory, { recursive: true, force: true, maxRetries: 5 })
+  }
+
+  #own(name: string, log: string, process: ChildProcess): Child {
+    const child = new Child(process, name, log)
+    this.#children.add(child)
+    return child
+  }
+
+  #spawn(
+    argv: readonly string[],
+    { env = {} }: ChildOptions,
+    stdio: ('ignore' | 'pipe' | number)[],
+  ): ChildProcess {
+    if (this.#isEnded) throw new Error('the bench is being ended')
+    return spawn('setpriv', ['--pdeathsig', 'TERM', '--', ...argv], {
+      stdio,
+      env: { PATH: process.env['PATH'] ?? '', HOME: this.directory, LANG: 'C.UTF-8', ...env },
+    })
+  }
+}

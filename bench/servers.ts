@@ -1,0 +1,119 @@
+import { createHash } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import { get, type IncomingMessage } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ACCEPT, type Item } from './content.ts'
+import { pin } from './cpu.ts'
+import { startEntrepot, VARIANTS, type Variant } from './entrepot.ts'
+import { startNginxCache, startNginxStatic } from './nginx.ts'
+import { startRegistry } from './registry.ts'
+import type { Room, Started } from './room.ts'
+
+/** The server's core and the client's, as `taskset` lists them, while one core is enough for the server. */
+const SERVER_CORE = '0'
+const CLIENT_CORE = '1'
+const ALL_CORES = '0-1'
+
+/** The names that results and ratios know the others by. */
+export const NGINX_STATIC = 'nginx static'
+export const NGINX_CACHE = 'nginx proxy_cache'
+export const REGISTRY = 'docker-registry proxy'
+
+/** A server that is measured. */
+export interface Server extends Started {
+  readonly name: string
+  /** How Entrepot runs, where it is that. */
+  readonly variant?: Variant
+  /** From the start of its process to its first answer, in milliseconds. */
+  readonly readyMs: number
+}
+
+/** What servers are started before. */
+export interface Surroundings {
+  /** Whose directories in the room are theirs alone. */
+  readonly group: string
+  readonly upstream: string
+  /** The directory of what nginx serves as it is. */
+  readonly files: string
+}
+
+/** Entrepot in all its variants, and what it is compared with. */
+export async function startServers(
+  room: Room,
+  { group, upstream, files }: Surroundings,
+): Promise<readonly Server[]> {
+  const servers: Server[] = []
+  for (const variant of VARIANTS) {
+    const { name, workers, flags } = variant
+    const start = async (): Promise<Started> =>
+      await startEntrepot(room, `${group}-entrepot-${workers}`, { upstream, flags })
+    servers.push({ variant, ...(await timed(name, start)) })
+  }
+  await mkdir(files, { recursive: true })
+  return [
+    ...servers,
+    await timed(NGINX_STATIC, async () => await startNginxStatic(room, `${group}-nginx-static`, files)),
+    await timed(NGINX_CACHE, async () => await startNginxCache(room, `${group}-nginx-cache`, upstream)),
+    await timed(REGISTRY, async () => await startRegistry(room, `${group}-registry`, upstream)),
+  ]
+}
+
+async function timed(name: string, start: () => Promise<Started>): Promise<Server> {
+  const startedAtMs = performance.now()
+  const started = await start()
+  return { name, ...started, readyMs: performance.now() - startedAtMs }
+}
+
+/** Runs a measurement with the server on one core, and hands it the core of the client; unless the server is meant to use all. */
+export async function onItsCore<T>(
+  server: Server,
+  measure: (clientCore: string | undefined) => Promise<T>,
+): Promise<T> {
+  const { variant, child } = server
+  if (variant !== undefined && variant.workers > 1) return await measure(undefined)
+  pin(child.pid, SERVER_CORE)
+  try {
+    return await measure(CLIENT_CORE)
+  } finally {
+    pin(child.pid, ALL_CORES)
+  }
+}
+
+/** Lets a server fetch some content, and compares what it says, byte by byte, with what was pushed. */
+export async function warm(server: Server, items: readonly Item[]): Promise<void> {
+  for (const item of items) {
+    await check(server, item)
+    if (server.variant !== undefined) await untilHit(server, item)
+  }
+}
+
+/** Throws unless a server answers with the very bytes of an item. */
+export async function check({ name, address }: Pick<Server, 'name' | 'address'>, item: Item): Promise<void> {
+  const hash = createHash('sha256')
+  const answer = await ask(address, item.path)
+  for await (const piece of answer) hash.update(piece as Buffer)
+  const digest = `sha256:${hash.digest('hex')}`
+  if (answer.statusCode !== 200 || !answer.complete || digest !== item.digest) {
+    throw new Error(`${name} answered ${item.path} with ${answer.statusCode} and ${digest}`)
+  }
+}
+
+/** What is warm is what Entrepot has stored: a moment after the last byte has gone out. */
+export async function untilHit(
+  { name, address }: Pick<Server, 'name' | 'address'>,
+  item: Item,
+): Promise<void> {
+  for (let tries = 0; tries < 500; tries += 1) {
+    const answer = await ask(address, item.path)
+    answer.destroy()
+    if (String(answer.headers['cache-status']).includes('; hit')) return
+    await sleep(20)
+  }
+  throw new Error(`${name} does not come to have ${item.path}`)
+}
+
+async function ask(address: string, path: string): Promise<IncomingMessage> {
+  return await new Promise((resolve, reject) => {
+    get(`http://${address}${path}`, { agent: false, headers: ACCEPT }, resolve).on('error', reject)
+  })
+}

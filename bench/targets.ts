@@ -1,0 +1,189 @@
+import { DIRECT, herdName } from './cases/cold.ts'
+import { VARIANTS, type Variant } from './entrepot.ts'
+import { type Metric, type Results, ratiosOf } from './results.ts'
+import { NGINX_STATIC, REGISTRY } from './servers.ts'
+import { spreadOf } from './statistics.ts'
+
+/** What a variant of Entrepot is meant to reach in a run. */
+export interface Target {
+  readonly title: string
+  readonly bound: { readonly atLeast: number } | { readonly atMost: number }
+  /** How a value is written. */
+  readonly unit: '×' | ' ms' | ' MiB'
+  readonly of: (results: Results, variant: Variant) => number | undefined
+}
+
+type Sampler = (results: Results, server: string) => readonly number[]
+
+function metric(caseName: string, name: Metric): Sampler {
+  return (results, server) => results.samplesOf(caseName, server, name)
+}
+
+function median(sampler: Sampler): Target['of'] {
+  return (results, { name }) => spreadOf(sampler(results, name))?.median
+}
+
+/** How many times as good as another, by rounds: of costs the inverse. */
+function ratio(sampler: Sampler, other: string, kind: 'rate' | 'cost' = 'rate'): Target['of'] {
+  return (results, { name }) => {
+    const [own, others] = [sampler(results, name), sampler(results, other)]
+    return spreadOf(kind === 'rate' ? ratiosOf(own, others) : ratiosOf(others, own))?.median
+  }
+}
+
+function mebibytes(sampler: Sampler): Target['of'] {
+  return (results, variant) => {
+    const bytes = median(sampler)(results, variant)
+    return bytes === undefined ? undefined : bytes / 1024 ** 2
+  }
+}
+
+/** One core against one core: of more workers the costs count, not what several cores do. */
+function ofOneWorker(of: Target['of']): Target['of'] {
+  return (results, variant) => (variant.workers === 1 ? of(results, variant) : undefined)
+}
+
+/** The worst of all cold blobs, herds or not. */
+function worstShare(results: Results, { name }: Variant): number | undefined {
+  const cases = ['cold', 'cold-paced', 'cold-small', herdName(20), herdName(100), herdName(1000)]
+  return spreadOf(cases.flatMap(one => results.samplesOf(one, name, 'upstreamShare')))?.max
+}
+
+/** What the workers of a variant do together, in units of the first. */
+function speedUp(sampler: Sampler): Target['of'] {
+  return (results, variant) =>
+    variant.workers === 1 ? undefined : ratio(sampler, VARIANTS[0].name)(results, variant)
+}
+
+const BYTES = metric('blobs-1g', 'bytesPerSecond')
+
+/** What is meant to be reached, all as ratios within one run but for memory and start. */
+export const TARGETS: readonly Target[] = [
+  ...(['manifest-tag', 'manifest-digest'] as const).flatMap((name): readonly Target[] => [
+    {
+      title: `${name}: requests for the same CPU time, of nginx static`,
+      bound: { atLeast: 0.5 },
+      unit: '×',
+      of: ratio(metric(name, 'cpuPerThousand'), NGINX_STATIC, 'cost'),
+    },
+    {
+      title: `${name}: requests/s, of docker-registry`,
+      bound: { atLeast: 20 },
+      unit: '×',
+      of: ratio(metric(name, 'requestsPerSecond'), REGISTRY),
+    },
+  ]),
+  {
+    title: 'blobs-small: requests/s, of docker-registry',
+    bound: { atLeast: 5 },
+    unit: '×',
+    of: ratio(metric('blobs-small', 'requestsPerSecond'), REGISTRY),
+  },
+  {
+    title: 'blobs-small: requests/s, of nginx static',
+    bound: { atLeast: 0.6 },
+    unit: '×',
+    of: ofOneWorker(ratio(metric('blobs-small', 'requestsPerSecond'), NGINX_STATIC)),
+  },
+  {
+    title: 'blobs-1g: bytes/s, of nginx static',
+    bound: { atLeast: 1.2 },
+    unit: '×',
+    of: ofOneWorker(ratio(BYTES, NGINX_STATIC)),
+  },
+  {
+    title: 'blobs-1g: CPU time, of nginx static',
+    bound: { atMost: 1.3 },
+    unit: '×',
+    of: (results, { name }) => {
+      const sampler = metric('blobs-1g', 'cpuPerGigabyte')
+      return spreadOf(ratiosOf(sampler(results, name), sampler(results, NGINX_STATIC)))?.median
+    },
+  },
+  {
+    title: 'cold, and herds: upstream bytes, of the blob, at worst',
+    bound: { atMost: 1.001 },
+    unit: '×',
+    of: worstShare,
+  },
+  {
+    title: 'cold-small: first byte, after that of the upstream',
+    bound: { atMost: 5 },
+    unit: ' ms',
+    of: median(metric('cold-small', 'laterMs')),
+  },
+  ...(['cold', 'cold-paced'] as const).map(
+    (name): Target => ({
+      title: `${name}: time of one client, of ${DIRECT}`,
+      bound: { atMost: 1.1 },
+      unit: '×',
+      of: median(metric(name, 'timesDirect')),
+    }),
+  ),
+  {
+    title: 'memory, idle',
+    bound: { atMost: 70 },
+    unit: ' MiB',
+    of: mebibytes(metric('fresh', 'idleBytes')),
+  },
+  {
+    title: 'memory, 100 streams',
+    bound: { atMost: 150 },
+    unit: ' MiB',
+    of: mebibytes(metric('fresh', 'streamsBytes')),
+  },
+  {
+    title: 'memory, 1,000 clients',
+    bound: { atMost: 300 },
+    unit: ' MiB',
+    of: mebibytes(metric('fresh', 'clientsBytes')),
+  },
+  {
+    title: 'manifest-digest: requests/s, of one worker',
+    bound: { atLeast: 1.8 },
+    unit: '×',
+    of: speedUp(metric('manifest-digest', 'requestsPerSecond')),
+  },
+  { title: 'blobs-1g: bytes/s, of one worker', bound: { atLeast: 1.8 }, unit: '×', of: speedUp(BYTES) },
+  {
+    title: 'start',
+    bound: { atMost: 500 },
+    unit: ' ms',
+    of: median(metric('fresh', 'readyMs')),
+  },
+]
+
+/** A target with what came of it. */
+export interface Outcome {
+  readonly target: string
+  readonly bound: string
+  readonly variant: string
+  readonly value: number
+  readonly isReached: boolean
+  /** The value as it is written. */
+  readonly text: string
+}
+
+/** What a run says about the targets: those that it did not measure are left out. */
+export function outcomesOf(results: Results): readonly Outcome[] {
+  return TARGETS.flatMap(({ title, bound, unit, of }) =>
+    VARIANTS.flatMap((variant): readonly Outcome[] => {
+      const value = of(results, variant)
+      if (value === undefined) return []
+      const isReached = 'atLeast' in bound ? value >= bound.atLeast : value <= bound.atMost
+      const text = `${unit === '×' ? value.toFixed(2) : value.toFixed(unit === ' ms' ? 1 : 0)}${unit}`
+      const limit = 'atLeast' in bound ? `≥ ${bound.atLeast}${unit}` : `≤ ${bound.atMost}${unit}`
+      return [{ target: title, bound: limit, variant: variant.name, value, isReached, text }]
+    }),
+  )
+}
+
+/** A Markdown table of the targets: a row for each, and for each variant where they differ. */
+export function targetsTable(outcomes: readonly Outcome[]): string {
+  const rows = outcomes.map(
+    ({ target, bound, variant, text, isReached }) =>
+      `| ${target} | ${variant} | ${bound} | ${text} | ${isReached ? 'reached' : '**not reached**'} |`,
+  )
+  const head = ['| target | | | measured | |', '| --- | --- | --: | --: | --- |']
+  return `### Targets\n\n${[...head, ...rows].join('\n')}\n`
+}

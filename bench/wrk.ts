@@ -1,0 +1,87 @@
+import { writeFile } from 'node:fs/promises'
+import { finishedChildrenCpuSeconds } from './cpu.ts'
+import type { Load } from './load.ts'
+import type { Room } from './room.ts'
+
+/** What `wrk` is to ask for. */
+export interface WrkOrder {
+  readonly address: string
+  /** Asked for in turn. */
+  readonly paths: readonly string[]
+  readonly headers?: Readonly<Record<string, string>>
+  readonly connections: number
+  readonly seconds: number
+  /** The cores of the client as `taskset` lists them; all where it is not given. */
+  readonly cores?: string | undefined
+}
+
+const MARK = 'entrepot-bench '
+
+/** Loads a server by `wrk`, over connections that are kept, with one thread. */
+export async function runWrk(room: Room, order: WrkOrder): Promise<Load> {
+  const { address, paths, connections, seconds, cores } = order
+  const script = room.path('wrk.lua')
+  await writeFile(script, scriptOf(paths, order.headers ?? {}))
+  const before = finishedChildrenCpuSeconds()
+  const binding = cores === undefined ? [] : ['taskset', '--cpu-list', cores]
+  const flags = ['--threads', '1', '--connections', String(connections), '--duration', `${seconds}s`]
+  const output = await room.run([
+    ...binding,
+    'wrk',
+    ...flags,
+    '--script',
+    script,
+    `http://${address}${paths[0] ?? '/'}`,
+  ])
+  return { ...parseWrk(output), clientCpuSeconds: finishedChildrenCpuSeconds() - before }
+}
+
+/** One path is asked for by wrk itself, many by prepared requests: a script costs a call for each. */
+function scriptOf(paths: readonly string[], headers: Readonly<Record<string, string>>): string {
+  const fields = Object.entries(headers).map(
+    ([name, value]) => `wrk.headers[${quote(name)}] = ${quote(value)}`,
+  )
+  const many = `
+local prepared, turn = {}, 0
+init = function(args)
+  for _, path in ipairs({${paths.map(quote).join(', ')}}) do prepared[#prepared + 1] = wrk.format('GET', path) end
+end
+request = function()
+  turn = turn % #prepared + 1
+  return prepared[turn]
+end
+`
+  return `${fields.join('\n')}
+${paths.length > 1 ? many : ''}
+done = function(summary, latency, requests)
+  local failed = summary.errors
+  io.write(string.format('${MARK}{"requests":%d,"bytes":%d,"microseconds":%d,"p50":%d,"p99":%d,"failed":%d}\\n',
+    summary.requests, summary.bytes, summary.duration, latency:percentile(50), latency:percentile(99),
+    failed.connect + failed.read + failed.write + failed.status + failed.timeout))
+end
+`
+}
+
+function quote(text: string): string {
+  return `'${text.replaceAll(/[\\']/g, '\\$&')}'`
+}
+
+/** Reads what the script of {@link runWrk} prints; throws if a request failed, or if nothing was asked. */
+export function parseWrk(output: string): Omit<Load, 'clientCpuSeconds'> {
+  const line = output.split('\n').find(text => text.startsWith(MARK))
+  if (line === undefined) throw new Error(`wrk has said nothing about its run:\n${output}`)
+  const said = JSON.parse(line.slice(MARK.length)) as Record<
+    'requests' | 'bytes' | 'microseconds' | 'p50' | 'p99' | 'failed',
+    number
+  >
+  if (said.failed > 0)
+    throw new Error(`of ${said.requests} requests of wrk ${said.failed} failed:\n${output}`)
+  if (said.requests === 0) throw new Error(`no request of wrk was answered:\n${output}`)
+  return {
+    requests: said.requests,
+    bytes: said.bytes,
+    seconds: said.microseconds / 1e6,
+    p50Ms: said.p50 / 1000,
+    p99Ms: said.p99 / 1000,
+  }
+}
