@@ -1,16 +1,20 @@
 import { randomBytes } from 'node:crypto'
+import { platform } from 'node:os'
 import { version } from './cli/version.ts'
-import { type Config, UPSTREAM_DEFAULTS, type UpstreamConfig } from './config/config.ts'
+import type { Config, UpstreamConfig } from './config/config.ts'
 import { riskNotices } from './config/notices.ts'
 import { loadUpstreams } from './config/upstreams.ts'
 import { FileWatch } from './config/watch.ts'
 import { type AdminParts, handleAdmin } from './http/admin.ts'
+import { ConnectionCounts } from './http/connection-counts.ts'
 import { Dispatch } from './http/dispatch.ts'
+import { requireFreePort } from './http/free-port.ts'
 import { RecentPulls } from './http/recent-pulls.ts'
-import { HttpServer } from './http/server.ts'
+import { HttpServer, SERVER_LIMITS } from './http/server.ts'
 import { type Clock, systemClock } from './lib/clock.ts'
+import { SharedCount } from './lib/shared-count.ts'
+import { Answers } from './mirror/answers.ts'
 import { Epoch } from './mirror/epoch.ts'
-import type { Terms } from './mirror/freshness.ts'
 import { type Ledger, NO_LEDGER } from './mirror/ledger.ts'
 import { Mirror } from './mirror/mirror.ts'
 import { Scrub } from './mirror/scrub.ts'
@@ -18,13 +22,21 @@ import type { Directory } from './mirror/sources.ts'
 import { Events } from './observe/events.ts'
 import { type Log, openLog } from './observe/log.ts'
 import { createMetrics, type Metrics } from './observe/metrics.ts'
-import type { Namespace } from './oci/namespace.ts'
+import {
+  directoryOf,
+  directoryText,
+  namespaceTerms,
+  openStore,
+  registriesOf,
+  spaceOf,
+  storeName,
+} from './parts.ts'
 import { Desk } from './space/desk.ts'
-import { Space } from './space/space.ts'
+import type { Space } from './space/space.ts'
 import type { NamespaceTerms } from './space/victims.ts'
-import { openFilesystemStore } from './storage/filesystem.ts'
 import type { Store } from './storage/store.ts'
-import { type RegistriesOptions, UpstreamRegistries } from './upstream/registries.ts'
+import type { RegistriesOptions, UpstreamRegistries } from './upstream/registries.ts'
+import { Threads } from './workers/threads.ts'
 
 /** A daemon that listens. */
 export interface Daemon {
@@ -65,7 +77,11 @@ class RunningDaemon implements Daemon {
   readonly #clientServer: HttpServer
   readonly #cut = new AbortController()
   readonly #recentPulls = new RecentPulls()
+  readonly #connections = new ConnectionCounts()
+  readonly #running = new SharedCount()
+  readonly #answering: Answers
   readonly #space: Space | undefined
+  #threads: Threads | undefined
   #directory: Directory
   #terms: NamespaceTerms
   #isDraining = false
@@ -83,12 +99,12 @@ class RunningDaemon implements Daemon {
     const events = new Events(log, metrics)
     const bare = undo.use(overrides.store ?? (await openStore(config, events)))
     const space =
-      overrides.store === undefined ? spaceOf(config, { bare, events, clock }, () => daemon) : undefined
+      overrides.store === undefined ? spaceOf(config, { bare, events, clock }, () => daemon.terms) : undefined
     if (space !== undefined) undo.use(space)
     const store = space?.store ?? bare
     const epoch = new Epoch()
     const instance = `entrepot-${randomBytes(6).toString('hex')}`
-    const registries = undo.use(registriesOf(config, { events, clock, instance, epoch }, overrides))
+    const registries = undo.use(registriesOf(config, { events, clock, instance, epoch }, overrides.upstream))
     const { checkCacheDigest } = config
     const ledger = space ?? NO_LEDGER
     const mirror = undo.use(new Mirror({ store, events, clock, checkCacheDigest, ledger, epoch }))
@@ -109,13 +125,14 @@ class RunningDaemon implements Daemon {
       firstHeaderMs: overrides.firstHeaderMs,
     }
     const daemon = new RunningDaemon(config, parts)
+    daemon.#threads = undo.use(daemon.#startThreads(parts))
     await space?.start({
       refreshPins: async () => await mirror.pins.refresh(),
       isPinned: digest => mirror.pins.has(digest),
       evicted: async (digest, places) => await mirror.forgetEvicted(digest, places),
     })
     const admin = await daemon.#listenAdmin({ ...parts, metrics }, undo)
-    daemon.addresses = { client: await daemon.#clientServer.listen(config.listen), admin }
+    daemon.addresses = { client: await daemon.#listenClients(), admin }
     undo.defer(() => daemon.#clientServer.destroy())
     undo.use(await daemon.#watch())
     scrub.start()
@@ -134,18 +151,24 @@ class RunningDaemon implements Daemon {
     this.#epoch = epoch
     this.#directory = directoryOf(config, config.upstreams, registries)
     events.nameNamespaces(this.#directory.terms.keys())
+    this.#answering = new Answers({ mirror, directory: () => this.#directory })
     this.#dispatch = new Dispatch({
-      mirror,
+      answering: this.#answering,
       events,
       instance,
-      directory: () => this.#directory,
+      names: () => this.#directory,
       ledger,
       recentPulls: this.#recentPulls,
+      running: this.#running,
       hot: { epoch, clock },
       readiness: { isDraining: () => this.#isDraining, probeStore: () => store.probe() },
       ...(firstHeaderMs === undefined ? {} : { firstHeaderMs }),
     })
-    this.#clientServer = new HttpServer((request, response) => this.#dispatch.handle(request, response))
+    this.#clientServer = new HttpServer(
+      (request, response) => this.#dispatch.handle(request, response),
+      SERVER_LIMITS,
+      this.#connections,
+    )
   }
 
   /** What the namespaces say of how long their content is kept. */
@@ -171,6 +194,7 @@ class RunningDaemon implements Daemon {
       const upstreams = await loadUpstreams(upstreamConfigFile, upstreamCredentials)
       this.#registries.replace(upstreams)
       this.#directory = directoryOf(this.#config, upstreams, this.#registries)
+      this.#threads?.direct(directoryText(this.#directory))
       this.#terms = namespaceTerms(this.#config, upstreams)
       await this.#space?.reconfigure()
       this.#epoch.bump()
@@ -195,7 +219,7 @@ class RunningDaemon implements Daemon {
     const { promise: wasCut, resolve } = Promise.withResolvers<void>()
     if (this.#cut.signal.aborted) resolve()
     this.#cut.signal.addEventListener('abort', () => resolve(), { once: true })
-    await Promise.race([this.#clientServer.close(), wasCut])
+    await Promise.race([Promise.all([this.#clientServer.close(), this.#threads?.drain()]), wasCut])
     clearTimeout(limit)
     const cutRequests = this.#dispatch.running
     await this.#stack?.disposeAsync()
@@ -204,6 +228,46 @@ class RunningDaemon implements Daemon {
 
   stopNow(): void {
     this.#cut.abort()
+  }
+
+  /** The further threads that serve; they share a TCP port, which a unix socket is not. */
+  #startThreads({
+    events,
+    mirror,
+    ledger,
+    store,
+    instance,
+    epoch,
+    firstHeaderMs,
+  }: DaemonParts): Threads | undefined {
+    const { workers = 1, listen, logLevel } = this.#config
+    if (workers === 1 || listen.kind === 'unix' || platform() !== 'linux') return undefined
+    const settings = {
+      instance,
+      logLevel,
+      firstHeaderMs,
+      epoch: epoch.shared,
+      running: this.#running.memory,
+      connections: this.#connections.memory,
+      directory: directoryText(this.#directory),
+    }
+    return new Threads(workers - 1, settings, {
+      answering: this.#answering,
+      mirror,
+      ledger,
+      recentPulls: this.#recentPulls,
+      recentClients: events.recentClients,
+      probeStore: async () => await store.probe(),
+    })
+  }
+
+  async #listenClients(): Promise<string> {
+    const { listen } = this.#config
+    if (this.#threads === undefined || listen.kind === 'unix') return await this.#clientServer.listen(listen)
+    await requireFreePort(listen.host, listen.port)
+    const address = await this.#clientServer.listen(listen, { isShared: true })
+    await this.#threads.listen(listen.host, Number(address.slice(address.lastIndexOf(':') + 1)))
+    return address
   }
 
   async #listenAdmin(
@@ -218,7 +282,7 @@ class RunningDaemon implements Daemon {
       desk: space === undefined ? undefined : new Desk(space),
       recentPulls: this.#recentPulls,
       recentClients: () => this.#events.recentClients.list(),
-      renderMetrics: async () => await metrics.render(),
+      renderMetrics: async () => await metrics.render(await this.#threads?.metrics()),
       verify: signal => scrub.verify(signal),
       about: { version: version(), startedAtMs: Date.now(), store: storeName(this.#config) },
       token: adminToken?.reveal(),
@@ -258,90 +322,4 @@ interface DaemonParts {
   readonly epoch: Epoch
   readonly clock: Clock
   readonly firstHeaderMs: number | undefined
-}
-
-function registriesOf(
-  { namespaces, upstreams }: Config,
-  { events, clock, instance, epoch }: Pick<DaemonParts, 'events' | 'clock' | 'instance' | 'epoch'>,
-  overrides: DaemonOverrides,
-): UpstreamRegistries {
-  return new UpstreamRegistries({
-    namespaces,
-    upstreams,
-    events,
-    clock,
-    instance,
-    version: version(),
-    onTrouble: () => epoch.bump(),
-    ...overrides.upstream,
-  })
-}
-
-async function openStore(config: Config, events: Events): Promise<Store> {
-  const { store } = config
-  if (store.kind === 'filesystem') return await openFilesystemStore({ root: store.root, events })
-  // The AWS SDK takes a tenth of a second and 37 MB: only who uses it pays for it.
-  const { openS3Store } = await import('./storage/s3.ts')
-  const { bucket, region, endpoint, prefix, isPathStyle, accessKey, secretKey } = store
-  const isKeyed = accessKey !== undefined && secretKey !== undefined
-  return await openS3Store({
-    address: {
-      bucket,
-      region,
-      endpoint,
-      prefix,
-      isPathStyle,
-      credentials: isKeyed
-        ? { accessKeyId: accessKey.reveal(), secretAccessKey: secretKey.reveal() }
-        : undefined,
-    },
-    spoolDirectory: store.spoolDirectory,
-    redirect: store.isRedirecting ? { endpoint: store.redirectEndpoint } : undefined,
-    events,
-  })
-}
-
-const UNBOUNDED = { maxSize: undefined, minFree: undefined, dynamicShare: 1 } as const
-
-/** A directory is kept in bounds by us; a bucket by its own lifecycle rules. */
-function spaceOf(
-  config: Config,
-  { bare, events, clock }: { readonly bare: Store; readonly events: Events; readonly clock: Clock },
-  daemon: () => RunningDaemon,
-): Space | undefined {
-  const { store, space = UNBOUNDED } = config
-  if (store.kind !== 'filesystem') return undefined
-  return new Space({
-    store: bare,
-    root: store.root,
-    bounds: space,
-    clock,
-    events,
-    terms: () => daemon().terms,
-  })
-}
-
-/** The default namespace counts as configured: it is what the mirror is for. */
-function namespaceTerms(config: Config, upstreams: readonly UpstreamConfig[]): NamespaceTerms {
-  const limits = upstreams.flatMap(({ namespace, blobInvalidationMs }) =>
-    blobInvalidationMs === undefined ? [] : [[namespace, blobInvalidationMs] as const],
-  )
-  const configured = new Set<string>([
-    config.defaultNamespace,
-    ...upstreams.map(({ namespace }) => namespace),
-  ])
-  return { configured, invalidationMs: new Map(limits) }
-}
-
-function storeName({ store }: Config): string {
-  return store.kind === 'filesystem' ? `filesystem ${store.root}` : `s3 ${store.bucket}`
-}
-
-function directoryOf(
-  config: Config,
-  upstreams: readonly UpstreamConfig[],
-  registries: UpstreamRegistries,
-): Directory {
-  const terms = new Map<Namespace, Terms>(upstreams.map(upstream => [upstream.namespace, upstream]))
-  return { registries, terms, defaultNamespace: config.defaultNamespace, defaultTerms: UPSTREAM_DEFAULTS }
 }

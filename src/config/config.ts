@@ -28,6 +28,8 @@ export interface Config {
   readonly drainMs: number
   readonly scrub: ScrubConfig
   readonly logLevel: LogLevel
+  /** How many threads serve clients, on Linux; 1 unless given. */
+  readonly workers?: number
 }
 
 /** `public`: over https, without credentials, to globally routable addresses; `configured`: none; `any`: no address check. */

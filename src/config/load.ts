@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os'
 import { resolve } from 'node:path'
 import { parseDuration } from '../lib/duration.ts'
 import { DOCKER_HUB, parseConfiguredNamespace } from '../oci/namespace.ts'
@@ -120,7 +121,10 @@ function readCredentials(reader: SettingsReader): GivenCredentials {
     : parseCredentials(given.text, given.origin)
 }
 
-type Scalars = Pick<Config, 'defaultNamespace' | 'namespaces' | 'checkCacheDigest' | 'drainMs' | 'logLevel'>
+type Scalars = Pick<
+  Config,
+  'defaultNamespace' | 'namespaces' | 'checkCacheDigest' | 'drainMs' | 'workers' | 'logLevel'
+>
 
 const POLICIES: ReadonlyMap<string, NamespacePolicy> = new Map(
   (['public', 'configured', 'any'] as const).map(policy => [policy, policy]),
@@ -128,6 +132,9 @@ const POLICIES: ReadonlyMap<string, NamespacePolicy> = new Map(
 const LOG_LEVELS: ReadonlyMap<string, LogLevel> = new Map(
   (['debug', 'info', 'warn', 'error', 'silent'] as const).map(level => [level, level]),
 )
+/** Each takes memory, and four serve more than most networks can carry. */
+const WORKERS_DEFAULT_MAX = 4
+const WORKERS_MAX = 64
 const DRAIN_DEFAULT_MS = 300_000
 const DRAIN_MAX_MS = 24 * 3_600_000
 
@@ -138,8 +145,16 @@ function readScalars(reader: SettingsReader): Scalars {
     namespaces: reader.parse(reader.find('namespaces'), text => POLICIES.get(text)) ?? 'public',
     checkCacheDigest: reader.parse(reader.find('check-cache-digest'), parseBoolean) ?? false,
     drainMs: reader.parse(reader.find('drain-timeout'), parseDrain) ?? DRAIN_DEFAULT_MS,
+    workers:
+      reader.parse(reader.find('workers'), parseWorkers) ??
+      Math.min(availableParallelism(), WORKERS_DEFAULT_MAX),
     logLevel: reader.parse(reader.find('log-level'), text => LOG_LEVELS.get(text.toLowerCase())) ?? 'info',
   }
+}
+
+function parseWorkers(text: string): number | undefined {
+  const workers = /^[0-9]{1,2}$/.test(text) ? Number(text) : 0
+  return workers >= 1 && workers <= WORKERS_MAX ? workers : undefined
 }
 
 function parseDrain(text: string): number | undefined {

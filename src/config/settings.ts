@@ -106,6 +106,15 @@ export const SETTINGS = {
     noun: 'a duration of at most 24h',
     hint: 'such as 0s, 90s or 5m',
   },
+  workers: {
+    environment: 'WORKERS',
+    type: 'text',
+    group: 'general',
+    default: 'cores, at most 4',
+    description: 'How many threads serve clients; 1 on a unix socket, and where the system is not Linux',
+    noun: 'a number from 1 to 64',
+    hint: 'such as 1, 2 or 8',
+  },
   'log-level': {
     environment: 'LOG_LEVEL',
     type: 'text',

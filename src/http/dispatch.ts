@@ -1,7 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { SharedCount } from '../lib/shared-count.ts'
+import type { Answering } from '../mirror/answers.ts'
 import type { Ledger } from '../mirror/ledger.ts'
-import type { Mirror } from '../mirror/mirror.ts'
-import { type Directory, resolveSource, type Source } from '../mirror/sources.ts'
+import type { Place } from '../mirror/links.ts'
+import { type NameRules, resolvePlace } from '../mirror/sources.ts'
 import type { Events } from '../observe/events.ts'
 import type { Outcome } from '../oci/content.ts'
 import { OciError, UpstreamError } from '../oci/error.ts'
@@ -25,18 +27,20 @@ const FIRST_HEADER_MS = 25_000
 
 /** What {@link Dispatch} works with. */
 export interface DispatchParts {
-  readonly mirror: Mirror
+  readonly answering: Answering
   readonly events: Events
   readonly readiness: Readiness
-  /** What sources are resolved by now. */
-  readonly directory: () => Directory
+  /** What names are resolved by now. */
+  readonly names: () => NameRules
   /** What this process calls itself in `CDN-Loop`. */
   readonly instance: string
   readonly firstHeaderMs?: number
   readonly readingLimits?: ReadingLimits
   /** Told of every answer about content. */
   readonly ledger?: Pick<Ledger, 'used'>
-  readonly recentPulls?: RecentPulls
+  readonly recentPulls?: Pick<RecentPulls, 'note'>
+  /** How many requests are being answered, in all threads that count here. */
+  readonly running?: SharedCount
   /** What answers are remembered by, if any are. */
   readonly hot?: HotAnswersParts
 }
@@ -48,7 +52,7 @@ interface Exchange {
   /** Aborts when the client has left. */
   readonly left: AbortSignal
   route?: Route
-  source?: Source
+  place?: Place
   reply?: Reply
   status: number
   sentBytes: number
@@ -60,16 +64,17 @@ export class Dispatch {
   readonly #parts: DispatchParts
   readonly #queues = new SendQueues()
   readonly #hot: HotAnswers | undefined
-  #running = 0
+  readonly #running: SharedCount
 
   constructor(parts: DispatchParts) {
     this.#parts = parts
+    this.#running = parts.running ?? new SharedCount()
     this.#hot = parts.hot === undefined ? undefined : new HotAnswers(parts.hot)
   }
 
   /** How many requests are being answered. */
   get running(): number {
-    return this.#running
+    return this.#running.value
   }
 
   /** Answers one request; never rejects. */
@@ -89,26 +94,26 @@ export class Dispatch {
       sentBytes: 0,
       error: undefined,
     }
-    this.#running += 1
+    this.#running.add(1)
     events.requestStarted()
     try {
       await this.#answer(exchange)
     } catch (error) {
       this.#fail(exchange, error)
     } finally {
-      this.#running -= 1
+      this.#running.add(-1)
       events.requestFinished(accessEntry(exchange, performance.now() - startedAtMs))
       this.#note(exchange)
     }
   }
 
-  #note({ route, source, reply, status, sentBytes, error }: Exchange): void {
+  #note({ route, place, reply, status, sentBytes, error }: Exchange): void {
     const { ledger, recentPulls } = this.#parts
-    if (source === undefined || (route?.kind !== 'manifest' && route?.kind !== 'blob')) return
+    if (place === undefined || (route?.kind !== 'manifest' && route?.kind !== 'blob')) return
     const outcome = reply?.outcome
     if (reply?.digest !== undefined && outcome !== undefined)
-      ledger?.used(reply.digest, { isHit: FROM_CACHE.has(outcome), servedBytes: sentBytes })
-    if (route.kind === 'manifest') recentPulls?.note(source, route.reference, { outcome, status, error })
+      ledger?.used(reply.digest, { hits: FROM_CACHE.has(outcome) ? 1 : 0, servedBytes: sentBytes })
+    if (route.kind === 'manifest') recentPulls?.note(place, route.reference, { outcome, status, error })
   }
 
   async #answer(exchange: Exchange): Promise<void> {
@@ -150,37 +155,37 @@ export class Dispatch {
 
   #noteHot({ digest, route, place, sizeBytes }: HotAnswer, isDue: boolean): void {
     const { ledger, recentPulls } = this.#parts
-    ledger?.used(digest, { isHit: true, servedBytes: sizeBytes })
+    ledger?.used(digest, { hits: 1, servedBytes: sizeBytes })
     if (isDue && route.kind === 'manifest')
       recentPulls?.note(place, route.reference, { outcome: 'hit', status: 200, error: undefined })
   }
 
-  #keepHot({ response, route, source }: Exchange, reply: Reply): void {
-    if (source === undefined || (route?.kind !== 'manifest' && route?.kind !== 'blob')) return
-    const { namespace, repository } = source
-    this.#hot?.keep(response, { route, place: { namespace, repository } }, reply)
+  #keepHot({ response, route, place }: Exchange, reply: Reply): void {
+    if (place === undefined || (route?.kind !== 'manifest' && route?.kind !== 'blob')) return
+    this.#hot?.keep(response, { route, place }, reply)
   }
 
   async #route(exchange: Exchange, route: Route, trail: readonly string[]): Promise<Reply> {
-    const { mirror, readiness } = this.#parts
+    const { answering, readiness } = this.#parts
     if (route.kind === 'live') return answerLive()
     if (route.kind === 'ready') return await answerReady(readiness)
     if (readiness.isDraining()) throw new OciError('UNAVAILABLE', 'the mirror is shutting down')
     if (route.kind === 'base') return answerBase()
     if (route.kind === 'unknown')
       return jsonReply(404, failureBody({ code: 'UNSUPPORTED', message: 'there is nothing here' }))
-    const source = behind(trail, resolveSource(this.#parts.directory(), route.name))
-    exchange.source = source
-    if (route.name.ns.length > 0) exchange.response.setHeader('OCI-Namespace', source.namespace)
+    const place = resolvePlace(this.#parts.names(), route.name)
+    exchange.place = place
+    if (route.name.ns.length > 0) exchange.response.setHeader('OCI-Namespace', place.namespace)
+    const asked = { ...place, trail }
     switch (route.kind) {
       case 'manifest':
-        return await answerManifest(mirror, source, route.reference, exchange.request)
+        return await answerManifest(answering, asked, route.reference, exchange.request)
       case 'blob':
-        return await answerBlob(mirror, source, route.digest, exchange.request)
+        return await answerBlob(answering, asked, route.digest, exchange.request)
       case 'tags':
-        return await answerTags(mirror, source, route)
+        return await answerTags(answering, asked, route)
       case 'referrers':
-        return await answerReferrers(mirror, source, route.digest, route.artifactType)
+        return await answerReferrers(answering, asked, route.digest, route.artifactType)
     }
   }
 
@@ -230,11 +235,6 @@ function isAdmissible(request: IncomingMessage, instance: string): boolean {
 /** Outcomes whose bytes were here already. */
 const FROM_CACHE: ReadonlySet<Outcome> = new Set<Outcome>(['hit', 'revalidated', 'stale'])
 
-/** The source as seen by a request that has passed other mirrors: what it makes us ask of the upstream says so. */
-function behind(trail: readonly string[], source: Source): Source {
-  return trail.length === 0 ? source : { ...source, registry: source.registry.behind(trail) }
-}
-
 async function discard(reply: Promise<Reply>): Promise<void> {
   try {
     const { body } = await reply
@@ -265,14 +265,14 @@ function sendFailure(response: ServerResponse, failure: Failure): void {
 }
 
 function accessEntry(exchange: Exchange, durationMs: number): Parameters<Events['requestFinished']>[0] {
-  const { request, response, route, source, reply, left } = exchange
+  const { request, response, route, place, reply, left } = exchange
   return {
     method: knownMethod(request.method),
     resource: route?.kind ?? 'unknown',
     status: exchange.status,
     outcome: reply?.outcome,
-    namespace: source?.namespace,
-    repository: source?.repository,
+    namespace: place?.namespace,
+    repository: place?.repository,
     reference: route !== undefined && 'name' in route ? referenceOf(route) : undefined,
     client: request.socket.remoteAddress,
     userAgent: request.headers['user-agent'],

@@ -1,17 +1,16 @@
-import type { Mirror } from '../mirror/mirror.ts'
-import type { Source } from '../mirror/sources.ts'
+import type { Answering, Asked } from '../mirror/answers.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OCI_INDEX } from '../oci/media-type.ts'
 import { outcomeHeaders, type Reply } from './reply.ts'
 
 /** `GET /v2/<name>/referrers/<digest>?artifactType=`. */
 export async function answerReferrers(
-  mirror: Mirror,
-  source: Source,
+  answering: Answering,
+  asked: Asked,
   digest: Digest,
   artifactType: string | undefined,
 ): Promise<Reply> {
-  const { value, outcome } = await mirror.referrers(source, digest, artifactType)
+  const { value, outcome } = await answering.referrers(asked, digest, artifactType)
   const headers = {
     'Content-Type': OCI_INDEX,
     'Content-Length': String(value.byteLength),

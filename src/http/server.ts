@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
+import { ConnectionCounts } from './connection-counts.ts'
 import { failureBody } from './failure.ts'
 
 /** A TCP address, or the path of a unix socket. */
@@ -41,12 +42,18 @@ export class HttpServer {
   readonly #sockets = new Map<Socket, number>()
   /** What could not be read behind requests that are still being answered. */
   readonly #unreadable = new WeakMap<Socket, UnreadableError>()
-  readonly #perAddress = new Map<string, number>()
+  readonly #counts: ConnectionCounts
   /** Connections beyond a limit. */
   readonly #surplus = new Set<Socket>()
   #isClosing = false
 
-  constructor(handler: Handler, limits: ServerLimits = SERVER_LIMITS) {
+  /** @param counts those of all listeners that share the limits. */
+  constructor(
+    handler: Handler,
+    limits: ServerLimits = SERVER_LIMITS,
+    counts: ConnectionCounts = new ConnectionCounts(),
+  ) {
+    this.#counts = counts
     this.#handler = handler
     this.#limits = limits
     this.#server = createServer(
@@ -69,13 +76,22 @@ export class HttpServer {
     this.#server.on('checkContinue', this.#onRequest)
   }
 
-  /** Listens; resolves to the address as clients write it. Rejects if the address cannot be had. */
-  async listen(address: ListenAddress): Promise<string> {
+  /**
+   * Listens; resolves to the address as clients write it. Rejects if the address cannot be had. With `isShared` other threads may listen
+   * there too, and the kernel gives each its part of the connections.
+   */
+  async listen(
+    address: ListenAddress,
+    { isShared = false }: { readonly isShared?: boolean } = {},
+  ): Promise<string> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     this.#server.once('error', reject)
     const onListening = (): void => resolve()
     if (address.kind === 'unix') this.#server.listen(address.path, onListening)
-    else this.#server.listen(address.port, address.host, onListening)
+    else {
+      const { port, host } = address
+      this.#server.listen({ port, host, reusePort: isShared }, onListening)
+    }
     await promise
     this.#server.removeListener('error', reject)
     // An accept that fails (no file descriptor, no buffer) is one client's loss; the listener goes on.
@@ -130,22 +146,16 @@ export class HttpServer {
   }
 
   readonly #onConnection = (socket: Socket): void => {
-    const { connectionsMax, connectionsPerAddressMax, surplusMax } = this.#limits
     const address = socket.remoteAddress ?? ''
-    const count = this.#perAddress.get(address) ?? 0
-    const isOverAddress = address !== '' && count >= connectionsPerAddressMax
-    if (isOverAddress || this.#sockets.size - this.#surplus.size >= connectionsMax) {
-      if (this.#surplus.size >= surplusMax) socket.destroy()
+    if (!this.#counts.enter(address, this.#limits)) {
+      if (this.#surplus.size >= this.#limits.surplusMax) socket.destroy()
       else this.#takeSurplus(socket)
       return
     }
     this.#sockets.set(socket, 0)
-    this.#perAddress.set(address, count + 1)
     socket.once('close', () => {
       this.#sockets.delete(socket)
-      const rest = (this.#perAddress.get(address) ?? 1) - 1
-      if (rest === 0) this.#perAddress.delete(address)
-      else this.#perAddress.set(address, rest)
+      this.#counts.leave(address)
     })
   }
 

@@ -1,6 +1,6 @@
+import type { Answering, Asked } from '../mirror/answers.ts'
 import type { TagsPageRequest } from '../mirror/listings.ts'
-import type { Mirror } from '../mirror/mirror.ts'
-import type { RequestedName, Source } from '../mirror/sources.ts'
+import type { RequestedName } from '../mirror/sources.ts'
 import { jsonReply, outcomeHeaders, type Reply } from './reply.ts'
 
 /** What a listing of tags is asked by. */
@@ -11,12 +11,12 @@ export interface TagsQuestion {
 
 /** `GET /v2/<name>/tags/list?n=&last=`; the link to the next page leads back to us. */
 export async function answerTags(
-  mirror: Mirror,
-  source: Source,
+  answering: Answering,
+  asked: Asked,
   { name, page }: TagsQuestion,
 ): Promise<Reply> {
-  const { value, outcome } = await mirror.listTags(source, page)
-  const text = JSON.stringify({ name: source.repository, tags: value.tags })
+  const { value, outcome } = await answering.listTags(asked, page)
+  const text = JSON.stringify({ name: asked.repository, tags: value.tags })
   const link: Record<string, string> =
     value.next === undefined ? {} : { Link: `<${nextPath(name, value.next)}>; rel="next"` }
   return { ...jsonReply(200, text, { ...link, ...outcomeHeaders(outcome) }), outcome }

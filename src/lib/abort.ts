@@ -16,3 +16,12 @@ export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal):
     signal.removeEventListener('abort', onAbort)
   }
 }
+
+/** Resolves once the promise is settled, however, or the signal aborts. */
+export async function settledOrAborted(promise: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  try {
+    await untilAborted(promise, signal)
+  } catch {
+    // Whoever waits looks for himself.
+  }
+}

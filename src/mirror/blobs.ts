@@ -127,11 +127,19 @@ export class Blobs {
   /** Stored content whose reader is given the rest from the upstream if the store fails him half-way. */
   #healing(wanted: Wanted, stored: StoredContent): Content {
     if (stored.bytes !== undefined) return stored
-    return { ...stored, read: (range, signal) => this.#readHealing({ wanted, stored }, range, signal) }
+    return {
+      ...stored,
+      read: (range, signal, isContinued = false) =>
+        this.#readHealing({ wanted, stored, isContinued }, range, signal),
+    }
   }
 
   async *#readHealing(
-    { wanted, stored }: { readonly wanted: Wanted; readonly stored: StoredContent },
+    {
+      wanted,
+      stored,
+      isContinued,
+    }: { readonly wanted: Wanted; readonly stored: StoredContent; readonly isContinued: boolean },
     range: ByteRange,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
@@ -147,7 +155,7 @@ export class Blobs {
       failure = error
     }
     // What has gone out unproved must not be completed by right bytes.
-    if (offset > range.start && !stored.isProved()) throw failure
+    if ((isContinued || offset > range.start) && !stored.isProved()) throw failure
     await using rest = ((await this.#fetch(wanted)) ?? (await this.#passThrough(wanted))).content
     if (rest.sizeBytes !== stored.sizeBytes) throw failure
     yield* rest.read({ start: offset, end: range.end }, signal)
@@ -166,7 +174,10 @@ function spoolContent(spool: Spool, digest: Digest, leave: () => void): Content 
     get sizeBytes() {
       return spool.sizeBytes
     },
-    read: (range, signal) => spool.read(range, signal),
+    read: (range, signal, isContinued) => spool.read(range, signal, isContinued),
+    get file() {
+      return spool.share()
+    },
     [Symbol.asyncDispose]: async () => {
       leave()
       await Promise.resolve()

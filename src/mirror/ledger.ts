@@ -9,8 +9,8 @@ import type { StoredManifest } from './manifests.ts'
 export interface Ledger {
   /** A manifest was shown to a client: it is wanted, and so is what it names. */
   shown(manifest: StoredManifest): void
-  /** A client was answered about content, and sent so many bytes of it. */
-  used(digest: Digest, use: { readonly isHit: boolean; readonly servedBytes: number }): void
+  /** Clients were answered about content, so often from the cache, and sent so many bytes of it. */
+  used(digest: Digest, use: { readonly hits: number; readonly servedBytes: number }): void
   /** Takes room for what a spool is to hold, if need be by evicting; `false` if there is none to be had. */
   makeRoom(spool: SpoolFile, sizeBytes: number): Promise<boolean>
 }

@@ -9,7 +9,7 @@ import { OCI_INDEX } from '../oci/media-type.ts'
 import { parseTag } from '../oci/name.ts'
 import type { TagsPage, TagsPageRequest } from '../upstream/registry.ts'
 
-export type { TagsPageRequest }
+export type { TagsPage, TagsPageRequest }
 
 import { SharedCalls } from './flights.ts'
 import type { Manifests } from './manifests.ts'

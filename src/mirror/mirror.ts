@@ -171,6 +171,12 @@ export class Mirror implements AsyncDisposable {
     }
   }
 
+  /** A manifest was shown again by somebody who remembered the answer: what clients want is to stay. */
+  async shownAgain(digest: Digest): Promise<void> {
+    const manifest = await this.#manifests.find(digest)
+    if (manifest !== undefined) this.#ledger.shown(manifest)
+  }
+
   /** One page of the repository's tags. */
   async listTags(source: Source, page: TagsPageRequest): Promise<Listing<TagsPage>> {
     return await this.#listings.listTags(source, page)

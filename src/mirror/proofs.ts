@@ -222,6 +222,10 @@ export class Proofs implements AsyncDisposable {
       // Elsewhere nothing proves it on the way, so clients are sent only for what is proved now.
       locate: this.#isProved(digest, object) ? () => this.#locate(digest) : undefined,
       read: (range, signal) => this.#read({ digest, object, proof }, range, signal),
+      file:
+        object.fd === undefined || !this.#isProved(digest, object)
+          ? undefined
+          : { kind: 'whole', fd: object.fd },
       [Symbol.asyncDispose]: async () => await object[Symbol.asyncDispose](),
     }
   }

@@ -3,6 +3,7 @@ import { parseRepositoryName, type RepositoryName } from '../oci/name.ts'
 import { canonicalText, DOCKER_HUB, type Namespace, parseNamespace } from '../oci/namespace.ts'
 import type { Registries, Registry } from '../upstream/registry.ts'
 import type { Terms } from './freshness.ts'
+import type { Place } from './links.ts'
 
 /** A repository as a client named it, unchecked. */
 export interface RequestedName {
@@ -27,10 +28,16 @@ export interface Source {
   readonly isTrusted: boolean
 }
 
-/** What sources are resolved by; replaced whole when the configuration is read again. */
-export interface Directory {
-  readonly registries: Registries
+/** What names are resolved by. */
+export interface NameRules {
   readonly defaultNamespace: Namespace
+  /** The configured namespaces. */
+  readonly terms: { has(namespace: Namespace): boolean }
+}
+
+/** What sources are resolved by; replaced whole when the configuration is read again. */
+export interface Directory extends NameRules {
+  readonly registries: Registries
   /** The terms of every configured namespace; a namespace is configured if it is here. */
   readonly terms: ReadonlyMap<Namespace, Terms>
   /** The terms of all other namespaces. */
@@ -39,13 +46,18 @@ export interface Directory {
 
 /**
  * Resolves a name by the rules of `docs/clients.md`: `ns`, then a path prefix, then a host as first component, then the default
- * namespace. Throws an {@link OciError}: NAME_INVALID for what is no name, DENIED where policy forbids the namespace.
+ * namespace. Throws an {@link OciError} NAME_INVALID for what is no name.
  */
-export function resolveSource(directory: Directory, requested: RequestedName): Source {
-  const { namespace, path } = splitName(directory, requested)
+export function resolvePlace(rules: NameRules, requested: RequestedName): Place {
+  const { namespace, path } = splitName(rules, requested)
   const full = namespace === DOCKER_HUB && !path.includes('/') ? `library/${path}` : path
   const repository = parseRepositoryName(full)
   if (repository === undefined) throw new OciError('NAME_INVALID', 'this is not a valid repository name')
+  return { namespace, repository }
+}
+
+/** The source of a repository. Throws DENIED where policy forbids the namespace. */
+export function sourceAt(directory: Directory, { namespace, repository }: Place): Source {
   const terms = directory.terms.get(namespace)
   return {
     namespace,
@@ -56,44 +68,48 @@ export function resolveSource(directory: Directory, requested: RequestedName): S
   }
 }
 
+/** Resolves a name to its source: {@link resolvePlace}, then {@link sourceAt}. */
+export function resolveSource(directory: Directory, requested: RequestedName): Source {
+  return sourceAt(directory, resolvePlace(directory, requested))
+}
+
 interface SplitName {
   readonly namespace: Namespace
   readonly path: string
 }
 
-function splitName(directory: Directory, { ns, prefix, path }: RequestedName): SplitName {
-  const named = explicitNamespace(directory, ns, prefix)
+function splitName(rules: NameRules, { ns, prefix, path }: RequestedName): SplitName {
+  const named = explicitNamespace(rules, ns, prefix)
   const slash = path.indexOf('/')
   const first = slash === -1 ? undefined : path.slice(0, slash)
-  if (first === undefined || !isHostLike(directory, first))
-    return { namespace: named ?? directory.defaultNamespace, path }
-  if (named === undefined)
-    return { namespace: requireNamespace(directory, first), path: path.slice(slash + 1) }
+  if (first === undefined || !isHostLike(rules, first))
+    return { namespace: named ?? rules.defaultNamespace, path }
+  if (named === undefined) return { namespace: requireNamespace(rules, first), path: path.slice(slash + 1) }
   // containerd with `override_path` sends the host in the path and in `ns`: the same host twice means it once.
-  if (requireNamespace(directory, first) === named) return { namespace: named, path: path.slice(slash + 1) }
+  if (requireNamespace(rules, first) === named) return { namespace: named, path: path.slice(slash + 1) }
   throw new OciError('NAME_INVALID', `the namespace ${named} and the host ${first} in the path disagree`)
 }
 
 function explicitNamespace(
-  directory: Directory,
+  rules: NameRules,
   ns: readonly string[],
   prefix: string | undefined,
 ): Namespace | undefined {
   const texts = prefix === undefined ? ns : [...ns, prefix]
   if (ns.length > 1) throw new OciError('NAME_INVALID', 'the parameter ns is given more than once')
-  const [named, ...others] = texts.map(text => requireNamespace(directory, text))
+  const [named, ...others] = texts.map(text => requireNamespace(rules, text))
   if (others.some(other => other !== named))
     throw new OciError('NAME_INVALID', 'the parameter ns and the path prefix disagree')
   return named
 }
 
-function isHostLike(directory: Directory, component: string): boolean {
-  return /[.:]/.test(component) || component === 'localhost' || directory.terms.has(canonicalText(component))
+function isHostLike(rules: NameRules, component: string): boolean {
+  return /[.:]/.test(component) || component === 'localhost' || rules.terms.has(canonicalText(component))
 }
 
-function requireNamespace(directory: Directory, text: string): Namespace {
+function requireNamespace(rules: NameRules, text: string): Namespace {
   const verbatim = canonicalText(text)
-  if (directory.terms.has(verbatim)) return verbatim
+  if (rules.terms.has(verbatim)) return verbatim
   const namespace = parseNamespace(text)
   if (namespace === undefined) {
     throw new OciError(

@@ -1,6 +1,7 @@
-import type { ByteRange } from '../oci/content.ts'
+import type { ByteRange, ContentFile } from '../oci/content.ts'
 import type { SpoolFile } from '../storage/store.ts'
 import { Recent } from './recent.ts'
+import { type Progress, SharedProgress } from './shared-progress.ts'
 
 /** How much of a content's end is given out only once the whole is proved, in bytes. */
 export const HELD_BACK_BYTES = 64 * 1024
@@ -46,6 +47,7 @@ export class Spool {
   readonly #recent = new Recent()
   #waiting = new Set<Waiter>()
   #readers = 0
+  #shared: SharedProgress | undefined
 
   constructor(file: SpoolFile, elsewhere?: Elsewhere) {
     this.#file = file
@@ -64,6 +66,7 @@ export class Spool {
   /** Says how large the content will be. */
   expect(sizeBytes: number): void {
     this.#sizeBytes = sizeBytes
+    this.#publish()
   }
 
   /** Makes the bytes that the file held from the beginning readable. */
@@ -97,16 +100,29 @@ export class Spool {
   }
 
   /** The bytes of the range as they come; see {@link Content.read}. Only while the file is open. */
-  async *read(range: ByteRange, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  async *read(range: ByteRange, signal: AbortSignal, isContinued = false): AsyncGenerator<Uint8Array> {
     this.#readers += 1
     try {
-      yield* this.#follow(range, signal)
+      yield* this.#follow(range, signal, isContinued)
     } finally {
       this.#readers -= 1
     }
   }
 
-  async *#follow({ start, end }: ByteRange, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  /** Where readers in other threads follow it; `undefined` if they cannot. */
+  share(): ContentFile | undefined {
+    const { fd } = this.#file
+    if (fd === undefined || this.#progressState() === 'lost') return undefined
+    this.#shared ??= new SharedProgress()
+    this.#publish()
+    return { kind: 'growing', fd, progress: this.#shared.memory }
+  }
+
+  async *#follow(
+    { start, end }: ByteRange,
+    signal: AbortSignal,
+    isContinued: boolean,
+  ): AsyncGenerator<Uint8Array> {
     let offset = start
     let buffer: Uint8Array | undefined
     using waiter = new Waiter(signal)
@@ -122,7 +138,8 @@ export class Spool {
         try {
           piece = await this.#piece(buffer, offset, limit)
         } catch (error) {
-          yield* this.#goElsewhere({ start: offset, end }, { error, hasBegun: offset > start }, signal)
+          const hasBegun = isContinued || offset > start
+          yield* this.#goElsewhere({ start: offset, end }, { error, hasBegun }, signal)
           return
         }
         offset += piece.byteLength
@@ -130,7 +147,8 @@ export class Spool {
       } else if (state.kind === 'growing') await waiter.wait(this.#waiting)
       else if (state.kind === 'failed') throw state.error
       else if (state.kind === 'broken') {
-        yield* this.#goOn({ start: offset, end }, { state, hasBegun: offset > start }, signal)
+        const hasBegun = isContinued || offset > start
+        yield* this.#goOn({ start: offset, end }, { state, hasBegun }, signal)
         return
       }
     }
@@ -173,15 +191,19 @@ export class Spool {
 
   /** Where reading must stop for now. */
   #readableBytes(): number {
-    switch (this.#state.kind) {
-      case 'proved':
-        return this.#writtenBytes
-      case 'failed':
-        return 0
-      case 'growing':
-      case 'broken':
-        return Math.min(this.#writtenBytes, (this.#sizeBytes ?? this.#writtenBytes) - HELD_BACK_BYTES)
-    }
+    return this.#state.kind === 'failed'
+      ? 0
+      : readableBytes(this.#state.kind === 'proved', this.#writtenBytes, this.#sizeBytes)
+  }
+
+  #progressState(): Progress['state'] {
+    const { kind } = this.#state
+    return kind === 'growing' || kind === 'proved' ? kind : 'lost'
+  }
+
+  #publish(): void {
+    const state = this.#progressState()
+    this.#shared?.publish({ state, writtenBytes: this.#writtenBytes, sizeBytes: this.#sizeBytes })
   }
 
   /** Fills the reader's own buffer from the offset on. */
@@ -207,6 +229,7 @@ export class Spool {
   }
 
   #announce(): void {
+    this.#publish()
     const waiting = this.#waiting
     if (waiting.size === 0) return
     this.#waiting = new Set()
@@ -223,6 +246,15 @@ export class Spool {
     }
     return held
   }
+}
+
+/** How many of the bytes that are written may be given out: all once they are proved, else none of the tail. */
+export function readableBytes(
+  isProved: boolean,
+  writtenBytes: number,
+  sizeBytes: number | undefined,
+): number {
+  return isProved ? writtenBytes : Math.min(writtenBytes, (sizeBytes ?? writtenBytes) - HELD_BACK_BYTES)
 }
 
 /**

@@ -1,9 +1,22 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import {
+  AggregatorRegistry,
+  Counter,
+  collectDefaultMetrics,
+  Gauge,
+  Histogram,
+  type MetricObjectWithValues,
+  type MetricValue,
+  Registry,
+} from 'prom-client'
+
+/** The metrics of one thread, as another can take them. */
+export type ThreadMetrics = readonly MetricObjectWithValues<MetricValue<string>>[]
 
 /** All metrics, by the name that this program gives them; `docs/operations.md` explains them to operators. */
 export interface Metrics {
-  /** The exposition text of all metrics, and its content type. */
-  render(): Promise<{ readonly contentType: string; readonly text: string }>
+  /** The exposition text of all metrics, those of other threads added, and its content type. */
+  render(others?: readonly ThreadMetrics[]): Promise<{ readonly contentType: string; readonly text: string }>
+  snapshot(): Promise<ThreadMetrics>
   readonly requests: Counter<'method' | 'resource' | 'status' | 'outcome' | 'namespace'>
   readonly requestSeconds: Histogram<'resource' | 'outcome'>
   readonly responseBytes: Counter<'resource' | 'outcome' | 'namespace'>
@@ -30,17 +43,28 @@ export interface Metrics {
   readonly roomRefused: Counter
 }
 
-/** Creates the metrics of one daemon, in a registry of their own. */
-export function createMetrics(): Metrics {
+/** Creates the metrics of one daemon, in a registry of their own; those of a further thread of it leave out what is of the process. */
+export function createMetrics({ isFurther = false }: { readonly isFurther?: boolean } = {}): Metrics {
   const registry = new Registry()
-  collectDefaultMetrics({ register: registry })
+  if (!isFurther) collectDefaultMetrics({ register: registry })
   return {
-    render: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+    render: async (others = []) => {
+      const { contentType } = registry
+      if (others.length === 0) return { contentType, text: await registry.metrics() }
+      const all = [await registry.getMetricsAsJSON(), ...others].map(withoutOmissions)
+      return { contentType, text: await AggregatorRegistry.aggregate(all).metrics() }
+    },
+    snapshot: async () => await registry.getMetricsAsJSON(),
     ...clientMetrics(registry),
     ...upstreamMetrics(registry),
     ...storageMetrics(registry),
     ...spaceMetrics(registry),
   }
+}
+
+/** What makes no sense as a sum would be left out, such as when the process started: only one thread tells of that. */
+function withoutOmissions(metrics: ThreadMetrics): MetricObjectWithValues<MetricValue<string>>[] {
+  return metrics.map(metric => (metric.aggregator === 'omit' ? { ...metric, aggregator: 'first' } : metric))
 }
 
 /** Declares counters and gauges in one registry, under this program's prefix. */

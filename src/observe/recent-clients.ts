@@ -14,7 +14,8 @@ export interface RecentClient {
   readonly lastStatus: number
 }
 
-interface Seen {
+/** What was seen of a client. */
+export interface SeenClient {
   readonly address: string
   readonly userAgent: string
   readonly firstSeenMs: number
@@ -32,7 +33,7 @@ const PULLING: ReadonlySet<string> = new Set(['base', 'manifest', 'blob', 'tags'
 /** The clients that asked last, in memory: so that an operator can see who uses the mirror. The one longest unseen makes room. */
 export class RecentClients {
   readonly #now: () => number
-  readonly #seen = new Map<string, Seen>()
+  readonly #seen = new Map<string, SeenClient>()
 
   /** @param now the wall clock, in milliseconds. */
   constructor(now: () => number = Date.now) {
@@ -58,6 +59,35 @@ export class RecentClients {
     seen.lastStatus = request.status
     if (request.namespace !== undefined && seen.namespaces.size < NAMESPACES_MAX)
       seen.namespaces.add(request.namespace)
+    this.#put(key, seen)
+  }
+
+  /** What was seen since this was last asked, to be told to another thread. */
+  take(): readonly SeenClient[] {
+    const seen = [...this.#seen.values()]
+    this.#seen.clear()
+    return seen
+  }
+
+  /** Adds what another thread has seen. */
+  merge(clients: readonly SeenClient[]): void {
+    for (const client of clients) {
+      const key = `${client.address} ${client.userAgent}`
+      const known = this.#seen.get(key)
+      if (known === undefined) {
+        this.#put(key, client)
+        continue
+      }
+      known.requests += client.requests
+      known.lastSeenMs = client.lastSeenMs
+      known.lastStatus = client.lastStatus
+      for (const namespace of client.namespaces)
+        if (known.namespaces.size < NAMESPACES_MAX) known.namespaces.add(namespace)
+      this.#put(key, known)
+    }
+  }
+
+  #put(key: string, seen: SeenClient): void {
     this.#seen.delete(key)
     this.#seen.set(key, seen)
     const [oldest] = this.#seen.keys()

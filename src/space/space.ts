@@ -204,10 +204,9 @@ export class Space implements AsyncDisposable, Watcher {
   }
 
   /** Content was asked for. */
-  used(digest: Digest, use: { readonly isHit: boolean; readonly servedBytes: number }): void {
-    const { isHit, servedBytes } = use
+  used(digest: Digest, use: { readonly hits: number; readonly servedBytes: number }): void {
     const atMs = this.#parts.clock.wallMs()
-    this.index.noteUse(digest, { atMs, hits: isHit ? 1 : 0, servedBytes, isManifest: false })
+    this.index.noteUse(digest, { ...use, atMs, isManifest: false })
   }
 
   /** A manifest was shown: it is wanted, and so is what it names. */

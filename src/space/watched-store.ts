@@ -192,6 +192,10 @@ class WatchedObject implements StoredObject {
     this.version = object.version
   }
 
+  get fd(): number | undefined {
+    return this.#object.fd
+  }
+
   read(start: number, end: number): AsyncIterable<Uint8Array> {
     return this.#object.read(start, end)
   }
@@ -240,6 +244,10 @@ class WatchedSpool implements SpoolFile {
 
   get sizeBytes(): number {
     return this.inner.sizeBytes
+  }
+
+  get fd(): number | undefined {
+    return this.inner.fd
   }
 
   /** Takes room for the whole content; `false` if there is not so much. */

@@ -1,5 +1,6 @@
 import type { BigIntStats } from 'node:fs'
 import type { FileHandle } from 'node:fs/promises'
+import { readAhead } from '../lib/read-ahead.ts'
 import { openRegular, readFully } from './regular-file.ts'
 import type { StoredObject } from './store.ts'
 
@@ -20,38 +21,17 @@ export class FileObject implements StoredObject {
     this.version = [stats.ino, stats.size, stats.mtimeNs, stats.ctimeNs].join('-')
   }
 
-  /** Two buffers take turns: while the reader has one, the next read fills the other. */
-  async *read(start: number, end: number): AsyncGenerator<Uint8Array> {
+  get fd(): number {
+    return this.#handle.fd
+  }
+
+  read(start: number, end: number): AsyncIterable<Uint8Array> {
     if (!(start >= 0 && start <= end && end <= this.sizeBytes)) {
       throw new RangeError(`bytes ${start} to ${end} are not within an object of ${this.sizeBytes} bytes`)
     }
-    const length = end - start
-    let current = Buffer.allocUnsafeSlow(Math.min(length, PIECE_BYTES))
-    let other = Buffer.allocUnsafeSlow(Math.min(Math.max(length - PIECE_BYTES, 0), PIECE_BYTES))
-    let position = start
-    let ahead = position < end ? this.#fill(current, position, end) : undefined
-    try {
-      while (ahead !== undefined) {
-        const piece: Uint8Array = await ahead
-        position += piece.length
-        ahead = position < end ? this.#fill(other, position, end) : undefined
-        yield piece
-        ;[current, other] = [other, current]
-      }
-    } finally {
-      // A reader that leaves early leaves no read behind that would still write into a buffer.
-      await ahead?.catch(() => undefined)
-    }
-  }
-
-  #fill(buffer: Buffer, position: number, end: number): Promise<Uint8Array> {
-    const length = Math.min(PIECE_BYTES, end - position)
-    const reading = readFully(this.#handle, buffer, { position, length }).then(() =>
-      length === buffer.length ? buffer : buffer.subarray(0, length),
-    )
-    // Whoever awaits it sees the failure; this only says that it may come before anybody does.
-    reading.catch(() => undefined)
-    return reading
+    const fill = async (buffer: Buffer, position: number, length: number): Promise<void> =>
+      await readFully(this.#handle, buffer, { position, length })
+    return readAhead(fill, { start, end, pieceBytes: PIECE_BYTES })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

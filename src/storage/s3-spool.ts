@@ -35,6 +35,10 @@ export class S3Spool implements SpoolFile {
     return this.#parts.disk.sizeBytes
   }
 
+  get fd(): number | undefined {
+    return this.#parts.disk.fd
+  }
+
   async append(bytes: Uint8Array): Promise<void> {
     await this.#parts.disk.append(bytes)
     if (this.sizeBytes <= this.#parts.connection.limits.singlePutBytes) return

@@ -34,6 +34,10 @@ export class DiskSpool implements SpoolFile {
     return this.#sizeBytes
   }
 
+  get fd(): number | undefined {
+    return this.#state === 'closed' ? undefined : this.#parts.handle.fd
+  }
+
   async append(bytes: Uint8Array): Promise<void> {
     this.#assertOpen()
     await writeFully(this.#parts.handle, bytes, this.#sizeBytes)

@@ -118,6 +118,8 @@ export interface StoredObject extends AsyncDisposable {
   readonly sizeBytes: number
   /** Another value whenever the bytes may have changed: what was verified under one version need not be verified again. */
   readonly version: string
+  /** A descriptor from which all threads of this process can read the same bytes, as long as the object is open; where there is one. */
+  readonly fd?: number | undefined
   /**
    * Yields `[start, end)` in order, in pieces of at most 1 MiB, each valid until the next is asked for. Throws if the object turns
    * out shorter, or cannot be read; a `StoreUnavailableError` says nothing about the bytes, anything else does. Several reads of one
@@ -130,6 +132,8 @@ export interface StoredObject extends AsyncDisposable {
 export interface SpoolFile extends AsyncDisposable {
   /** How many bytes the file holds now. */
   readonly sizeBytes: number
+  /** A descriptor from which all threads of this process can read the same bytes, as long as the file is open; where there is one. */
+  readonly fd?: number | undefined
   /** Appends all of the bytes or throws (disk full, I/O error); only one append may run at a time. */
   append(bytes: Uint8Array): Promise<void>
   /**

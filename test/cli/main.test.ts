@@ -3,7 +3,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, test } from 'node:test'
@@ -60,6 +60,7 @@ test('entrepot check prints the effective configuration with the origin of every
     'scrub_interval: 7d # default',
     'scrub_rate: 16MiB # default',
     'drain_timeout: 5m # default',
+    `workers: ${Math.min(availableParallelism(), 4)} # default`,
     'log_level: info # default',
     `upstream_config_file: ${join(cwd, 'upstreams.yaml')} # --upstream-config-file`,
     'store: filesystem # command line',

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { inspect } from 'node:util'
@@ -49,6 +49,7 @@ test('Without any setting the mirror listens on 8080, serves Docker Hub by defau
     upstreams: [],
     store: { kind: 'filesystem', root: '/srv/data' },
     drainMs: 300_000,
+    workers: Math.min(availableParallelism(), 4),
     scrub: { intervalMs: 604_800_000, bytesPerSecond: 16 * 1024 ** 2 },
     logLevel: 'info',
   })
@@ -89,6 +90,8 @@ const VALUES: readonly (readonly [Given, Partial<Config>])[] = [
   [{ env: { CHECK_CACHE_DIGEST: '', LISTEN: '', S3_HOST: '' } }, { checkCacheDigest: false, listen: LISTEN }],
   [{ flags: { 'drain-timeout': '24h' } }, { drainMs: 86_400_000 }],
   [{ env: { DRAIN_TIMEOUT: '0s' } }, { drainMs: 0 }],
+  [{ flags: { workers: '1' } }, { workers: 1 }],
+  [{ env: { WORKERS: '64' } }, { workers: 64 }],
   [
     { flags: { 'scrub-interval': 'off', 'scrub-rate': '4MiB' } },
     { scrub: { intervalMs: undefined, bytesPerSecond: 4 * 1024 ** 2 } },
@@ -151,6 +154,7 @@ const BAD: readonly (readonly [Given, readonly string[]])[] = [
     { flags: { 'drain-timeout': '300' } },
     ['--drain-timeout: is not a duration of at most 24h (such as 0s, 90s or 5m)'],
   ],
+  [{ flags: { workers: '0' } }, ['--workers: is not a number from 1 to 64 (such as 1, 2 or 8)']],
   [
     { flags: { 'drain-timeout': '2d' } },
     ['--drain-timeout: is not a duration of at most 24h (such as 0s, 90s or 5m)'],

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { Dispatch, type DispatchParts } from '../../src/http/dispatch.ts'
+import { Answers } from '../../src/mirror/answers.ts'
 import { Mirror } from '../../src/mirror/mirror.ts'
 import type { Directory } from '../../src/mirror/sources.ts'
 import { digestOf } from '../../src/oci/digest.ts'
@@ -64,10 +65,10 @@ async function makeDispatch(t: TestContext, options: RigOptions = {}): Promise<R
     defaultTerms: terms,
   }
   const dispatch = new Dispatch({
-    mirror,
+    answering: new Answers({ mirror, directory: () => directory }),
     events: seen.events,
     readiness: { isDraining, probeStore: async () => await store.probe() },
-    directory: () => directory,
+    names: () => directory,
     instance: 'entrepot-7f3a',
     ...parts,
   })

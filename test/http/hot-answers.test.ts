@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
 import { Dispatch } from '../../src/http/dispatch.ts'
+import { Answers } from '../../src/mirror/answers.ts'
 import { Epoch } from '../../src/mirror/epoch.ts'
 import { Mirror } from '../../src/mirror/mirror.ts'
 import type { Digest } from '../../src/oci/digest.ts'
@@ -75,10 +76,10 @@ async function makeRig(t: TestContext): Promise<Rig> {
     defaultTerms: { manifestInvalidationMs: FRESH_MS, staleIfErrorMs: FRESH_MS },
   }
   const dispatch = new Dispatch({
-    mirror,
+    answering: new Answers({ mirror, directory: () => directory }),
     events: seen.events,
     readiness: { isDraining: () => rig.isDraining, probeStore: async () => await Promise.resolve() },
-    directory: () => directory,
+    names: () => directory,
     instance: 'entrepot-0123456789ab',
     ledger: { used: digest => void used.push(digest) },
     hot: { epoch, clock },

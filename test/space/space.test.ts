@@ -155,7 +155,7 @@ test('What nobody has asked for in the time that its namespace allows goes, and 
   ]
   assert.ok(old !== undefined && asked !== undefined && patient !== undefined)
   rig.clock.advance(50_000)
-  rig.space.used(asked, { isHit: true, servedBytes: 100 })
+  rig.space.used(asked, { hits: 1, servedBytes: 100 })
   rig.clock.advance(20_000)
   assert.equal((await rig.space.evict(undefined)).objects, 1)
   assert.deepEqual(await Promise.all([old, asked, patient].map(async digest => await rig.has(digest))), [

@@ -110,6 +110,10 @@ class FaultySpool implements SpoolFile {
     return this.inner.sizeBytes
   }
 
+  get fd(): number | undefined {
+    return this.inner.fd
+  }
+
   async append(bytes: Uint8Array): Promise<void> {
     if (this.sizeBytes + bytes.byteLength > this.#store.appendFailsAfter) this.#store.refuse('append')
     await this.inner.append(bytes)

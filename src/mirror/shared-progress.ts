@@ -1,0 +1,58 @@
+/** How far a content has come whose bytes other threads read from its file. */
+export interface Progress {
+  /** `growing`: bytes may come. `proved`: whole, and it matches its digest. `lost`: what is missing is to be had only from its owner. */
+  readonly state: 'growing' | 'proved' | 'lost'
+  readonly writtenBytes: number
+  /** `undefined` while it is not known. */
+  readonly sizeBytes: number | undefined
+}
+
+const STATES = ['growing', 'proved', 'lost'] as const
+const CHANGES = 0
+const STATE = 1
+const WRITTEN = 1
+const SIZE = 2
+const UNKNOWN = -1n
+
+/** A {@link Progress} in memory that threads share: one tells of it, any number wait for it. */
+export class SharedProgress {
+  readonly memory: SharedArrayBuffer
+  readonly #words: Int32Array
+  readonly #longs: BigInt64Array
+
+  constructor(memory: SharedArrayBuffer = new SharedArrayBuffer(3 * BigInt64Array.BYTES_PER_ELEMENT)) {
+    this.memory = memory
+    this.#words = new Int32Array(memory)
+    this.#longs = new BigInt64Array(memory)
+  }
+
+  /** Tells of progress, and wakes who waits for it. */
+  publish({ state, writtenBytes, sizeBytes }: Progress): void {
+    Atomics.store(this.#longs, SIZE, sizeBytes === undefined ? UNKNOWN : BigInt(sizeBytes))
+    Atomics.store(this.#longs, WRITTEN, BigInt(writtenBytes))
+    Atomics.store(this.#words, STATE, STATES.indexOf(state))
+    Atomics.add(this.#words, CHANGES, 1)
+    Atomics.notify(this.#words, CHANGES)
+  }
+
+  /** How often it has changed; to be read before {@link progress} by whoever will wait for the next change. */
+  get changes(): number {
+    return Atomics.load(this.#words, CHANGES)
+  }
+
+  get progress(): Progress {
+    // The state goes first: once it is final, the other values are.
+    const state = STATES[Atomics.load(this.#words, STATE)] ?? 'lost'
+    const sizeBytes = Atomics.load(this.#longs, SIZE)
+    return {
+      state,
+      writtenBytes: Number(Atomics.load(this.#longs, WRITTEN)),
+      sizeBytes: sizeBytes === UNKNOWN ? undefined : Number(sizeBytes),
+    }
+  }
+
+  /** Resolves when it has changed more often than that; at once if it has already. */
+  async wait(changes: number): Promise<void> {
+    await Atomics.waitAsync(this.#words, CHANGES, changes).value
+  }
+}

@@ -1,0 +1,117 @@
+import { version } from './cli/version.ts'
+import { type Config, UPSTREAM_DEFAULTS, type UpstreamConfig } from './config/config.ts'
+import type { Clock } from './lib/clock.ts'
+import type { Epoch } from './mirror/epoch.ts'
+import type { Terms } from './mirror/freshness.ts'
+import type { Directory } from './mirror/sources.ts'
+import type { Events } from './observe/events.ts'
+import type { Namespace } from './oci/namespace.ts'
+import { Space } from './space/space.ts'
+import type { NamespaceTerms } from './space/victims.ts'
+import { openFilesystemStore } from './storage/filesystem.ts'
+import type { Store } from './storage/store.ts'
+import { type RegistriesOptions, UpstreamRegistries } from './upstream/registries.ts'
+import type { DirectoryText } from './workers/protocol.ts'
+
+/** What {@link registriesOf} needs beside the configuration. */
+export interface RegistriesParts {
+  readonly events: Events
+  readonly clock: Clock
+  readonly instance: string
+  readonly epoch: Epoch
+}
+
+/** The upstreams, whose trouble ends the epoch: what is served while there is some is looked at each time. */
+export function registriesOf(
+  { namespaces, upstreams }: Config,
+  { events, clock, instance, epoch }: RegistriesParts,
+  overrides: Pick<RegistriesOptions, 'resolve' | 'timings'> = {},
+): UpstreamRegistries {
+  return new UpstreamRegistries({
+    namespaces,
+    upstreams,
+    events,
+    clock,
+    instance,
+    version: version(),
+    onTrouble: () => epoch.bump(),
+    ...overrides,
+  })
+}
+
+/** Opens the store that is configured. */
+export async function openStore(config: Config, events: Events): Promise<Store> {
+  const { store } = config
+  if (store.kind === 'filesystem') return await openFilesystemStore({ root: store.root, events })
+  // The AWS SDK takes a tenth of a second and 37 MB: only who uses it pays for it.
+  const { openS3Store } = await import('./storage/s3.ts')
+  const { bucket, region, endpoint, prefix, isPathStyle, accessKey, secretKey } = store
+  const isKeyed = accessKey !== undefined && secretKey !== undefined
+  return await openS3Store({
+    address: {
+      bucket,
+      region,
+      endpoint,
+      prefix,
+      isPathStyle,
+      credentials: isKeyed
+        ? { accessKeyId: accessKey.reveal(), secretAccessKey: secretKey.reveal() }
+        : undefined,
+    },
+    spoolDirectory: store.spoolDirectory,
+    redirect: store.isRedirecting ? { endpoint: store.redirectEndpoint } : undefined,
+    events,
+  })
+}
+
+const UNBOUNDED = { maxSize: undefined, minFree: undefined, dynamicShare: 1 } as const
+
+/** A directory is kept in bounds by us; a bucket by its own lifecycle rules. */
+export function spaceOf(
+  config: Config,
+  { bare, events, clock }: { readonly bare: Store; readonly events: Events; readonly clock: Clock },
+  terms: () => NamespaceTerms,
+): Space | undefined {
+  const { store, space = UNBOUNDED } = config
+  if (store.kind !== 'filesystem') return undefined
+  return new Space({
+    store: bare,
+    root: store.root,
+    bounds: space,
+    clock,
+    events,
+    terms,
+  })
+}
+
+/** The default namespace counts as configured: it is what the mirror is for. */
+export function namespaceTerms(config: Config, upstreams: readonly UpstreamConfig[]): NamespaceTerms {
+  const limits = upstreams.flatMap(({ namespace, blobInvalidationMs }) =>
+    blobInvalidationMs === undefined ? [] : [[namespace, blobInvalidationMs] as const],
+  )
+  const configured = new Set<string>([
+    config.defaultNamespace,
+    ...upstreams.map(({ namespace }) => namespace),
+  ])
+  return { configured, invalidationMs: new Map(limits) }
+}
+
+/** What names are resolved by, as another thread can be told. */
+export function directoryText({ defaultNamespace, terms }: Directory): DirectoryText {
+  return { defaultNamespace, configured: [...terms.keys()] }
+}
+
+/** The store as the log names it. */
+export function storeName({ store }: Config): string {
+  return store.kind === 'filesystem' ? `filesystem ${store.root}` : `s3 ${store.bucket}`
+}
+
+/** What sources are resolved by. */
+export function directoryOf(
+  config: Config,
+  upstreams: readonly UpstreamConfig[],
+  registries: UpstreamRegistries,
+): Directory {
+  const terms = new Map<Namespace, Terms>(upstreams.map(upstream => [upstream.namespace, upstream]))
+  return { registries, terms, defaultNamespace: config.defaultNamespace, defaultTerms: UPSTREAM_DEFAULTS }
+}

@@ -1,0 +1,104 @@
+import type { Asked } from '../mirror/answers.ts'
+import type { Repeatable } from '../mirror/epoch.ts'
+import type { Place } from '../mirror/links.ts'
+import type { Listing, TagsPage, TagsPageRequest } from '../mirror/listings.ts'
+import type { Head } from '../mirror/mirror.ts'
+import type { LogLevel } from '../observe/log.ts'
+import type { ThreadMetrics } from '../observe/metrics.ts'
+import type { SeenClient } from '../observe/recent-clients.ts'
+import type { ByteRange, ContentFile, Outcome } from '../oci/content.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { Namespace } from '../oci/namespace.ts'
+import type { Reference } from '../oci/reference.ts'
+
+/** What a thread that serves is started with. */
+export interface ThreadSettings {
+  readonly instance: string
+  readonly logLevel: LogLevel
+  readonly firstHeaderMs: number | undefined
+  readonly epoch: SharedArrayBuffer
+  readonly running: SharedArrayBuffer
+  readonly connections: SharedArrayBuffer
+  readonly directory: DirectoryText
+}
+
+/** What names are resolved by, without what is behind them. */
+export interface DirectoryText {
+  readonly defaultNamespace: Namespace
+  readonly configured: readonly Namespace[]
+}
+
+/** On what terms an answer may be given again; whoever does tells so where `isShown` says it. */
+export type RepeatableText = Pick<Repeatable, 'epoch' | 'forMs'> & { readonly isShown: boolean }
+
+/** An answer with bytes, or with where they are; what has an `id` is held until it is released. */
+export interface AnswerText {
+  readonly digest: Digest
+  readonly mediaType: string
+  readonly sizeBytes: number | undefined
+  readonly outcome: Outcome
+  readonly repeatable: RepeatableText | undefined
+  readonly content:
+    | { readonly kind: 'bytes'; readonly bytes: Uint8Array }
+    | {
+        readonly kind: 'held'
+        readonly id: number
+        readonly file: ContentFile | undefined
+        /** Whether it may be elsewhere; see {@link Content.locate}. */
+        readonly isLocatable: boolean
+      }
+}
+
+export type HeadText = Omit<Head, 'repeatable'> & { readonly repeatable: RepeatableText | undefined }
+
+/** What a thread has to tell now and then. */
+export interface Account {
+  readonly used: readonly {
+    readonly digest: Digest
+    readonly hits: number
+    readonly servedBytes: number
+  }[]
+  readonly shown: readonly Digest[]
+  readonly pulls: readonly NotedPull[]
+  readonly clients: readonly SeenClient[]
+}
+
+/** How a request for a manifest went. */
+export interface NotedPull {
+  readonly place: Place
+  readonly reference: Reference
+  readonly outcome: Outcome | undefined
+  readonly status: number
+  /** Why it failed, where it did. */
+  readonly message: string | undefined
+}
+
+/** What a thread that serves can ask of the one that has the mirror. */
+export interface MirrorCalls {
+  pullManifest(asked: Asked, reference: Reference): Promise<AnswerText>
+  headManifest(asked: Asked, reference: Reference): Promise<HeadText>
+  pullBlob(asked: Asked, digest: Digest): Promise<AnswerText>
+  headBlob(asked: Asked, digest: Digest): Promise<HeadText>
+  listTags(asked: Asked, page: TagsPageRequest): Promise<Listing<TagsPage>>
+  referrers(asked: Asked, digest: Digest, artifactType: string | undefined): Promise<Listing<Uint8Array>>
+  /** Rejects with what is wrong with the store. */
+  probeStore(): Promise<void>
+  locate(contentId: number): Promise<string | undefined>
+  /** Begins to read held content; its pieces are had by {@link nextPiece}, and it is ended by {@link closeStream}. */
+  openStream(contentId: number, range: ByteRange, isContinued: boolean): number
+  /** The next piece, of at most 1 MiB; `undefined` at the end. */
+  nextPiece(streamId: number): Promise<Uint8Array | undefined>
+  closeStream(streamId: number): void
+  release(contentId: number): void
+  account(account: Account): void
+}
+
+/** What the thread that has the mirror can ask of one that serves. */
+export interface ThreadCalls {
+  /** Listens beside the others; rejects if it cannot. */
+  listen(host: string, port: number): Promise<void>
+  direct(directory: DirectoryText): void
+  /** Takes no new work; resolves when the last connection is closed. */
+  drain(): Promise<void>
+  metrics(): Promise<ThreadMetrics>
+}

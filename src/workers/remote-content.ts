@@ -1,0 +1,164 @@
+import { read } from 'node:fs'
+import { promisify } from 'node:util'
+import { settledOrAborted } from '../lib/abort.ts'
+import { readAhead } from '../lib/read-ahead.ts'
+import { SharedProgress } from '../mirror/shared-progress.ts'
+import { readableBytes } from '../mirror/spool.ts'
+import type { ByteRange, Content, ContentFile } from '../oci/content.ts'
+import type { Channel } from './channel.ts'
+import type { AnswerText, MirrorCalls } from './protocol.ts'
+
+const PIECE_BYTES = 256 * 1024
+
+const readDescriptor = promisify(read)
+
+/** Content that the thread with the mirror holds for us: read from its file where there is one, else had from that thread piece by piece. */
+export function remoteContent(answer: AnswerText, channel: Channel<MirrorCalls>): Content {
+  const { digest, mediaType, sizeBytes, content } = answer
+  if (content.kind === 'bytes') return bytesContent(answer, content.bytes)
+  const { id, file } = content
+  const progress = file?.kind === 'growing' ? new SharedProgress(file.progress) : undefined
+  const fromMirror: Content['read'] = (range, signal, isContinued = false) =>
+    readStream(channel, { id, range, isContinued }, signal)
+  return {
+    digest,
+    mediaType,
+    get sizeBytes() {
+      return sizeBytes ?? progress?.progress.sizeBytes
+    },
+    locate: content.isLocatable ? async () => await channel.call('locate', id) : undefined,
+    read: (range, signal, isContinued = false) =>
+      file === undefined
+        ? fromMirror(range, signal, isContinued)
+        : readFile({ file, sizeBytes, fromMirror, isContinued }, range, signal),
+    [Symbol.asyncDispose]: async () => {
+      channel.tell('release', id)
+      await Promise.resolve()
+    },
+  }
+}
+
+function bytesContent({ digest, mediaType }: AnswerText, bytes: Uint8Array): Content {
+  return {
+    digest,
+    mediaType,
+    sizeBytes: bytes.byteLength,
+    bytes,
+    async *read({ start, end }) {
+      yield bytes.subarray(start, end)
+    },
+    [Symbol.asyncDispose]: async () => {
+      // Memory needs no owner.
+    },
+  }
+}
+
+interface FileReading {
+  readonly file: ContentFile
+  readonly sizeBytes: number | undefined
+  readonly fromMirror: Content['read']
+  readonly isContinued: boolean
+}
+
+/** Reads the file for ourselves, and goes on with what the mirror gives where the file fails us. */
+async function* readFile(
+  { file, sizeBytes, fromMirror, isContinued }: FileReading,
+  range: ByteRange,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  let offset = range.start
+  try {
+    const pieces =
+      file.kind === 'whole'
+        ? readWhole(file.fd, { start: range.start, end: Math.min(range.end, sizeBytes ?? 0) })
+        : followFile(file, range, signal)
+    for await (const piece of pieces) {
+      if (signal.aborted) return
+      offset += piece.byteLength
+      yield piece
+    }
+    return
+  } catch {
+    if (signal.aborted) return
+    // Whoever owns the file finds out what is wrong with it, when it reads it for us.
+  }
+  yield* fromMirror({ start: offset, end: range.end }, signal, isContinued || offset > range.start)
+}
+
+function readWhole(fd: number, { start, end }: ByteRange): AsyncIterable<Uint8Array> {
+  const fill = async (buffer: Buffer, position: number, length: number): Promise<void> => {
+    for (let filled = 0; filled < length; ) {
+      const count = await readAt(fd, buffer.subarray(filled, length), position + filled)
+      if (count === 0) throw new Error('the file ends before its size')
+      filled += count
+    }
+  }
+  return readAhead(fill, { start, end, pieceBytes: PIECE_BYTES })
+}
+
+/** The bytes of a file that another thread writes, as they come; throws once they are to be had only from that thread. */
+async function* followFile(
+  { fd, progress: memory }: ContentFile & { readonly kind: 'growing' },
+  { start, end }: ByteRange,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const shared = new SharedProgress(memory)
+  let offset = start
+  let buffer: Buffer | undefined
+  while (!signal.aborted) {
+    const { changes } = shared
+    const { state, writtenBytes, sizeBytes } = shared.progress
+    const last = Math.min(end, sizeBytes ?? Infinity)
+    // An empty content has no tail to hold back, so its end itself waits for the proof.
+    if (offset >= last && (last > 0 || state === 'proved')) return
+    const limit = Math.min(last, readableBytes(state === 'proved', writtenBytes, sizeBytes))
+    if (state === 'lost') throw new Error('the file is not to be read any more')
+    if (offset >= limit) {
+      await settledOrAborted(shared.wait(changes), signal)
+      continue
+    }
+    buffer ??= Buffer.allocUnsafeSlow(PIECE_BYTES)
+    const count = await readAt(fd, buffer.subarray(0, limit - offset), offset)
+    if (count === 0) throw new Error('the file is shorter than what was written')
+    offset += count
+    yield buffer.subarray(0, count)
+  }
+}
+
+async function readAt(fd: number, buffer: Uint8Array, position: number): Promise<number> {
+  const { bytesRead } = await readDescriptor(fd, buffer, 0, buffer.byteLength, position)
+  return bytesRead
+}
+
+interface StreamReading {
+  readonly id: number
+  readonly range: ByteRange
+  readonly isContinued: boolean
+}
+
+/** Has the content read by the thread that holds it; the next piece is on its way while one is being used. */
+async function* readStream(
+  channel: Channel<MirrorCalls>,
+  { id, range, isContinued }: StreamReading,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const streamId = await channel.call('openStream', id, range, isContinued)
+  const next = (): Promise<Uint8Array | undefined> => {
+    const piece = channel.call('nextPiece', streamId)
+    // Whoever awaits it sees the failure; this only says that it may come before anybody does.
+    piece.catch(() => undefined)
+    return piece
+  }
+  try {
+    let ahead = next()
+    while (!signal.aborted) {
+      await settledOrAborted(ahead, signal)
+      const piece = signal.aborted ? undefined : await ahead
+      if (piece === undefined) return
+      ahead = next()
+      yield piece
+    }
+  } finally {
+    channel.tell('closeStream', streamId)
+  }
+}

@@ -1,0 +1,99 @@
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
+import { ConnectionCounts } from '../http/connection-counts.ts'
+import { Dispatch } from '../http/dispatch.ts'
+import { HttpServer, SERVER_LIMITS } from '../http/server.ts'
+import { systemClock } from '../lib/clock.ts'
+import { SharedCount } from '../lib/shared-count.ts'
+import { Epoch } from '../mirror/epoch.ts'
+import type { NameRules } from '../mirror/sources.ts'
+import { Events } from '../observe/events.ts'
+import { openLog } from '../observe/log.ts'
+import { createMetrics } from '../observe/metrics.ts'
+import { Accounts } from './accounts.ts'
+import { type Calls, Channel } from './channel.ts'
+import type { DirectoryText, MirrorCalls, ThreadCalls, ThreadSettings } from './protocol.ts'
+import { RemoteMirror } from './remote-mirror.ts'
+
+/** How often the thread with the mirror is told what was served, in milliseconds. */
+const ACCOUNT_EVERY_MS = 500
+
+/**
+ * One thread that serves. It answers what it was answered before, reads files by itself, and asks the thread with the mirror for the rest:
+ * every decision is made there, once for all.
+ */
+class ServingThread {
+  readonly #metrics = createMetrics({ isFurther: true })
+  readonly #events: Events
+  readonly #accounts: Accounts
+  readonly #channel: Channel<MirrorCalls>
+  readonly #server: HttpServer
+  #names: NameRules
+  #isDraining = false
+
+  /** Serves until the thread ends, once it is told where to listen. */
+  static start(port: MessagePort, settings: ThreadSettings): void {
+    const thread = new ServingThread(port, settings)
+    setInterval(() => thread.#account(), ACCOUNT_EVERY_MS).unref()
+  }
+
+  constructor(port: MessagePort, settings: ThreadSettings) {
+    this.#events = new Events(openLog(settings.logLevel), this.#metrics)
+    this.#accounts = new Accounts(this.#events.recentClients)
+    this.#names = this.#rulesOf(settings.directory)
+    this.#channel = new Channel<MirrorCalls>(port, this.#calls())
+    const dispatch = this.#dispatchOf(settings)
+    this.#server = new HttpServer(
+      (request, response) => dispatch.handle(request, response),
+      SERVER_LIMITS,
+      new ConnectionCounts(settings.connections),
+    )
+  }
+
+  #dispatchOf({ instance, firstHeaderMs, epoch, running }: ThreadSettings): Dispatch {
+    return new Dispatch({
+      answering: new RemoteMirror(this.#channel, digest => this.#accounts.shown(digest)),
+      events: this.#events,
+      instance,
+      names: () => this.#names,
+      ledger: this.#accounts,
+      recentPulls: this.#accounts,
+      running: new SharedCount(running),
+      hot: { epoch: new Epoch(epoch), clock: systemClock },
+      readiness: {
+        isDraining: () => this.#isDraining,
+        probeStore: async () => await this.#channel.call('probeStore'),
+      },
+      ...(firstHeaderMs === undefined ? {} : { firstHeaderMs }),
+    })
+  }
+
+  #calls(): ThreadCalls & Calls {
+    return {
+      listen: async (host, port) => {
+        await this.#server.listen({ kind: 'tcp', host, port }, { isShared: true })
+      },
+      direct: directory => {
+        this.#names = this.#rulesOf(directory)
+      },
+      drain: async () => {
+        this.#isDraining = true
+        await this.#server.close()
+        this.#account()
+      },
+      metrics: async () => await this.#metrics.snapshot(),
+    }
+  }
+
+  #rulesOf({ defaultNamespace, configured }: DirectoryText): NameRules {
+    this.#events.nameNamespaces(configured)
+    return { defaultNamespace, terms: new Set(configured) }
+  }
+
+  #account(): void {
+    const account = this.#accounts.take()
+    if (account !== undefined) this.#channel.tell('account', account)
+  }
+}
+
+if (parentPort === null) throw new Error('this file is run as a thread')
+ServingThread.start(parentPort, workerData as ThreadSettings)

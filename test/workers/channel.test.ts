@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { MessageChannel } from 'node:worker_threads'
+import { OciError, StoreUnavailableError, UpstreamError } from '../../src/oci/error.ts'
+import { type Calls, Channel, Handover } from '../../src/workers/channel.ts'
+import { fromWire, toWire } from '../../src/workers/wire-error.ts'
+import { until } from '../support/waiting.ts'
+
+function connect<Ours extends Calls>(t: TestContext, ours: Ours): Channel<Ours> {
+  const { port1, port2 } = new MessageChannel()
+  t.after(() => port1.close())
+  assert.ok(new Channel(port2, ours) instanceof Channel)
+  return new Channel<Ours>(port1, {})
+}
+
+test('a call is answered with what it comes to, in whatever order calls end', async t => {
+  const gate = Promise.withResolvers<string>()
+  const channel = connect(t, {
+    slow: async () => await gate.promise,
+    sum: (one: number, other: number) => one + other,
+  })
+  const slow = channel.call('slow')
+  assert.equal(await channel.call('sum', 2, 3), 5)
+  gate.resolve('in the end')
+  assert.equal(await slow, 'in the end')
+})
+
+test('buffers are handed over, not copied', async t => {
+  let piece: Uint8Array<ArrayBuffer> | undefined
+  const channel = connect(t, {
+    piece: () => {
+      piece = new Uint8Array([1, 2, 3])
+      return new Handover(piece, [piece.buffer])
+    },
+  })
+  assert.deepEqual(await channel.call('piece'), new Uint8Array([1, 2, 3]))
+  assert.equal(piece?.byteLength, 0)
+})
+
+test('what is told arrives, and is answered by nothing', async t => {
+  const heard: number[] = []
+  const channel = connect(t, { note: (value: number) => void heard.push(value) })
+  channel.tell('note', 1)
+  channel.tell('note', 2)
+  await until(() => heard.length === 2, 'both are heard')
+  assert.deepEqual(heard, [1, 2])
+})
+
+test('who waits for a side that is no more hears so, and so does who asks it afterwards', async t => {
+  const channel = connect(t, { never: async () => await new Promise<never>(() => undefined) })
+  const waiting = channel.call('never')
+  channel.end(new Error('the thread has ended'))
+  await assert.rejects(waiting, /the thread has ended/)
+  await assert.rejects(channel.call('never'), /the thread has ended/)
+})
+
+test('errors are thrown as what they are on the other side, with their causes', async t => {
+  const channel = connect(t, {
+    refuse: () => {
+      throw new OciError('TOOMANYREQUESTS', 'slowly', { retryAfterMs: 5000 })
+    },
+    fail: () => {
+      const cause = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' })
+      throw new UpstreamError('connect', 'no way', { status: 503, retryAfterMs: 1, cause })
+    },
+  })
+  await assert.rejects(channel.call('refuse'), error => {
+    assert.ok(error instanceof OciError)
+    assert.deepEqual([error.code, error.message, error.retryAfterMs], ['TOOMANYREQUESTS', 'slowly', 5000])
+    return true
+  })
+  await assert.rejects(channel.call('fail'), error => {
+    assert.ok(error instanceof UpstreamError)
+    assert.deepEqual([error.kind, error.status, error.retryAfterMs], ['connect', 503, 1])
+    assert.equal((error.cause as NodeJS.ErrnoException).code, 'ECONNREFUSED')
+    return true
+  })
+})
+
+test('a store that cannot be asked stays that, and what is no error becomes one', () => {
+  assert.ok(fromWire(toWire(new StoreUnavailableError('away'))) instanceof StoreUnavailableError)
+  const other = fromWire(toWire(new TypeError('odd')))
+  assert.deepEqual([other.name, other.message], ['TypeError', 'odd'])
+  assert.equal(fromWire(toWire('text')).message, 'text')
+})

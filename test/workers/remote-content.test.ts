@@ -1,0 +1,167 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { closeSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
+import { SharedProgress } from '../../src/mirror/shared-progress.ts'
+import { HELD_BACK_BYTES } from '../../src/mirror/spool.ts'
+import type { Content, ContentFile } from '../../src/oci/content.ts'
+import { digestOf } from '../../src/oci/digest.ts'
+import type { Channel } from '../../src/workers/channel.ts'
+import type { MirrorCalls } from '../../src/workers/protocol.ts'
+import { remoteContent } from '../../src/workers/remote-content.ts'
+import { until } from '../support/waiting.ts'
+
+const SIZE = 1_000_000
+const bytes = randomBytes(SIZE)
+
+interface Rig {
+  readonly content: Content
+  /** The streams that were asked of the thread with the mirror. */
+  readonly streams: readonly { readonly start: number; readonly isContinued: boolean }[]
+  readonly told: readonly string[]
+}
+
+/** Content whose owner, where it is asked for a stream, sends it whole. */
+function makeContent(file: ContentFile | undefined, sizeBytes: number | null = SIZE): Rig {
+  const streams: { start: number; isContinued: boolean }[] = []
+  const told: string[] = []
+  const rest: Uint8Array[] = []
+  const channel = {
+    call: async (name: string, ...args: readonly unknown[]) => {
+      await setImmediate()
+      if (name === 'nextPiece') return rest.shift()
+      const [, { start, end }, isContinued] = args as [number, { start: number; end: number }, boolean]
+      streams.push({ start, isContinued })
+      rest.push(
+        bytes.subarray(start, Math.min(end, start + 1000)),
+        bytes.subarray(Math.min(end, start + 1000), end),
+      )
+      return 1
+    },
+    tell: (name: string) => void told.push(name),
+  } as unknown as Channel<MirrorCalls>
+  const content = remoteContent(
+    {
+      digest: digestOf(bytes),
+      mediaType: 'application/octet-stream',
+      sizeBytes: sizeBytes ?? undefined,
+      outcome: 'hit',
+      repeatable: undefined,
+      content: { kind: 'held', id: 7, file, isLocatable: false },
+    },
+    channel,
+  )
+  return { content, streams, told }
+}
+
+async function openFile(t: TestContext, held: Uint8Array): Promise<number> {
+  const directory = await mkdtemp(join(tmpdir(), 'entrepot-workers-'))
+  writeFileSync(join(directory, 'content'), held)
+  const fd = openSync(join(directory, 'content'), 'r')
+  t.after(() => {
+    closeSync(fd)
+    rmSync(directory, { recursive: true })
+  })
+  return fd
+}
+
+async function readAll(content: Content, start = 0, end = SIZE): Promise<Buffer> {
+  const pieces: Buffer[] = []
+  for await (const piece of content.read({ start, end }, new AbortController().signal))
+    pieces.push(Buffer.from(piece))
+  return Buffer.concat(pieces)
+}
+
+test('a whole file is read here, any range of it, and its owner is told only when it is let go', async t => {
+  const { content, streams, told } = makeContent({ kind: 'whole', fd: await openFile(t, bytes) })
+  assert.ok((await readAll(content)).equals(bytes))
+  assert.ok((await readAll(content, 300_001, 700_003)).equals(bytes.subarray(300_001, 700_003)))
+  await content[Symbol.asyncDispose]()
+  assert.deepEqual(streams, [])
+  assert.deepEqual(told, ['release'])
+})
+
+test('a file that turns out shorter is gone on with by its owner, who hears that the reader has bytes already', async t => {
+  const { content, streams } = makeContent({
+    kind: 'whole',
+    fd: await openFile(t, bytes.subarray(0, 600_000)),
+  })
+  assert.ok((await readAll(content)).equals(bytes))
+  const [stream] = streams
+  assert.equal(streams.length, 1)
+  assert.equal(stream?.isContinued, true)
+  assert.ok(stream.start <= 600_000)
+})
+
+test('a file that grows is read as far as it is written, and its tail only once it is proved', async t => {
+  const shared = new SharedProgress()
+  shared.publish({ state: 'growing', writtenBytes: 0, sizeBytes: SIZE })
+  const file = { kind: 'growing', fd: await openFile(t, bytes), progress: shared.memory } as const
+  const { content, streams } = makeContent(file)
+  let readBytes = 0
+  const reading = (async () => {
+    for await (const piece of content.read({ start: 0, end: SIZE }, new AbortController().signal)) {
+      assert.ok(bytes.subarray(readBytes, readBytes + piece.byteLength).equals(piece))
+      readBytes += piece.byteLength
+    }
+  })()
+  shared.publish({ state: 'growing', writtenBytes: 400_000, sizeBytes: SIZE })
+  await until(() => readBytes === 400_000, 'what is written is read')
+  shared.publish({ state: 'growing', writtenBytes: SIZE, sizeBytes: SIZE })
+  await until(() => readBytes === SIZE - HELD_BACK_BYTES, 'all but the tail is read')
+  await setImmediate()
+  assert.equal(readBytes, SIZE - HELD_BACK_BYTES)
+  shared.publish({ state: 'proved', writtenBytes: SIZE, sizeBytes: SIZE })
+  await reading
+  assert.equal(readBytes, SIZE)
+  assert.deepEqual(streams, [])
+})
+
+test('a file that is lost while it grows is gone on with by its owner, and nothing of its tail is read here', async t => {
+  const shared = new SharedProgress()
+  shared.publish({ state: 'growing', writtenBytes: 500_000, sizeBytes: SIZE })
+  const file = { kind: 'growing', fd: await openFile(t, bytes), progress: shared.memory } as const
+  const { content, streams } = makeContent(file)
+  const reading = readAll(content, 100_000)
+  await setImmediate()
+  shared.publish({ state: 'lost', writtenBytes: SIZE, sizeBytes: SIZE })
+  assert.ok((await reading).equals(bytes.subarray(100_000)))
+  assert.equal(streams.length, 1)
+  assert.ok((streams[0]?.start ?? SIZE) <= 500_000)
+})
+
+test('content without a file is had from its owner, whose reader has nothing yet', async () => {
+  const { content, streams, told } = makeContent(undefined)
+  assert.ok((await readAll(content, 5, 10_000)).equals(bytes.subarray(5, 10_000)))
+  assert.deepEqual(streams, [{ start: 5, isContinued: false }])
+  assert.deepEqual(told, ['closeStream'])
+})
+
+test('a reader that leaves while it waits ends early and without an error', async t => {
+  const shared = new SharedProgress()
+  shared.publish({ state: 'growing', writtenBytes: 0, sizeBytes: SIZE })
+  const file = { kind: 'growing', fd: await openFile(t, bytes), progress: shared.memory } as const
+  const { content, streams } = makeContent(file)
+  const left = new AbortController()
+  const reading = (async () => {
+    for await (const piece of content.read({ start: 0, end: SIZE }, left.signal))
+      assert.fail(`${piece.byteLength} bytes`)
+  })()
+  await setImmediate()
+  left.abort(new Error('gone'))
+  await reading
+  assert.deepEqual(streams, [])
+})
+
+test('the size of a content that is still unknown shows once the upstream has told it', () => {
+  const shared = new SharedProgress()
+  shared.publish({ state: 'growing', writtenBytes: 10, sizeBytes: undefined })
+  const { content } = makeContent({ kind: 'growing', fd: -1, progress: shared.memory }, null)
+  assert.equal(content.sizeBytes, undefined)
+  shared.publish({ state: 'proved', writtenBytes: 20, sizeBytes: 20 })
+  assert.equal(content.sizeBytes, 20)
+})
