@@ -31,11 +31,17 @@ export interface Daemon {
   readonly addresses: { readonly client: string; readonly admin: string | undefined }
   /** Reads the upstream file again, all or nothing; logs what came of it and never rejects. */
   reload(): Promise<void>
-  /** Takes no new work, lets running transfers end up to the drain limit, and resolves when everything is closed. May be called once. */
+  /**
+   * Takes no new work, lets running transfers and uploads end up to the drain limit, and resolves when everything is closed, a few seconds
+   * after that limit at the latest. May be called once.
+   */
   stop(): Promise<void>
   /** Cuts what still runs, so that {@link stop} resolves. */
   stopNow(): void
 }
+
+/** What uploads get that end only as the drain limit is reached. */
+const UPLOADS_MS = 5000
 
 /** What tests may put in place of the real thing. */
 export interface DaemonOverrides {
@@ -43,6 +49,7 @@ export interface DaemonOverrides {
   readonly log?: Log
   readonly store?: Store
   readonly firstHeaderMs?: number
+  readonly uploadsMs?: number
   /** How names of upstreams are resolved, and how patient we are with them. */
   readonly upstream?: Pick<RegistriesOptions, 'resolve' | 'timings'>
 }
@@ -64,6 +71,8 @@ class RunningDaemon implements Daemon {
   readonly #cut = new AbortController()
   readonly #recentPulls = new RecentPulls()
   readonly #space: Space | undefined
+  readonly #cutStore: () => void
+  readonly #uploadsMs: number
   #directory: Directory
   #terms: NamespaceTerms
   #isDraining = false
@@ -111,7 +120,9 @@ class RunningDaemon implements Daemon {
       scrub,
       space,
       instance,
+      cutStore: () => bare.cut?.(),
       firstHeaderMs: overrides.firstHeaderMs,
+      uploadsMs: overrides.uploadsMs ?? UPLOADS_MS,
     }
     const daemon = new RunningDaemon(config, parts)
     await space?.start({
@@ -133,6 +144,8 @@ class RunningDaemon implements Daemon {
     const { events, store, mirror, registries, instance, ledger, firstHeaderMs } = parts
     this.#config = config
     this.#space = parts.space
+    this.#cutStore = parts.cutStore
+    this.#uploadsMs = parts.uploadsMs
     this.#terms = namespaceTerms(config, config.upstreams)
     this.#events = events
     this.#registries = registries
@@ -193,19 +206,24 @@ class RunningDaemon implements Daemon {
     this.#isDraining = true
     const { drainMs } = this.#config
     this.#events.draining({ requests: this.#dispatch.running, limitMs: drainMs })
-    const limit = setTimeout(() => this.stopNow(), drainMs)
+    const startedAtMs = performance.now()
+    const limit = setTimeout(() => this.#cut.abort(), drainMs)
     const { promise: wasCut, resolve } = Promise.withResolvers<void>()
     if (this.#cut.signal.aborted) resolve()
     this.#cut.signal.addEventListener('abort', () => resolve(), { once: true })
     await Promise.race([this.#clientServer.close(), wasCut])
     clearTimeout(limit)
     const cutRequests = this.#dispatch.running
+    const leftMs = Math.max(this.#uploadsMs, startedAtMs + drainMs - performance.now())
+    const lastLimit = setTimeout(this.#cutStore, leftMs)
+    using _ = { [Symbol.dispose]: () => clearTimeout(lastLimit) }
     await this.#stack?.disposeAsync()
     this.#events.stopped({ cutRequests })
   }
 
   stopNow(): void {
     this.#cut.abort()
+    this.#cutStore()
   }
 
   async #listenAdmin(
@@ -249,6 +267,8 @@ class RunningDaemon implements Daemon {
 }
 
 interface DaemonParts {
+  /** Breaks off what the store waits for. */
+  readonly cutStore: () => void
   readonly ledger: Ledger
   readonly scrub: Scrub
   readonly space: Space | undefined
@@ -258,6 +278,7 @@ interface DaemonParts {
   readonly registries: UpstreamRegistries
   readonly instance: string
   readonly firstHeaderMs: number | undefined
+  readonly uploadsMs: number
 }
 
 async function openStore(config: Config, events: Events): Promise<Store> {
