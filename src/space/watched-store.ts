@@ -108,6 +108,19 @@ export class WatchedStore implements Store {
     })
   }
 
+  /**
+   * Does something about content that has gone, unless it has come back, or somebody holds it who may be bringing it; says whether it was
+   * done. It is not stored again before the action is over. What the action does before its first wait, it does before anybody can begin to bring it.
+   */
+  async unlessBack(digest: Digest, action: () => Promise<void>): Promise<boolean> {
+    return await this.#inOrder(digest, async () => {
+      if (await this.#isStored(digest)) return false
+      if (this.isHeld(digest)) return false
+      await action()
+      return true
+    })
+  }
+
   async quarantine(digest: Digest): Promise<void> {
     await this.#inOrder(digest, async () => {
       await this.#store.quarantine(digest)
@@ -149,6 +162,11 @@ export class WatchedStore implements Store {
   /** The store itself has another owner. */
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#changing.values())
+  }
+
+  async #isStored(digest: Digest): Promise<boolean> {
+    await using object = await this.#store.open(digest)
+    return object !== undefined
   }
 
   #hold(digest: Digest): () => void {
