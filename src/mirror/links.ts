@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { Turns } from '../lib/turns.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Durability, RecordName, Store } from '../storage/store.ts'
@@ -23,6 +24,8 @@ export class Links implements AsyncDisposable {
   readonly #store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>
   readonly #events: Events
   readonly #remembered = new LRUCache<string, true>({ max: REMEMBERED_MAX })
+  /** What is done to a record is done in the order in which it was wanted: a write that is on its way must not outlive a removal. */
+  readonly #turns = new Turns<string>()
   #waiting: Write[] = []
   /** How often a link was removed. */
   #removals = 0
@@ -38,6 +41,7 @@ export class Links implements AsyncDisposable {
     const key = keyOf(place, digest)
     if (this.#remembered.get(key) === true) return true
     const removals = this.#removals
+    await this.#turns.settled(key)
     try {
       const record = await this.#store.readRecord(recordOf(place, digest))
       if (record === undefined) return false
@@ -73,7 +77,7 @@ export class Links implements AsyncDisposable {
     this.#removals += 1
     this.#remembered.delete(key)
     this.#waiting = this.#waiting.filter(write => write.key !== key)
-    return await this.#store.deleteRecord(recordOf(place, digest))
+    return await this.#turns.take(key, async () => await this.#store.deleteRecord(recordOf(place, digest)))
   }
 
   /** Ends within a while, written or not: a link that is lost costs one HEAD. */
@@ -104,8 +108,9 @@ export class Links implements AsyncDisposable {
 
   async #write(): Promise<void> {
     for (let write = this.#waiting.shift(); write !== undefined; write = this.#waiting.shift()) {
+      const { key, record, durability } = write
       try {
-        await this.#store.writeRecord(write.record, NOTHING, write.durability)
+        await this.#turns.take(key, async () => await this.#store.writeRecord(record, NOTHING, durability))
       } catch (error) {
         this.#events.storageFailed('write-link', error)
       }
