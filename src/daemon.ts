@@ -44,11 +44,17 @@ export interface Daemon {
   readonly addresses: { readonly client: string; readonly admin: string | undefined }
   /** Reads the upstream file again, all or nothing; logs what came of it and never rejects. */
   reload(): Promise<void>
-  /** Takes no new work, lets running transfers end up to the drain limit, and resolves when everything is closed. May be called once. */
+  /**
+   * Takes no new work, lets running transfers and uploads end up to the drain limit, and resolves when everything is closed, a few seconds
+   * after that limit at the latest. May be called once.
+   */
   stop(): Promise<void>
   /** Cuts what still runs, so that {@link stop} resolves. */
   stopNow(): void
 }
+
+/** What uploads get that end only as the drain limit is reached. */
+const UPLOADS_MS = 5000
 
 /** What tests may put in place of the real thing. */
 export interface DaemonOverrides {
@@ -56,6 +62,7 @@ export interface DaemonOverrides {
   readonly log?: Log
   readonly store?: Store
   readonly firstHeaderMs?: number
+  readonly uploadsMs?: number
   /** How names of upstreams are resolved, and how patient we are with them. */
   readonly upstream?: Pick<RegistriesOptions, 'resolve' | 'timings'>
 }
@@ -82,6 +89,8 @@ class RunningDaemon implements Daemon {
   readonly #answering: Answers
   readonly #space: Space | undefined
   #threads: Threads | undefined
+  readonly #cutStore: () => void
+  readonly #uploadsMs: number
   #directory: Directory
   #terms: NamespaceTerms
   #isDraining = false
@@ -122,7 +131,9 @@ class RunningDaemon implements Daemon {
       instance,
       epoch,
       clock,
+      cutStore: () => bare.cut?.(),
       firstHeaderMs: overrides.firstHeaderMs,
+      uploadsMs: overrides.uploadsMs ?? UPLOADS_MS,
     }
     const daemon = new RunningDaemon(config, parts)
     daemon.#threads = undo.use(daemon.#startThreads(parts))
@@ -145,6 +156,8 @@ class RunningDaemon implements Daemon {
     const { events, store, mirror, registries, instance, ledger, firstHeaderMs, epoch, clock } = parts
     this.#config = config
     this.#space = parts.space
+    this.#cutStore = parts.cutStore
+    this.#uploadsMs = parts.uploadsMs
     this.#terms = namespaceTerms(config, config.upstreams)
     this.#events = events
     this.#registries = registries
@@ -215,19 +228,24 @@ class RunningDaemon implements Daemon {
     this.#isDraining = true
     const { drainMs } = this.#config
     this.#events.draining({ requests: this.#dispatch.running, limitMs: drainMs })
-    const limit = setTimeout(() => this.stopNow(), drainMs)
+    const startedAtMs = performance.now()
+    const limit = setTimeout(() => this.#cut.abort(), drainMs)
     const { promise: wasCut, resolve } = Promise.withResolvers<void>()
     if (this.#cut.signal.aborted) resolve()
     this.#cut.signal.addEventListener('abort', () => resolve(), { once: true })
     await Promise.race([Promise.all([this.#clientServer.close(), this.#threads?.drain()]), wasCut])
     clearTimeout(limit)
     const cutRequests = this.#dispatch.running
+    const leftMs = Math.max(this.#uploadsMs, startedAtMs + drainMs - performance.now())
+    const lastLimit = setTimeout(() => this.#cutStore(), leftMs)
+    using _ = { [Symbol.dispose]: () => clearTimeout(lastLimit) }
     await this.#stack?.disposeAsync()
     this.#events.stopped({ cutRequests })
   }
 
   stopNow(): void {
     this.#cut.abort()
+    this.#cutStore()
   }
 
   /** The further threads that serve; they share a TCP port, which a unix socket is not. */
@@ -258,6 +276,7 @@ class RunningDaemon implements Daemon {
       recentPulls: this.#recentPulls,
       recentClients: events.recentClients,
       probeStore: async () => await store.probe(),
+      events,
     })
   }
 
@@ -311,6 +330,8 @@ class RunningDaemon implements Daemon {
 }
 
 interface DaemonParts {
+  /** Breaks off what the store waits for. */
+  readonly cutStore: () => void
   readonly ledger: Ledger
   readonly scrub: Scrub
   readonly space: Space | undefined
@@ -322,4 +343,5 @@ interface DaemonParts {
   readonly epoch: Epoch
   readonly clock: Clock
   readonly firstHeaderMs: number | undefined
+  readonly uploadsMs: number
 }

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { Turns } from '../lib/turns.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Durability, RecordName, Store } from '../storage/store.ts'
@@ -25,6 +26,8 @@ export class Links implements AsyncDisposable {
   readonly #events: Events
   readonly #epoch: Epoch
   readonly #remembered = new LRUCache<string, true>({ max: REMEMBERED_MAX })
+  /** What is done to a record is done in the order in which it was wanted: a write that is on its way must not outlive a removal. */
+  readonly #turns = new Turns<string>()
   #waiting: Write[] = []
   /** How often a link was removed. */
   #removals = 0
@@ -45,6 +48,7 @@ export class Links implements AsyncDisposable {
     const key = keyOf(place, digest)
     if (this.#remembered.get(key) === true) return true
     const removals = this.#removals
+    await this.#turns.settled(key)
     try {
       const record = await this.#store.readRecord(recordOf(place, digest))
       if (record === undefined) return false
@@ -81,7 +85,7 @@ export class Links implements AsyncDisposable {
     this.#remembered.delete(key)
     this.#waiting = this.#waiting.filter(write => write.key !== key)
     try {
-      return await this.#store.deleteRecord(recordOf(place, digest))
+      return await this.#turns.take(key, async () => await this.#store.deleteRecord(recordOf(place, digest)))
     } finally {
       this.#epoch.bump()
     }
@@ -115,8 +119,9 @@ export class Links implements AsyncDisposable {
 
   async #write(): Promise<void> {
     for (let write = this.#waiting.shift(); write !== undefined; write = this.#waiting.shift()) {
+      const { key, record, durability } = write
       try {
-        await this.#store.writeRecord(write.record, NOTHING, write.durability)
+        await this.#turns.take(key, async () => await this.#store.writeRecord(record, NOTHING, durability))
       } catch (error) {
         this.#events.storageFailed('write-link', error)
       }

@@ -210,11 +210,11 @@ export class Mirror implements AsyncDisposable {
     }
   }
 
-  /** Forgets what was evicted: from memory, and who may see it. */
+  /** Forgets what was evicted, and who may see it: from memory at once, so that whoever brings it back is not forgotten with it. */
   async forgetEvicted(digest: Digest, places: readonly Place[]): Promise<void> {
     this.#manifests.forget(digest)
     this.#proofs.forget(digest)
-    for (const place of places) await this.#links.remove(place, digest)
+    await Promise.all(places.map(async place => await this.#links.remove(place, digest)))
     this.#epoch.bump()
   }
 

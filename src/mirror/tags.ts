@@ -1,15 +1,18 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../lib/clock.ts'
+import { Turns } from '../lib/turns.ts'
 import type { Events } from '../observe/events.ts'
 import { type Digest, parseDigest } from '../oci/digest.ts'
 import type { Tag } from '../oci/name.ts'
 import type { RecordName, Store } from '../storage/store.ts'
 import { Epoch } from './epoch.ts'
+import { SharedCalls } from './flights.ts'
 import type { Place } from './links.ts'
 
 const REMEMBERED_MAX = 20_000
 /** Tags that wait for one manifest; an upstream that gives every tag the same digest and never the manifest must not fill the memory. */
 const EXPECTED_MAX = 100
+const LOADS_MAX = 4096
 
 /** What a tag meant when its upstream was last asked. */
 export interface KnownTag {
@@ -39,6 +42,13 @@ export class Tags {
   readonly #remembered = new LRUCache<string, Entry>({ max: REMEMBERED_MAX })
   /** Tags whose new manifest is not stored yet, by the place and digest that will complete them. */
   readonly #expected = new LRUCache<string, Map<Tag, number>>({ max: REMEMBERED_MAX })
+  /** When a tag was removed last: what was expected of it before is over. */
+  readonly #removedAtMs = new LRUCache<string, number>({ max: REMEMBERED_MAX })
+  /** What is done to a record is done in the order in which it was wanted: what is on its way must not outlive a removal. */
+  readonly #turns = new Turns<string>()
+  readonly #loads = new SharedCalls<Entry | undefined>(LOADS_MAX)
+  /** How often a tag was removed. */
+  #removals = 0
 
   constructor(
     store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>,
@@ -59,7 +69,6 @@ export class Tags {
     // What was written while the record was being read is newer than the record.
     const entry = this.#remembered.get(key) ?? known
     if (entry === undefined) return undefined
-    this.#remembered.set(key, entry)
     return { digest: entry.digest, ageMs: this.#clock.monotonicMs() - entry.checkedAtMonotonicMs }
   }
 
@@ -72,6 +81,7 @@ export class Tags {
   /** The upstream says that the tag means this digest, whose manifest is not stored yet. */
   expect(place: Place, tag: Tag, digest: Digest): void {
     const key = expectedKey(place, digest)
+    this.#removedAtMs.delete(keyOf(place, tag))
     const tags = this.#expected.get(key) ?? new Map<Tag, number>()
     tags.delete(tag)
     tags.set(tag, this.#clock.monotonicMs())
@@ -88,6 +98,7 @@ export class Tags {
     for (const [tag, checkedAtMonotonicMs] of tags ?? []) {
       const newer = this.#remembered.get(keyOf(place, tag))
       if (newer !== undefined && newer.checkedAtMonotonicMs > checkedAtMonotonicMs) continue
+      if ((this.#removedAtMs.get(keyOf(place, tag)) ?? -Infinity) >= checkedAtMonotonicMs) continue
       this.#remember(place, tag, { digest, checkedAtMonotonicMs })
       await this.#save(place, tag, { digest, ageMs: this.#clock.monotonicMs() - checkedAtMonotonicMs })
     }
@@ -95,9 +106,16 @@ export class Tags {
 
   /** Forgets a tag; `false` if it was not known. */
   async remove(place: Place, tag: Tag): Promise<boolean> {
-    const wasRemembered = this.#remembered.delete(keyOf(place, tag))
+    const key = keyOf(place, tag)
+    this.#removals += 1
+    this.#removedAtMs.set(key, this.#clock.monotonicMs())
+    const wasRemembered = this.#remembered.delete(key)
     try {
-      return (await this.#store.deleteRecord(recordOf(place, tag))) || wasRemembered
+      const wasStored = this.#turns.take(
+        key,
+        async () => await this.#store.deleteRecord(recordOf(place, tag)),
+      )
+      return (await wasStored) || wasRemembered
     } finally {
       this.#epoch.bump()
     }
@@ -111,11 +129,23 @@ export class Tags {
   }
 
   async #load(place: Place, tag: Tag): Promise<Entry | undefined> {
+    return await this.#loads.call(keyOf(place, tag), async () => await this.#loadNow(place, tag)).job
+  }
+
+  async #loadNow(place: Place, tag: Tag): Promise<Entry | undefined> {
+    const key = keyOf(place, tag)
+    const removals = this.#removals
+    await this.#turns.settled(key)
     const record = await this.#readRecord(place, tag)
     if (record === undefined) return undefined
-    const ageMs = this.#clock.wallMs() - record.checkedAtMs
-    if (ageMs < 0) await this.#save(place, tag, { digest: record.digest, ageMs: 0 })
-    return { digest: record.digest, checkedAtMonotonicMs: this.#clock.monotonicMs() - Math.max(0, ageMs) }
+    const { digest, checkedAtMs } = record
+    const ageMs = this.#clock.wallMs() - checkedAtMs
+    const entry = { digest, checkedAtMonotonicMs: this.#clock.monotonicMs() - Math.max(0, ageMs) }
+    // A record that was read while tags were being removed may be that of one of them.
+    if (removals !== this.#removals || this.#remembered.has(key)) return entry
+    this.#remembered.set(key, entry)
+    if (ageMs < 0) await this.#save(place, tag, { digest, ageMs: 0 })
+    return entry
   }
 
   async #readRecord(place: Place, tag: Tag): Promise<TagRecord | undefined> {
@@ -136,7 +166,9 @@ export class Tags {
     const checkedAt = new Date(this.#clock.wallMs() - ageMs).toISOString()
     const bytes = Buffer.from(JSON.stringify({ digest, checkedAt }))
     try {
-      await this.#store.writeRecord(recordOf(place, tag), bytes, 'durable')
+      const write = async (): Promise<void> =>
+        await this.#store.writeRecord(recordOf(place, tag), bytes, 'durable')
+      await this.#turns.take(keyOf(place, tag), write)
     } catch (error) {
       this.#events.storageFailed('write-tag', error)
     }

@@ -32,7 +32,7 @@ export interface Others {
   /** Brings {@link isPinned} up to date. */
   refreshPins(): Promise<boolean>
   isPinned(digest: Digest): boolean
-  /** Forgets content that is gone. */
+  /** Forgets content that is gone; from memory before its first wait, since it may come back any time after. */
   evicted(digest: Digest, places: readonly Place[]): Promise<void>
 }
 
@@ -148,17 +148,24 @@ export class Evictor {
 
   async #forget(gone: readonly Candidate[]): Promise<void> {
     if (gone.length === 0) return
-    const { index, others, events } = this.#parts
+    const { store, index, others, events } = this.#parts
     const links = await index.ask(
       'takeLinks',
       gone.map(({ digest }) => digest),
     )
     await atOnce([...gone.entries()], async ([position, { digest }]) => {
+      const names = links[position] ?? []
       try {
-        await others.evicted(digest, (links[position] ?? []).flatMap(parsePlace))
+        const isGone = await store.unlessBack(
+          digest,
+          async () => await others.evicted(digest, names.flatMap(parsePlace)),
+        )
+        if (isGone) return
       } catch (error) {
         events.storageFailed('evict', error)
       }
+      // Fetched again since, or not forgotten: whoever could see it still can.
+      for (const place of names) index.note({ kind: 'linked', place, digest })
     })
   }
 }

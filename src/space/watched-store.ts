@@ -1,3 +1,4 @@
+import { Turns } from '../lib/turns.ts'
 import type { Digest } from '../oci/digest.ts'
 import type {
   Durability,
@@ -40,7 +41,7 @@ export class WatchedStore implements Store {
   readonly #store: Store
   readonly #watcher: Watcher
   readonly #holds = new Map<Digest, number>()
-  readonly #changing = new Map<Digest, Promise<void>>()
+  readonly #turns = new Turns<Digest>()
 
   constructor(store: Store, watcher: Watcher) {
     this.#store = store
@@ -83,7 +84,7 @@ export class WatchedStore implements Store {
 
   async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {
     if (!(spool instanceof WatchedSpool)) throw new TypeError('a spool of another store cannot be adopted')
-    await this.#inOrder(digest, async () => {
+    await this.#turns.take(digest, async () => {
       await this.#store.adopt(spool.inner, digest, sizeBytes)
       spool.becomeObject()
       this.#watcher.stored(digest, sizeBytes)
@@ -91,7 +92,7 @@ export class WatchedStore implements Store {
   }
 
   async delete(digest: Digest): Promise<boolean> {
-    return await this.#inOrder(digest, async () => {
+    return await this.#turns.take(digest, async () => {
       const wasThere = await this.#store.delete(digest)
       this.#watcher.removed(digest, 0)
       return wasThere
@@ -100,7 +101,7 @@ export class WatchedStore implements Store {
 
   /** Deletes content of a known size unless somebody holds it; says whether it is gone now. */
   async evict(digest: Digest, sizeBytes: number): Promise<boolean> {
-    return await this.#inOrder(digest, async () => {
+    return await this.#turns.take(digest, async () => {
       if (this.isHeld(digest)) return false
       await this.#store.delete(digest)
       this.#watcher.removed(digest, sizeBytes)
@@ -108,8 +109,21 @@ export class WatchedStore implements Store {
     })
   }
 
+  /**
+   * Does something about content that has gone, unless it has come back, or somebody holds it who may be bringing it; says whether it was
+   * done. It is not stored again before the action is over. What the action does before its first wait, it does before anybody can begin to bring it.
+   */
+  async unlessBack(digest: Digest, action: () => Promise<void>): Promise<boolean> {
+    return await this.#turns.take(digest, async () => {
+      if (await this.#isStored(digest)) return false
+      if (this.isHeld(digest)) return false
+      await action()
+      return true
+    })
+  }
+
   async quarantine(digest: Digest): Promise<void> {
-    await this.#inOrder(digest, async () => {
+    await this.#turns.take(digest, async () => {
       await this.#store.quarantine(digest)
       this.#watcher.removed(digest, 0)
     })
@@ -148,7 +162,12 @@ export class WatchedStore implements Store {
 
   /** The store itself has another owner. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.#changing.values())
+    await this.#turns.settled()
+  }
+
+  async #isStored(digest: Digest): Promise<boolean> {
+    await using object = await this.#store.open(digest)
+    return object !== undefined
   }
 
   #hold(digest: Digest): () => void {
@@ -160,21 +179,6 @@ export class WatchedStore implements Store {
       const rest = (this.#holds.get(digest) ?? 1) - 1
       if (rest === 0) this.#holds.delete(digest)
       else this.#holds.set(digest, rest)
-    }
-  }
-
-  async #inOrder<T>(digest: Digest, action: () => Promise<T>): Promise<T> {
-    const before = this.#changing.get(digest)
-    const result = before === undefined ? action() : before.then(action)
-    const settled = result.then(
-      () => undefined,
-      () => undefined,
-    )
-    this.#changing.set(digest, settled)
-    try {
-      return await result
-    } finally {
-      if (this.#changing.get(digest) === settled) this.#changing.delete(digest)
     }
   }
 }

@@ -2,6 +2,7 @@ import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import { untilAborted } from '../lib/abort.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
+import { StoreUnavailableError } from '../oci/error.ts'
 import { CutError, WrongAnswerError } from './s3-body.ts'
 import { S3Breaker } from './s3-breaker.ts'
 import { S3Failure } from './s3-failure.ts'
@@ -43,6 +44,8 @@ const CONNECT_MS = 3_000
 /** Beyond our own timers, so that it only ever ends what they have missed. */
 const SOCKET_IDLE_MS = 120_000
 const ATTEMPTS_MAX = 3
+/** What is left to tidy up in after everything was cut. */
+const TIDYING_MS = 2_000
 const SILENT = {
   trace: () => undefined,
   debug: () => undefined,
@@ -58,6 +61,9 @@ export class S3Connection implements Disposable {
   readonly clock: Clock
   readonly #client: S3Client
   readonly #breaker: S3Breaker
+  readonly #cut = new AbortController()
+  readonly #end = new AbortController()
+  #tidying: NodeJS.Timeout | undefined
 
   constructor({ address, events, clock = systemClock, limits }: S3ConnectionOptions) {
     this.address = address
@@ -98,10 +104,36 @@ export class S3Connection implements Disposable {
 
   /**
    * Asks S3. Throws a {@link S3Failure} if that comes to nothing, the signal's reason if that comes first, or what the call itself has to
-   * say of an answer. A body that the call reads counts into the time; one that it returns does not.
+   * say of an answer. A body that the call reads counts into the time; one that it returns does not, but is cut with the rest.
    */
   async send<T>(operation: string, limits: RequestLimits, call: Call<T>, signal?: AbortSignal): Promise<T> {
-    signal?.throwIfAborted()
+    const { signal: cut } = this.#cut
+    return await this.#send(
+      { operation, limits },
+      call,
+      signal === undefined ? cut : AbortSignal.any([signal, cut]),
+    )
+  }
+
+  /** Asks S3 for what should be done even after a {@link cut}: then there are two seconds for it. */
+  async tidy<T>(operation: string, call: Call<T>): Promise<T> {
+    return await this.#send({ operation, limits: this.limits.quick }, call, this.#end.signal)
+  }
+
+  /** Breaks off everything that is on its way, and refuses what comes, with a `StoreUnavailableError`. */
+  cut(): void {
+    if (this.#cut.signal.aborted) return
+    const reason = new StoreUnavailableError('the store is being closed, and does not wait for S3 any more')
+    this.#cut.abort(reason)
+    this.#tidying = setTimeout(() => this.#end.abort(reason), TIDYING_MS).unref()
+  }
+
+  async #send<T>(
+    { operation, limits }: { readonly operation: string; readonly limits: RequestLimits },
+    call: Call<T>,
+    signal: AbortSignal,
+  ): Promise<T> {
+    signal.throwIfAborted()
     const end = this.#breaker.begin()
     const startedAtMs = this.clock.monotonicMs()
     const late = new AbortController()
@@ -109,14 +141,14 @@ export class S3Connection implements Disposable {
       () => late.abort(named('TimeoutError', `took longer than ${limits.totalMs} ms`)),
       limits.totalMs,
     )
-    const abortSignal = signal === undefined ? late.signal : AbortSignal.any([signal, late.signal])
+    const abortSignal = AbortSignal.any([signal, late.signal])
     try {
       const options = { abortSignal, requestTimeout: limits.attemptMs }
       const result = await untilAborted(this.#attempt(call, options), abortSignal)
       end('answered')
       return result
     } catch (error) {
-      if (signal?.aborted === true) {
+      if (signal.aborted) {
         end('abandoned')
         throw signal.reason
       }
@@ -145,6 +177,7 @@ export class S3Connection implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    clearTimeout(this.#tidying)
     this.#client.destroy()
   }
 }

@@ -86,7 +86,7 @@ export class Upload {
     // From here on the sweep may have it, in case that this fails.
     live.delete(id)
     try {
-      await connection.send('AbortMultipartUpload', connection.limits.quick, (client, options) =>
+      await connection.tidy('AbortMultipartUpload', (client, options) =>
         client.send(new AbortMultipartUploadCommand({ ...this.#where(), UploadId: id }), options),
       )
     } catch (error) {

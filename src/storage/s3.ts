@@ -210,6 +210,10 @@ export class S3Store implements Store {
     }
   }
 
+  cut(): void {
+    this.#parts.connection.cut()
+  }
+
   /** Aborts uploads that dead processes have left; whatever goes wrong is reported. */
   async sweep(): Promise<void> {
     const { connection, events } = this.#parts

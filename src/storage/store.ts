@@ -73,6 +73,13 @@ export interface Store extends AsyncDisposable {
    * store to which clients are to be sent.
    */
   readonly presign?: ((digest: Digest) => Promise<string>) | undefined
+
+  /**
+   * Breaks off whatever waits for another machine, and refuses what comes, so that disposing of the store takes no more than moments: the
+   * methods then throw a `StoreUnavailableError`, and what was being adopted has not become visible, or has, whole. Only in a store
+   * that waits for another machine. May be called again, and after the store was disposed of.
+   */
+  readonly cut?: (() => void) | undefined
 }
 
 /**

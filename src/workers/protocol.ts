@@ -29,7 +29,7 @@ export interface DirectoryText {
 }
 
 /** On what terms an answer may be given again; whoever does tells so where `isShown` says it. */
-export type RepeatableText = Pick<Repeatable, 'epoch' | 'forMs'> & { readonly isShown: boolean }
+type RepeatableText = Pick<Repeatable, 'epoch' | 'forMs'> & { readonly isShown: boolean }
 
 /** An answer with bytes, or with where they are; what has an `id` is held until it is released. */
 export interface AnswerText {

@@ -3,6 +3,7 @@ import type { RecentPulls } from '../http/recent-pulls.ts'
 import type { Answering } from '../mirror/answers.ts'
 import type { Ledger } from '../mirror/ledger.ts'
 import type { Answer, Head, Mirror } from '../mirror/mirror.ts'
+import type { Events } from '../observe/events.ts'
 import type { ThreadMetrics } from '../observe/metrics.ts'
 import type { RecentClients } from '../observe/recent-clients.ts'
 import type { ByteRange, Content } from '../oci/content.ts'
@@ -17,6 +18,7 @@ export interface HostParts {
   readonly recentPulls: Pick<RecentPulls, 'note'>
   readonly recentClients: Pick<RecentClients, 'merge'>
   readonly probeStore: () => Promise<void>
+  readonly events: Pick<Events, 'storageFailed'>
 }
 
 interface Stream {
@@ -43,7 +45,7 @@ export class ThreadHost implements AsyncDisposable {
     worker.once('exit', () => {
       const error = new Error('a thread that serves has ended')
       this.#channel.end(error)
-      void this.#letGo()
+      this.#noted(this.#letGo())
       if (!this.#isEnding) failed(error)
     })
   }
@@ -86,10 +88,15 @@ export class ThreadHost implements AsyncDisposable {
       locate: async id => await this.#content(id).locate?.(),
       openStream: (id, range, isContinued) => this.#openStream(id, range, isContinued),
       nextPiece: async id => (await this.#nextPiece(id)) as Uint8Array | undefined,
-      closeStream: async id => await this.#closeStream(id),
-      release: async id => await this.#release(id),
+      closeStream: id => this.#noted(this.#closeStream(id)),
+      release: id => this.#noted(this.#release(id)),
       account: account => this.#account(account),
     }
+  }
+
+  /** For what nobody waits for. */
+  #noted(ending: Promise<void>): void {
+    ending.catch((error: unknown) => this.#parts.events.storageFailed('close', error))
   }
 
   /** An answer as it can be told: with its bytes, or held here until it is released. */

@@ -4,18 +4,20 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite, type TestContext, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import type { Config } from '../../src/config/config.ts'
 import { Secret } from '../../src/config/secret.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { StoreUnusableError } from '../../src/oci/error.ts'
 import { contentKey } from '../../src/storage/layout.ts'
 import { openS3Store, type S3Store } from '../../src/storage/s3.ts'
-import { addressOf, SHORT, seenS3Events } from '../storage/s3-rooms.ts'
+import { addressOf, SHORT, SMALL, seenS3Events } from '../storage/s3-rooms.ts'
 import { startMirror, type TestMirror } from '../support/mirror.ts'
 import type { S3Fault } from '../support/s3-fault.ts'
 import { type S3Stub, startS3Stub } from '../support/s3-stub.ts'
 import { type FakeUpstream, startUpstream } from '../support/upstream.ts'
-import { stored } from '../support/waiting.ts'
+import { createGate, type Gate } from '../support/upstream-behaviour.ts'
+import { logged, stored, until } from '../support/waiting.ts'
 
 interface World {
   readonly stub: S3Stub
@@ -61,6 +63,70 @@ async function assertPullable(mirror: TestMirror, manifest: Digest, blobs: reado
     assert.equal(digestOf(blob.body), digest)
   }
 }
+
+/** A mirror whose upload of a blob waits for S3, with the blob's path in the bucket; nobody downloads it any more. */
+async function startUploading(
+  t: TestContext,
+  { drainMs, uploadsMs }: { readonly drainMs: number; readonly uploadsMs: number },
+): Promise<{
+  readonly stub: S3Stub
+  readonly mirror: TestMirror
+  readonly gate: Gate
+  readonly key: string
+}> {
+  const stub = await startS3Stub()
+  t.after(async () => stub[Symbol.asyncDispose]())
+  const upstream = await startUpstream()
+  t.after(async () => upstream[Symbol.asyncDispose]())
+  const spoolDirectory = await mkdtemp(join(tmpdir(), 'entrepot-s3-'))
+  t.after(async () => rm(spoolDirectory, { recursive: true, force: true }))
+  const address = addressOf(stub)
+  const store = await openS3Store({ address, spoolDirectory, events: seenS3Events(), limits: SMALL })
+  const overrides = { store, uploadsMs }
+  const mirror = await startMirror({ upstream: upstream.host, config: { drainMs }, overrides })
+  t.after(async () => mirror[Symbol.asyncDispose]())
+  const gate = createGate()
+  stub.fault('CompleteMultipartUpload', { kind: 'hold', until: gate.opened })
+  const digest = upstream.putBlob(randomBytes(900_000))
+  assert.equal((await mirror.get(blobPath(digest))).isComplete, true)
+  await until(() => stub.count('CompleteMultipartUpload') > 0, 'the upload is to be completed')
+  return { stub, mirror, gate, key: `${address.prefix}${contentKey(digest)}` }
+}
+
+suite('a shutdown while an upload is being completed', { concurrency: true }, () => {
+  for (const [title, times] of [
+    ['within the drain limit', { drainMs: 20_000, uploadsMs: 0 }],
+    ['in the moments that are left after it', { drainMs: 0, uploadsMs: 20_000 }],
+  ] as const) {
+    test(`I21 an upload that ends ${title} is waited for, and its blob is there`, async t => {
+      const { stub, mirror, gate, key } = await startUploading(t, times)
+      const stopped = mirror.daemon.stop()
+      await logged(mirror, 'draining')
+      gate.open()
+      await stopped
+      assert.deepEqual([stub.objects.has(key), stub.uploads.size], [true, 0])
+    })
+  }
+
+  test('I20 I21 one that S3 does not end by then is cut, and its parts are taken back', {
+    timeout: 30_000,
+  }, async t => {
+    const { stub, mirror, key } = await startUploading(t, { drainMs: 50, uploadsMs: 50 })
+    await mirror.daemon.stop()
+    assert.deepEqual([stub.objects.has(key), stub.uploads.size], [false, 0])
+  })
+
+  test('I20 I21 stopNow() cuts it at once, whatever is left of the drain limit', {
+    timeout: 30_000,
+  }, async t => {
+    const { stub, mirror, key } = await startUploading(t, { drainMs: 600_000, uploadsMs: 600_000 })
+    const stopped = mirror.daemon.stop()
+    await setImmediate()
+    mirror.daemon.stopNow()
+    await stopped
+    assert.deepEqual([stub.objects.has(key), stub.uploads.size], [false, 0])
+  })
+})
 
 suite('pulls through a bucket', { concurrency: true }, () => {
   test('an image is fetched once, and served to another replica with the upstream dead', async t => {

@@ -69,6 +69,62 @@ test('a removed link is gone from memory and from the store', async () => {
   assert.equal(await links.remove(place, one), false)
 })
 
+/** A store whose named operation waits until it is let go, the first time. */
+function waiting(operation: 'readRecord' | 'writeRecord' | 'deleteRecord'): {
+  readonly store: Store
+  readonly begun: Promise<void>
+  readonly letGo: () => void
+} {
+  const memory = new MemoryStore()
+  const { promise: begun, resolve: begin } = Promise.withResolvers<void>()
+  const { promise: gate, resolve: letGo } = Promise.withResolvers<void>()
+  const held = async (...args: never[]): Promise<unknown> => {
+    begin()
+    await gate
+    return await (memory[operation] as (...all: never[]) => Promise<unknown>)(...args)
+  }
+  return { store: storeWith(memory, { [operation]: held }), begun, letGo }
+}
+
+test('a link that is being written when it is removed is gone, here and in the next process', async () => {
+  const { store, begun, letGo } = waiting('writeRecord')
+  const links = linksOf(store)
+  links.add(place, [one])
+  await begun
+  const removed = links.remove(place, one)
+  letGo()
+  await removed
+  await links[Symbol.asyncDispose]()
+  assert.deepEqual([await links.has(place, one), await linksOf(store).has(place, one)], [false, false])
+})
+
+test('a link that is given while it is being removed stays, here and in the next process', async () => {
+  const { store, begun, letGo } = waiting('deleteRecord')
+  const links = linksOf(store)
+  links.add(place, [one])
+  const removed = links.remove(place, one)
+  await begun
+  links.add(place, [one])
+  letGo()
+  await removed
+  await links[Symbol.asyncDispose]()
+  assert.deepEqual([await links.has(place, one), await linksOf(store).has(place, one)], [true, true])
+})
+
+test('a link that is looked for while it is being removed is not remembered', async () => {
+  const { store, begun, letGo } = waiting('deleteRecord')
+  const before = linksOf(store)
+  before.add(place, [one])
+  await before[Symbol.asyncDispose]()
+  const links = linksOf(store)
+  const removed = links.remove(place, one)
+  await begun
+  const looked = links.has(place, one)
+  letGo()
+  await removed
+  assert.deepEqual([await looked, await links.has(place, one)], [false, false])
+})
+
 test('a store that cannot tell is no link, and is told of', async () => {
   const seen = seeEvents()
   const store = storeWith(new MemoryStore(), {

@@ -173,3 +173,94 @@ test('an old record that is read slowly does not replace what was written meanwh
   assert.equal((await reading)?.digest, young)
   assert.equal((await tags.read(place, tag))?.digest, young)
 })
+
+/** A store that has the old tag, and whose named operation waits until it is let go. */
+async function waiting(
+  operation: 'readRecord' | 'writeRecord' | 'deleteRecord',
+  clock: FakeClock,
+): Promise<{ readonly store: Store; readonly begun: Promise<void>; readonly letGo: () => void }> {
+  const memory = new MemoryStore()
+  await makeTags(memory, clock).tags.write(place, tag, old)
+  const { promise: begun, resolve: begin } = Promise.withResolvers<void>()
+  const { promise: gate, resolve: letGo } = Promise.withResolvers<void>()
+  const held = async (...args: never[]): Promise<unknown> => {
+    const call = async (): Promise<unknown> =>
+      await (memory[operation] as (...all: never[]) => Promise<unknown>)(...args)
+    begin()
+    // What is read slowly is what was there in the beginning.
+    const early = operation === 'readRecord' ? call() : undefined
+    await gate
+    return await (early ?? call())
+  }
+  return { store: storeWith(memory, { [operation]: held }), begun, letGo }
+}
+
+test('a tag that is being written when it is removed is gone, here and in the next process', async () => {
+  const clock = new FakeClock()
+  const { store, begun, letGo } = await waiting('writeRecord', clock)
+  const { tags } = makeTags(store, clock)
+  const written = tags.write(place, tag, young)
+  await begun
+  const removed = tags.remove(place, tag)
+  letGo()
+  await Promise.all([written, removed])
+  for (const each of [tags, makeTags(store, clock).tags]) assert.equal(await each.read(place, tag), undefined)
+})
+
+test('a tag that is written while it is being removed stays, here and in the next process', async () => {
+  const clock = new FakeClock()
+  const { store, begun, letGo } = await waiting('deleteRecord', clock)
+  const { tags } = makeTags(store, clock)
+  const removed = tags.remove(place, tag)
+  await begun
+  const written = tags.write(place, tag, young)
+  letGo()
+  await Promise.all([written, removed])
+  for (const each of [tags, makeTags(store, clock).tags])
+    assert.equal((await each.read(place, tag))?.digest, young)
+})
+
+for (const jumpMs of [0, -TEN_YEARS_MS]) {
+  test(`a tag that is being read when it is removed is gone, here and in the next process${jumpMs < 0 ? ', also if its record is from the future' : ''}`, async () => {
+    const clock = new FakeClock()
+    const { store, begun, letGo } = await waiting('readRecord', clock)
+    clock.jumpWall(jumpMs)
+    const { tags } = makeTags(store, clock)
+    const read = tags.read(place, tag)
+    await begun
+    const removed = tags.remove(place, tag)
+    letGo()
+    await Promise.all([read, removed])
+    for (const each of [tags, makeTags(store, clock).tags])
+      assert.equal(await each.read(place, tag), undefined)
+  })
+}
+
+test('a record is read once for all who ask for its tag at the same time', async () => {
+  const clock = new FakeClock()
+  const { store, begun, letGo } = await waiting('readRecord', clock)
+  let reads = 0
+  const counting = storeWith(store, {
+    readRecord: async name => {
+      reads += 1
+      return await store.readRecord(name)
+    },
+  })
+  const { tags } = makeTags(counting, clock)
+  const all = Array.from({ length: 9 }, async () => (await tags.read(place, tag))?.digest)
+  await begun
+  letGo()
+  assert.deepEqual([new Set(await Promise.all(all)), reads], [new Set([old]), 1])
+})
+
+test('a manifest that is stored after its tag was removed does not bring the tag back, unless it is expected again', async () => {
+  const { tags, clock } = makeTags()
+  tags.expect(place, tag, young)
+  await tags.remove(place, tag)
+  clock.advance(1)
+  await tags.confirm(place, young)
+  assert.equal(await tags.read(place, tag), undefined)
+  tags.expect(place, tag, young)
+  await tags.confirm(place, young)
+  assert.equal((await tags.read(place, tag))?.digest, young)
+})

@@ -190,7 +190,11 @@ export class SimulatedStore implements Store {
   async readRecord(name: RecordName): Promise<Uint8Array | undefined> {
     await this.#turn()
     if (this.#disk.fails('record')) throw failure('EIO')
-    return this.#disk.records.get(recordKey(name))
+    const record = this.#disk.records.get(recordKey(name))
+    // An answer may be old when it arrives.
+    const { dice } = this.#disk.scheduler
+    for (let wait = dice.onceIn(4) ? dice.below(40) : 0; wait > 0; wait -= 1) await this.#turn()
+    return record
   }
 
   async writeRecord(name: RecordName, bytes: Uint8Array): Promise<void> {

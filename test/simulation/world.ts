@@ -8,6 +8,7 @@ import type { Content } from '../../src/oci/content.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { OciError, UpstreamError } from '../../src/oci/error.ts'
 import { parseConfiguredNamespace } from '../../src/oci/namespace.ts'
+import { recordKey } from '../../src/storage/layout.ts'
 import type { BlobBody, BlobFrom } from '../../src/upstream/registry.ts'
 import { nameOf, sourceOf } from '../mirror/rig.ts'
 import { blobBody, FakeRegistry } from '../support/fake-registry.ts'
@@ -88,8 +89,11 @@ class World {
       const leftover = Buffer.from(bytes.subarray(0, 1 + dice.below(bytes.length)))
       if (dice.onceIn(2)) this.#spoil(leftover)
       const { namespace, repository } = this.#source('team/allowed', 0)
-      const claimant = dice.onceIn(2) || this.#isTrusted ? undefined : `${namespace}/${repository}`
+      const claimant = this.#isTrusted ? undefined : `${namespace}/${repository}`
       this.disk.leftovers.set(leftoverKey(digest, claimant), leftover)
+      // Without a link it is not gone on with where the registry is trusted.
+      const link = { kind: 'link', namespace, repository, digest } as const
+      if (this.#isTrusted && !dice.onceIn(3)) this.disk.records.set(recordKey(link), Buffer.alloc(0))
     }
   }
 
@@ -367,9 +371,14 @@ class World {
     this.#isQuiet = true
     this.disk.faults = HEALTHY
     for (const blob of this.blobs) {
-      // The first may find what has rotted while it is read; the second must come.
-      await this.#pullWell(blob)
-      if ((await this.#pullWell(blob)) !== true) this.#violate(`wedged: ${blob.bytes.length} bytes`)
+      for (const source of [this.#source('team/allowed', this.#process), this.#another()]) {
+        // The first may find what has rotted while it is read; the second must come, and the third from what is here.
+        await this.#pullWell(blob, source)
+        if ((await this.#pullWell(blob, source)) !== true) this.#violate(`wedged: ${blob.bytes.length} bytes`)
+        const fetches = this.#fetches.get(blob.digest)
+        await this.#pullWell(blob, source)
+        if (fetches !== this.#fetches.get(blob.digest)) this.#violate('what is stored was fetched again')
+      }
     }
     const closing = this.#mirror.close()
     if (!(await this.scheduler.run(DECISIONS_MAX))) this.#violate('the mirror does not close')
@@ -386,9 +395,15 @@ class World {
     this.violations.push(...violations)
   }
 
-  async #pullWell(blob: Blob): Promise<boolean | undefined> {
+  /** The same blobs at another registry, which nobody has configured. */
+  #another(): Source {
+    const source = this.#source('team/allowed', this.#process)
+    const namespace = parseConfiguredNamespace('another.example.test') ?? source.namespace
+    return { ...source, namespace, isTrusted: false }
+  }
+
+  async #pullWell(blob: Blob, source: Source): Promise<boolean | undefined> {
     const pulling = (async () => {
-      const source = this.#source('team/allowed', this.#process)
       const { content } = await this.#mirror.blobs.pull({ source, digest: blob.digest })
       const pieces: Buffer[] = []
       try {

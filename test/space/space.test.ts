@@ -37,7 +37,8 @@ interface Rig {
   readonly store: RoomyStore
   readonly clock: FakeClock
   readonly evicted: Digest[]
-  put(namespace: string, sizeBytes: number): Promise<Digest>
+  /** Bytes, or as many random ones. */
+  put(namespace: string, content: number | Buffer): Promise<Digest>
   has(digest: Digest): Promise<boolean>
 }
 
@@ -86,21 +87,26 @@ async function start(
 }
 
 async function put(
-  { store }: Space,
+  space: Space,
   clock: FakeClock,
-  [namespaceText, sizeBytes]: readonly [string, number],
+  [namespaceText, content]: readonly [string, number | Buffer],
 ): Promise<Digest> {
-  const bytes = randomBytes(sizeBytes)
+  const bytes = typeof content === 'number' ? randomBytes(content) : content
   const digest = digestOf(bytes)
   const namespace = parseConfiguredNamespace(namespaceText)
   const repository = parseRepositoryName('a/b')
   assert.ok(namespace !== undefined && repository !== undefined)
-  await store.writeRecord({ kind: 'link', namespace, repository, digest }, new Uint8Array(0), 'relaxed')
-  await using spool = await store.createSpool(digest)
-  await spool.append(bytes)
-  await store.adopt(spool, digest, sizeBytes)
+  const link = { kind: 'link', namespace, repository, digest } as const
+  await space.store.writeRecord(link, new Uint8Array(0), 'relaxed')
+  await storeIn(space, digest, bytes)
   clock.advance(1000)
   return digest
+}
+
+async function storeIn({ store }: Space, digest: Digest, bytes: Buffer): Promise<void> {
+  await using spool = await store.createSpool(digest)
+  await spool.append(bytes)
+  await store.adopt(spool, digest, bytes.byteLength)
 }
 
 test('When others fill the file system, what was used longest ago goes until the minimum is free again.', async t => {
@@ -138,6 +144,27 @@ test('Registries that are not configured get their share, and what is configured
   const left = await Promise.all(strangers.map(async digest => await rig.has(digest)))
   assert.deepEqual(left, [false, false, false, true])
   assert.ok(rig.space.status.dynamicBytes <= 10_000)
+})
+
+test('What is stored again in the moment of its eviction is not forgotten, and counts for whom it did before.', async t => {
+  const rig = await start(t, {})
+  const bytes = randomBytes(1000)
+  const [back, gone] = [await rig.put('docker.io', bytes), await rig.put('docker.io', 1000)]
+  const { index } = rig.space
+  const ask = index.ask.bind(index) as (...asked: unknown[]) => Promise<unknown>
+  t.mock.method(index, 'ask', async (...asked: unknown[]) => {
+    // The eviction is over, and what it has removed is about to be forgotten.
+    if (asked[0] === 'takeLinks') await storeIn(rig.space, back, bytes)
+    return await ask(...asked)
+  })
+  assert.equal((await rig.space.evict(2000)).objects, 2)
+  assert.deepEqual(rig.evicted, [gone])
+  const [entry] = await index.ask('objects', [back])
+  assert.deepEqual(entry?.repositories, ['docker.io/a/b'])
+  assert.deepEqual(
+    [...index.totals.bytesByNamespace].filter(([, sum]) => sum > 0),
+    [['docker.io', 1000]],
+  )
 })
 
 test('Where nothing is configured but the default, others have no share to keep to.', async t => {

@@ -83,6 +83,49 @@ test('An eviction that has begun ends before the digest is stored again, so that
   assert.equal(object?.sizeBytes, 7)
 })
 
+test('About what has come back, or is held by who may be bringing it, nothing is done that is about what has gone.', async () => {
+  const watched = new WatchedStore(new MemoryStore(), watcher())
+  let times = 0
+  const count = async (): Promise<void> => {
+    times += 1
+    await Promise.resolve()
+  }
+  const spool = await watched.createSpool(DIGEST)
+  assert.equal(await watched.unlessBack(DIGEST, count), false)
+  await spool[Symbol.asyncDispose]()
+  assert.equal(await watched.unlessBack(DIGEST, count), true)
+  await store(watched)
+  assert.equal(await watched.unlessBack(DIGEST, count), false)
+  assert.equal(times, 1)
+})
+
+test('Who begins to bring it while it is looked for is seen, and it is not stored before the action is over.', async () => {
+  const inner = new MemoryStore()
+  const watched = new WatchedStore(inner, watcher())
+  const { promise: opened, resolve: letOpen } = Promise.withResolvers<void>()
+  const open = inner.open.bind(inner)
+  inner.open = async digest => {
+    await opened
+    return await open(digest)
+  }
+  const looking = watched.unlessBack(DIGEST, async () => await Promise.reject(new Error('done all the same')))
+  const spool = await watched.createSpool(DIGEST)
+  letOpen()
+  assert.equal(await looking, false)
+  await spool[Symbol.asyncDispose]()
+  const order: string[] = []
+  const { promise: mayEnd, resolve: end } = Promise.withResolvers<void>()
+  const acting = watched.unlessBack(DIGEST, async () => {
+    order.push('begins')
+    await mayEnd
+    order.push('ends')
+  })
+  const storing = store(watched).then(() => order.push('stored'))
+  end()
+  await Promise.all([acting, storing])
+  assert.deepEqual(order.at(-1), 'stored')
+})
+
 test('A spool takes room as it grows or all at once, and gives back what it has.', async () => {
   const seen = watcher(10)
   const watched = new WatchedStore(new MemoryStore(), seen)

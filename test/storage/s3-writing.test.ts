@@ -4,9 +4,11 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { execPath } from 'node:process'
 import { suite, test } from 'node:test'
+import { StoreUnavailableError } from '../../src/oci/error.ts'
 import { contentKey } from '../../src/storage/layout.ts'
 import type { S3Fault, S3Operation } from '../support/s3-fault.ts'
-import { defined, get, put, readSpool, sample, tagRecord } from './contract.ts'
+import { until } from '../support/waiting.ts'
+import { defined, get, put, readAll, readSpool, sample, tagRecord } from './contract.ts'
 import { clockAhead, limitsFor, openStubRoom, type StubRoom, scratchOf } from './s3-rooms.ts'
 
 const DAY_MS = 24 * 3_600_000
@@ -123,6 +125,45 @@ suite('an upload that meets trouble', { concurrency: true }, () => {
     resolve()
     await store.adopt(spool, digest, bytes.length)
     assert.ok(defined(await get(store, digest)).equals(bytes))
+  })
+
+  for (const operation of ['CreateMultipartUpload', 'UploadPart', 'CompleteMultipartUpload'] as const) {
+    test(`I20 what waits for ${operation} is broken off by a cut, nothing becomes visible, and parts are taken back`, async t => {
+      const { store, stub } = await openStubRoom(t)
+      const { bytes, digest } = sample(SIZE)
+      stub.fault(operation, { kind: 'silence' })
+      const storing = put(store, digest, bytes)
+      await until(() => stub.count(operation) > 0, 'S3 is asked')
+      store.cut()
+      await assert.rejects(storing, StoreUnavailableError)
+      await assert.rejects(store.open(digest), StoreUnavailableError)
+      await store[Symbol.asyncDispose]()
+      const isVisible = stub.objects.has(`mirror/${contentKey(digest)}`)
+      assert.deepEqual([isVisible, stub.uploads.size], [false, 0])
+      store.cut()
+    })
+  }
+
+  test('a cut is over in moments though S3 answers nothing at all, and so is a read that it breaks off', async t => {
+    const { store, stub } = await openStubRoom(t)
+    const { bytes, digest } = sample(SIZE)
+    await put(store, digest, bytes)
+    await using object = defined(await store.open(digest))
+    stub.fault('GetObject', { kind: 'stall', afterBytes: 100_000 })
+    const reading = readAll(object, 0, SIZE)
+    stub.fault(
+      request => request.operation !== 'GetObject' && request.operation !== 'CreateMultipartUpload',
+      {
+        kind: 'silence',
+      },
+    )
+    const storing = put(store, sample(SIZE + 1).digest, sample(SIZE + 1).bytes)
+    await until(() => stub.count('UploadPart') > 5 && stub.count('GetObject') > 1, 'S3 is asked')
+    store.cut()
+    await assert.rejects(storing, StoreUnavailableError)
+    await assert.rejects(reading, StoreUnavailableError)
+    await store[Symbol.asyncDispose]()
+    assert.equal(stub.uploads.size, 1, 'the sweep has it tomorrow')
   })
 
   test('an abort that fails is reported, and the sweep does it a day later', async t => {
