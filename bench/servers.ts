@@ -16,7 +16,7 @@ const ALL_CORES = '0-1'
 
 /** The names that results and ratios know the others by. */
 export const NGINX_STATIC = 'nginx static'
-export const NGINX_CACHE = 'nginx proxy_cache'
+const NGINX_CACHE = 'nginx proxy_cache'
 export const REGISTRY = 'docker-registry proxy'
 
 /** A server that is measured. */

@@ -5,7 +5,7 @@ import { NGINX_STATIC, REGISTRY } from './servers.ts'
 import { spreadOf } from './statistics.ts'
 
 /** What a variant of Entrepot is meant to reach in a run. */
-export interface Target {
+interface Target {
   readonly title: string
   readonly bound: { readonly atLeast: number } | { readonly atMost: number }
   /** How a value is written. */
@@ -58,7 +58,7 @@ function speedUp(sampler: Sampler): Target['of'] {
 const BYTES = metric('blobs-1g', 'bytesPerSecond')
 
 /** What is meant to be reached, all as ratios within one run but for memory and start. */
-export const TARGETS: readonly Target[] = [
+const TARGETS: readonly Target[] = [
   ...(['manifest-tag', 'manifest-digest'] as const).flatMap((name): readonly Target[] => [
     {
       title: `${name}: requests for the same CPU time, of nginx static`,
