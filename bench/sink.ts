@@ -36,8 +36,8 @@ export interface SinkReport {
 }
 
 /** Pulls by clients that throw away what they read, in a process of its own; rejects if anything is not answered as it must be. */
-export async function runSink(room: Room, order: SinkOrder, cores?: string): Promise<SinkReport> {
-  const binding = cores === undefined ? [] : ['taskset', '--cpu-list', cores]
+export async function runSink(room: Room, order: SinkOrder, core?: number): Promise<SinkReport> {
+  const binding = core === undefined ? [] : ['taskset', '--cpu-list', String(core)]
   const output = await room.run([...binding, process.execPath, WORKER, JSON.stringify(order)])
   return JSON.parse(output) as SinkReport
 }

@@ -16,7 +16,7 @@ const STREAMS = 8
 interface LoadOrder {
   readonly address: string
   readonly items: readonly Item[]
-  readonly cores: string | undefined
+  readonly core: number | undefined
   readonly seconds: number
 }
 
@@ -70,8 +70,8 @@ async function run({ name, kind, load }: WarmPlan, bench: Bench, results: Result
   const items = await bench.warmed(kind)
   const { rounds, seconds } = bench.options
   const loadOne = async (server: Server, seconds: number): Promise<Partial<Record<Metric, number>>> =>
-    await onItsCore(server, async cores => {
-      const order = { address: server.address, items, cores, seconds }
+    await onItsCore(server, async core => {
+      const order = { address: server.address, items, core, seconds }
       return await accounted(server, async () => await load(bench.room, order))
     })
   bench.progress(`${name}: a second for each, which does not count`)
@@ -108,12 +108,12 @@ async function wrk(room: Room, { items, ...order }: LoadOrder): Promise<Load> {
   return await runWrk(room, { ...order, paths, headers: ACCEPT, connections: CONNECTIONS })
 }
 
-async function sink(room: Room, { address, items, cores, seconds }: LoadOrder): Promise<Load> {
-  return loadOf(await runSink(room, { address, requests: items, connections: STREAMS, seconds }, cores))
+async function sink(room: Room, { address, items, core, seconds }: LoadOrder): Promise<Load> {
+  return loadOf(await runSink(room, { address, requests: items, connections: STREAMS, seconds }, core))
 }
 
 /** Ranges that lie a prime number of MiB apart, so that they are all over the blob. */
-async function ranges(room: Room, { address, items, cores, seconds }: LoadOrder): Promise<Load> {
+async function ranges(room: Room, { address, items, core, seconds }: LoadOrder): Promise<Load> {
   const [item] = items
   if (item === undefined) throw new Error('ranges are of one blob')
   const count = item.sizeBytes / MIB
@@ -121,7 +121,7 @@ async function ranges(room: Room, { address, items, cores, seconds }: LoadOrder)
     const first = ((index * 97) % count) * MIB
     return { path: item.path, headers: { Range: `bytes=${first}-${first + MIB - 1}` } }
   })
-  return loadOf(await runSink(room, { address, requests, connections: CONNECTIONS, seconds }, cores))
+  return loadOf(await runSink(room, { address, requests, connections: CONNECTIONS, seconds }, core))
 }
 
 function columnsOf({ by }: WarmPlan): readonly Metric[] {

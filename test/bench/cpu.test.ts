@@ -2,7 +2,15 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { test } from 'node:test'
-import { cpuSecondsOf, parseProcessStat, parseStatusBytes, residentBytesOf, treeOf } from '../../bench/cpu.ts'
+import {
+  allowedCores,
+  cpuSecondsOf,
+  parseCores,
+  parseProcessStat,
+  parseStatusBytes,
+  residentBytesOf,
+  treeOf,
+} from '../../bench/cpu.ts'
 
 const STAT =
   '4711 (odd (name) x) S 42 4711 4711 0 -1 4194560 100 200 0 0 150 50 30 5 20 0 1 0 1234 5678 90 18446744073709551615'
@@ -33,6 +41,13 @@ test('A tree holds children and their children, and nobody else.', () => {
     [10, 11, 12],
   )
   assert.deepEqual(treeOf(99, processes), [])
+})
+
+test('Lists of cores are read with their ranges, and this process may use one at least.', () => {
+  assert.deepEqual(parseCores('0-2,5'), [0, 1, 2, 5])
+  assert.deepEqual(parseCores('3'), [3])
+  assert.ok(allowedCores().length > 0)
+  assert.ok(allowedCores().every(core => Number.isInteger(core)))
 })
 
 test('Sizes of a status are read in bytes, and are 0 where they are not given.', () => {
