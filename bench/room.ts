@@ -91,7 +91,7 @@ export class Room implements AsyncDisposable {
 
   /** Starts a program that runs until it is stopped. It dies with the bench, however that ends. */
   start(name: string, argv: readonly string[], options: ChildOptions = {}): Child {
-    this.#requireOpen()
+    this.requireOpen()
     this.#started += 1
     const log = this.path(`${this.#started}.log`)
     const descriptor = openSync(log, 'a')
@@ -104,7 +104,7 @@ export class Room implements AsyncDisposable {
 
   /** Runs a program to its end and resolves to what it printed; rejects unless it ended well. */
   async run(argv: readonly string[], options: ChildOptions = {}): Promise<string> {
-    this.#requireOpen()
+    this.requireOpen()
     const started = this.#spawn(argv, options, ['ignore', 'pipe', 'pipe'])
     const child = this.#own(argv[0] ?? '', '', started)
     let [out, err] = ['', '']
@@ -117,6 +117,11 @@ export class Room implements AsyncDisposable {
     return out
   }
 
+  /** Throws if the room was told to end. */
+  requireOpen(): void {
+    if (this.#isEnded) throw new Error('the bench is being ended')
+  }
+
   /** Stops what runs and starts nothing more, so that whoever works here fails at once. */
   async end(): Promise<void> {
     this.#isEnded = true
@@ -126,10 +131,6 @@ export class Room implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.end()
     await rm(this.directory, { recursive: true, force: true, maxRetries: 5 })
-  }
-
-  #requireOpen(): void {
-    if (this.#isEnded) throw new Error('the bench is being ended')
   }
 
   #own(name: string, log: string, process: ChildProcess): Child {
