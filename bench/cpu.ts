@@ -66,10 +66,26 @@ export function forgetPeak(root: number): void {
   for (const { pid } of treeOf(root, runningProcesses())) writeFileSync(`/proc/${pid}/clear_refs`, '5')
 }
 
-/** Binds a process and its descendants, with all their threads, to cores as `taskset` lists them. */
-export function pin(root: number, cores: string): void {
+/** The cores that this process may use (`Cpus_allowed_list` of proc(5)), which are those of the bench. */
+export function allowedCores(): readonly number[] {
+  const [, list = ''] = /^Cpus_allowed_list:\s+(.*)$/m.exec(readProcess(process.pid, 'status')) ?? []
+  return parseCores(list)
+}
+
+/** Parses a list of cores such as `0-2,5`. */
+export function parseCores(list: string): readonly number[] {
+  return list.split(',').flatMap(part => {
+    const [first = Number.NaN, last = first] = part.split('-').map(Number)
+    return Array.from({ length: last - first + 1 }, (_, index) => first + index)
+  })
+}
+
+/** Binds a process and its descendants, with all their threads, to some cores; throws if that fails. */
+export function pin(root: number, cores: readonly number[]): void {
   for (const { pid } of treeOf(root, runningProcesses())) {
-    spawnSync('taskset', ['--all-tasks', '--cpu-list', '--pid', cores, String(pid)], { stdio: 'ignore' })
+    const argv = ['--all-tasks', '--cpu-list', '--pid', cores.join(','), String(pid)]
+    const { status, stderr } = spawnSync('taskset', argv, { encoding: 'utf8' })
+    if (status !== 0 && readProcess(pid, 'stat') !== '') throw new Error(`taskset: ${stderr}`)
   }
 }
 

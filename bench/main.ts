@@ -3,6 +3,7 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { inspect } from 'node:util'
 import { Bench, type Case } from './bench.ts'
 import { COLD_CASES } from './cases/cold.ts'
 import { FRESH_CASES } from './cases/fresh.ts'
@@ -32,11 +33,27 @@ function chosen({ only, isQuick }: Options): readonly Case[] {
   return CASES.filter(({ isLong = false }) => !isQuick || !isLong)
 }
 
-async function measure(room: Room, options: Options, cases: readonly Case[]): Promise<Results> {
+interface Run {
+  readonly results: Results
+  /** What did not come to its end: its figures may be missing in part. */
+  readonly failures: readonly { readonly name: string; readonly error: unknown }[]
+}
+
+/** Runs the cases one after the other; one that fails does not take the figures of the others with it. */
+async function measure(room: Room, options: Options, cases: readonly Case[]): Promise<Run> {
   const bench = await Bench.open(room, options, say)
   const results = new Results()
-  for (const one of cases) await one.run(bench, results)
-  return results
+  const failures: { name: string; error: unknown }[] = []
+  for (const one of cases) {
+    try {
+      await one.run(bench, results)
+    } catch (error) {
+      room.requireOpen()
+      say(`${one.name} failed: ${inspect(error)}`)
+      failures.push({ name: one.name, error })
+    }
+  }
+  return { results, failures }
 }
 
 /** Runs the work in a room that is left in order even if the bench is told to end before; then there is nothing to return. */
@@ -64,11 +81,18 @@ async function inRoom<T>(work: (room: Room) => Promise<T>): Promise<T | undefine
 /** Writes all samples where the command line says. */
 async function keep(
   { out, rounds, seconds, largeBytes }: Options,
-  results: Results,
+  { results, failures }: Run,
   outcomes: readonly Outcome[],
 ): Promise<void> {
-  const { measurements } = results
-  const document = { machine: machine(), rounds, seconds, largeBytes, measurements, outcomes }
+  const document = {
+    machine: machine(),
+    rounds,
+    seconds,
+    largeBytes,
+    measurements: results.measurements,
+    outcomes,
+    failed: failures.map(({ name }) => name),
+  }
   await mkdir(out, { recursive: true })
   const file = join(out, 'latest.json')
   await writeFile(file, `${JSON.stringify(document, undefined, 2)}\n`)
@@ -84,13 +108,12 @@ async function main(): Promise<void> {
   }
   const programs = [...BASIC_PROGRAMS, ...cases.flatMap(({ programs = [] }) => programs)]
   requirePrograms(programs, process.env['PATH'] ?? '')
-  const results = await inRoom(async room => await measure(room, options, cases))
-  if (results === undefined) {
-    process.exitCode = 1
-    return
-  }
+  const run = await inRoom(async room => await measure(room, options, cases))
+  if (run === undefined || run.failures.length > 0) process.exitCode = 1
+  if (run === undefined) return
+  const { results } = run
   const outcomes = outcomesOf(results)
-  await keep(options, results, outcomes)
+  await keep(options, run, outcomes)
   console.log([...cases.map(one => tableOf(one, results)), targetsTable(outcomes)].join('\n'))
 }
 

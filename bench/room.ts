@@ -91,6 +91,7 @@ export class Room implements AsyncDisposable {
 
   /** Starts a program that runs until it is stopped. It dies with the bench, however that ends. */
   start(name: string, argv: readonly string[], options: ChildOptions = {}): Child {
+    this.requireOpen()
     this.#started += 1
     const log = this.path(`${this.#started}.log`)
     const descriptor = openSync(log, 'a')
@@ -103,6 +104,7 @@ export class Room implements AsyncDisposable {
 
   /** Runs a program to its end and resolves to what it printed; rejects unless it ended well. */
   async run(argv: readonly string[], options: ChildOptions = {}): Promise<string> {
+    this.requireOpen()
     const started = this.#spawn(argv, options, ['ignore', 'pipe', 'pipe'])
     const child = this.#own(argv[0] ?? '', '', started)
     let [out, err] = ['', '']
@@ -113,6 +115,11 @@ export class Room implements AsyncDisposable {
     }).finally(() => this.#children.delete(child))
     if (code !== 0) throw new Error(`${argv.join(' ')} ended with ${code}:\n${out}${err}`)
     return out
+  }
+
+  /** Throws if the room was told to end. */
+  requireOpen(): void {
+    if (this.#isEnded) throw new Error('the bench is being ended')
   }
 
   /** Stops what runs and starts nothing more, so that whoever works here fails at once. */
@@ -137,7 +144,6 @@ export class Room implements AsyncDisposable {
     { env = {} }: ChildOptions,
     stdio: ('ignore' | 'pipe' | number)[],
   ): ChildProcess {
-    if (this.#isEnded) throw new Error('the bench is being ended')
     return spawn('setpriv', ['--pdeathsig', 'TERM', '--', ...argv], {
       stdio,
       env: { PATH: process.env['PATH'] ?? '', HOME: this.directory, LANG: 'C.UTF-8', ...env },

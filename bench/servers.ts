@@ -3,20 +3,15 @@ import { mkdir } from 'node:fs/promises'
 import { get, type IncomingMessage } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ACCEPT, type Item } from './content.ts'
-import { pin } from './cpu.ts'
+import { allowedCores, pin } from './cpu.ts'
 import { startEntrepot, VARIANTS, type Variant } from './entrepot.ts'
 import { startNginxCache, startNginxStatic } from './nginx.ts'
 import { startRegistry } from './registry.ts'
 import type { Room, Started } from './room.ts'
 
-/** The server's core and the client's, as `taskset` lists them, while one core is enough for the server. */
-const SERVER_CORE = '0'
-const CLIENT_CORE = '1'
-const ALL_CORES = '0-1'
-
 /** The names that results and ratios know the others by. */
 export const NGINX_STATIC = 'nginx static'
-export const NGINX_CACHE = 'nginx proxy_cache'
+const NGINX_CACHE = 'nginx proxy_cache'
 export const REGISTRY = 'docker-registry proxy'
 
 /** A server that is measured. */
@@ -66,16 +61,18 @@ async function timed(name: string, start: () => Promise<Started>): Promise<Serve
 
 /** Runs a measurement with the server on one core, and hands it the core of the client; unless the server is meant to use all. */
 export async function onItsCore<T>(
-  server: Server,
-  measure: (clientCore: string | undefined) => Promise<T>,
+  { variant, child }: Server,
+  measure: (clientCore: number | undefined) => Promise<T>,
 ): Promise<T> {
-  const { variant, child } = server
   if (variant !== undefined && variant.workers > 1) return await measure(undefined)
-  pin(child.pid, SERVER_CORE)
+  const cores = allowedCores()
+  const [serverCore, clientCore] = cores
+  if (serverCore === undefined || clientCore === undefined) throw new Error('the bench needs two cores')
+  pin(child.pid, [serverCore])
   try {
-    return await measure(CLIENT_CORE)
+    return await measure(clientCore)
   } finally {
-    pin(child.pid, ALL_CORES)
+    pin(child.pid, cores)
   }
 }
 

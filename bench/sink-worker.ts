@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import type { SinkOrder, SinkReport, SinkRequest } from './sink.ts'
 
@@ -172,5 +173,6 @@ async function main(order: SinkOrder): Promise<SinkReport> {
   return { requests: tookMs.length, bytes, seconds, firstByteMs, tookMs, cpuSeconds: (user + system) / 1e6 }
 }
 
-const report = await main(JSON.parse(process.argv[2] ?? '{}') as SinkOrder)
+const order = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as SinkOrder
+const report = await main(order)
 process.stdout.write(JSON.stringify(report), () => process.exit(0))

@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import type { Load } from './load.ts'
 import type { Room } from './room.ts'
@@ -12,7 +13,7 @@ export interface SinkRequest {
   readonly headers?: Readonly<Record<string, string>>
 }
 
-/** What a sink is told, as JSON in its first argument. A redirect is followed. */
+/** What a sink is told, as JSON in the file that its first argument names. A redirect is followed. */
 export interface SinkOrder {
   readonly address: string
   /** Each client asks for them in turn, beginning at another. */
@@ -36,9 +37,11 @@ export interface SinkReport {
 }
 
 /** Pulls by clients that throw away what they read, in a process of its own; rejects if anything is not answered as it must be. */
-export async function runSink(room: Room, order: SinkOrder, cores?: string): Promise<SinkReport> {
-  const binding = cores === undefined ? [] : ['taskset', '--cpu-list', cores]
-  const output = await room.run([...binding, process.execPath, WORKER, JSON.stringify(order)])
+export async function runSink(room: Room, order: SinkOrder, core?: number): Promise<SinkReport> {
+  const binding = core === undefined ? [] : ['taskset', '--cpu-list', String(core)]
+  const file = room.path('sink.json')
+  await writeFile(file, JSON.stringify(order))
+  const output = await room.run([...binding, process.execPath, WORKER, file])
   return JSON.parse(output) as SinkReport
 }
 

@@ -34,7 +34,7 @@ export function tableOf(plan: TablePlan, results: Results): string {
 }
 
 /** How many times as good as another a server is by a comparison, round by round. */
-export function compare(
+function compare(
   name: string,
   server: string,
   { metric, isCost = false, with: other }: Comparison,

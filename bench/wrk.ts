@@ -11,19 +11,19 @@ export interface WrkOrder {
   readonly headers?: Readonly<Record<string, string>>
   readonly connections: number
   readonly seconds: number
-  /** The cores of the client as `taskset` lists them; all where it is not given. */
-  readonly cores?: string | undefined
+  /** The core of the client; any where it is not given. */
+  readonly core?: number | undefined
 }
 
 const MARK = 'entrepot-bench '
 
 /** Loads a server by `wrk`, over connections that are kept, with one thread. */
 export async function runWrk(room: Room, order: WrkOrder): Promise<Load> {
-  const { address, paths, connections, seconds, cores } = order
+  const { address, paths, connections, seconds, core } = order
   const script = room.path('wrk.lua')
   await writeFile(script, scriptOf(paths, order.headers ?? {}))
   const before = finishedChildrenCpuSeconds()
-  const binding = cores === undefined ? [] : ['taskset', '--cpu-list', cores]
+  const binding = core === undefined ? [] : ['taskset', '--cpu-list', String(core)]
   const flags = ['--threads', '1', '--connections', String(connections), '--duration', `${seconds}s`]
   const output = await room.run([
     ...binding,

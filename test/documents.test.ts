@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { globSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -64,6 +65,11 @@ const commands = DOCUMENTS.flatMap(path => commandsOf(path).map(command => ({ pa
 
 for (const { path, command } of commands) {
   test(`${path}: ${command} is a command line that works, or one that is run elsewhere.`, async () => {
+    const [isBench, flags = ''] = /^npm run bench(?: -- (.+))?$/.exec(command) ?? []
+    if (isBench !== undefined) {
+      assert.deepEqual(listBench(flags.split(' ').filter(word => word !== '')), { code: 0, stderr: '' })
+      return
+    }
     const [, ours] = /^(?:entrepot|npm start --)(?: (.*))?$/.exec(command) ?? []
     if (ours === undefined) {
       const isKnown = command === 'entrepot' || ELSEWHERE.some(pattern => pattern.test(command))
@@ -80,6 +86,13 @@ for (const { path, command } of commands) {
       await rm(root, { recursive: true })
     }
   })
+}
+
+/** Has the benchmark say what it would measure with some flags, which it reads as if it did. */
+function listBench(flags: readonly string[]): { readonly code: number | null; readonly stderr: string } {
+  const argv = [join(ROOT, 'bench/main.ts'), ...flags, '--list']
+  const { status, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8' })
+  return { code: status, stderr }
 }
 
 /** The same command over an empty machine, or checked instead of served; files that are the reader's own are left out. */

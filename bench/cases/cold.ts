@@ -50,6 +50,7 @@ export const COLD_CASES: readonly Case[] = [
   },
   {
     name: 'cold-paced',
+    isLong: true,
     title: 'Cold blob of 64 MiB, one client, an upstream of 1 Gbit/s',
     columns: COLUMNS,
     comparisons: [],
@@ -77,7 +78,7 @@ export const COLD_CASES: readonly Case[] = [
   ...[20, 100, LONG_HERD].map(
     (clients): Case => ({
       name: herdName(clients),
-      isLong: clients >= LONG_HERD,
+      isLong: clients >= REGISTRY_HERD_MAX,
       title: `${clients} clients at once, one cold blob of 64 MiB`,
       columns: ['firstByteMs', 'tookMs', 'upstreamRequests', 'upstreamShare', 'peakBytes'],
       comparisons: [],

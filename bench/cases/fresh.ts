@@ -7,9 +7,9 @@ import { type Server, warm } from '../servers.ts'
 import { runSink } from '../sink.ts'
 
 /** So long a server is left alone before it counts as idle. */
-const IDLE_AFTER_MS = 3000
+const IDLE_AFTER_MS = 2000
 /** So many clients need some seconds until all of them are served. */
-const SECONDS_MIN = 3
+const SECONDS_MIN = 2
 
 /** The start and the memory of processes that have done nothing before. */
 export const FRESH_CASES: readonly Case[] = [

@@ -27,6 +27,7 @@ const WAYS: readonly Way[] = [
 export const S3_CASES: readonly Case[] = [
   {
     name: 's3',
+    isLong: true,
     programs: ['radosgw', 'radosgw-admin', 'ceph-mon', 'ceph-osd', 'ceph', 'ceph-authtool', 'monmaptool'],
     title: 'Warm blob of 16 MiB in a bucket (radosgw)',
     columns: ['bytesPerSecond', 'requestsPerSecond', 'cpuPerGigabyte', 'cpuPerThousand', 'clientCores'],

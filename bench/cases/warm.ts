@@ -3,6 +3,7 @@ import { ACCEPT, type Item, type Kind, MIB } from '../content.ts'
 import { cpuSecondsOf } from '../cpu.ts'
 import type { Load } from '../load.ts'
 import type { Metric, Results } from '../results.ts'
+import type { Room } from '../room.ts'
 import { NGINX_STATIC, onItsCore, REGISTRY, type Server } from '../servers.ts'
 import { loadOf, runSink, type SinkRequest } from '../sink.ts'
 import type { Comparison } from '../table.ts'
@@ -12,12 +13,14 @@ const CONNECTIONS = 32
 /** Of large bodies a few streams fill a core. */
 const STREAMS = 8
 
-type Loader = (
-  bench: Bench,
-  address: string,
-  items: readonly Item[],
-  cores: string | undefined,
-) => Promise<Load>
+interface LoadOrder {
+  readonly address: string
+  readonly items: readonly Item[]
+  readonly core: number | undefined
+  readonly seconds: number
+}
+
+type Loader = (room: Room, order: LoadOrder) => Promise<Load>
 
 interface WarmPlan {
   readonly name: string
@@ -65,13 +68,18 @@ export const WARM_CASES: readonly Case[] = PLANS.map(plan => ({
 
 async function run({ name, kind, load }: WarmPlan, bench: Bench, results: Results): Promise<void> {
   const items = await bench.warmed(kind)
-  for (let round = 1; round <= bench.options.rounds; round += 1) {
+  const { rounds, seconds } = bench.options
+  const loadOne = async (server: Server, seconds: number): Promise<Partial<Record<Metric, number>>> =>
+    await onItsCore(server, async core => {
+      const order = { address: server.address, items, core, seconds }
+      return await accounted(server, async () => await load(bench.room, order))
+    })
+  bench.progress(`${name}: a second for each, which does not count`)
+  for (const server of await bench.servers()) await loadOne(server, 1)
+  for (let round = 1; round <= rounds; round += 1) {
     for (const server of await bench.servers()) {
       bench.progress(`${name}, round ${round}: ${server.name}`)
-      const values = await onItsCore(server, async cores => {
-        return await accounted(server, async () => await load(bench, server.address, items, cores))
-      })
-      results.add(name, server.name, values)
+      results.add(name, server.name, await loadOne(server, seconds))
     }
   }
 }
@@ -95,48 +103,25 @@ export async function accounted(
   }
 }
 
-async function wrk(
-  { room, options }: Bench,
-  address: string,
-  items: readonly Item[],
-  cores: string | undefined,
-): Promise<Load> {
+async function wrk(room: Room, { items, ...order }: LoadOrder): Promise<Load> {
   const paths = items.map(({ path }) => path)
-  return await runWrk(room, {
-    address,
-    paths,
-    headers: ACCEPT,
-    connections: CONNECTIONS,
-    seconds: options.seconds,
-    cores,
-  })
+  return await runWrk(room, { ...order, paths, headers: ACCEPT, connections: CONNECTIONS })
 }
 
-async function sink(
-  { room, options }: Bench,
-  address: string,
-  items: readonly Item[],
-  cores: string | undefined,
-): Promise<Load> {
-  const order = { address, requests: items, connections: STREAMS, seconds: options.seconds }
-  return loadOf(await runSink(room, order, cores))
+async function sink(room: Room, { address, items, core, seconds }: LoadOrder): Promise<Load> {
+  return loadOf(await runSink(room, { address, requests: items, connections: STREAMS, seconds }, core))
 }
 
 /** Ranges that lie a prime number of MiB apart, so that they are all over the blob. */
-async function ranges(
-  { room, options }: Bench,
-  address: string,
-  [item]: readonly Item[],
-  cores: string | undefined,
-): Promise<Load> {
+async function ranges(room: Room, { address, items, core, seconds }: LoadOrder): Promise<Load> {
+  const [item] = items
   if (item === undefined) throw new Error('ranges are of one blob')
   const count = item.sizeBytes / MIB
   const requests: readonly SinkRequest[] = Array.from({ length: count }, (_, index) => {
     const first = ((index * 97) % count) * MIB
     return { path: item.path, headers: { Range: `bytes=${first}-${first + MIB - 1}` } }
   })
-  const order = { address, requests, connections: CONNECTIONS, seconds: options.seconds }
-  return loadOf(await runSink(room, order, cores))
+  return loadOf(await runSink(room, { address, requests, connections: CONNECTIONS, seconds }, core))
 }
 
 function columnsOf({ by }: WarmPlan): readonly Metric[] {
