@@ -160,7 +160,10 @@ suite('an upload that meets trouble', { concurrency: true }, () => {
     const storing = put(store, sample(SIZE + 1).digest, sample(SIZE + 1).bytes)
     await until(() => stub.count('UploadPart') > 5 && stub.count('GetObject') > 1, 'S3 is asked')
     store.cut()
-    await Promise.all([storing, reading].map(async each => await assert.rejects(each, StoreUnavailableError)))
+    await Promise.all([
+      assert.rejects(storing, StoreUnavailableError),
+      assert.rejects(reading, StoreUnavailableError),
+    ])
     await store[Symbol.asyncDispose]()
     assert.equal(stub.uploads.size, 1, 'the sweep has it tomorrow')
   })
