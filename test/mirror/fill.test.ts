@@ -17,6 +17,7 @@ import {
   settle,
   sourceOf,
   storeWith,
+  strangerOf,
   systemError,
 } from './rig.ts'
 
@@ -105,6 +106,36 @@ test('a fill stores a blob, once for all who enter while it runs', async () => {
   assert.ok((await storedBytes(rig.store, blob))?.equals(blob.bytes))
   assert.equal(rig.fills.running(first.fill.wanted.source.namespace, blob.digest), undefined)
   assert.deepEqual(resultsOf(rig.seen), ['stored'])
+})
+
+test('T6 a registry that is not configured has to bring the bytes that are stored already, and they are not stored twice', async () => {
+  const memory = new MemoryStore()
+  let adoptions = 0
+  const store = storeWith(memory, {
+    adopt: async (...args) => {
+      adoptions += 1
+      await memory.adopt(...args)
+    },
+  })
+  const rig = makeFills(store)
+  const blob = makeBlob(300_000)
+  const first = enter(rig, blob, () => blobBody(blob.bytes))
+  first.leave()
+  await first.fill.over
+  const registry = new FakeRegistry({ getBlob: () => blobBody(blob.bytes) })
+  const wanted = { source: strangerOf(registry), digest: blob.digest }
+  for (const [isStranger, opening, asked] of [
+    [true, 'open', 1],
+    [false, 'stored', 1],
+  ] as const) {
+    const { fill, leave } = rig.fills.enter({ ...wanted, isStranger })
+    assert.equal((await fill.opening).kind, opening)
+    leave()
+    await fill.over
+    assert.deepEqual([await fill.proof, registry.asked.length], [isStranger, asked])
+  }
+  assert.equal(adoptions, 1)
+  assert.ok((await storedBytes(store, blob))?.equals(blob.bytes))
 })
 
 test('a blob that the upstream does not have is absent, and nothing is stored', async () => {
