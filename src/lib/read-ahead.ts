@@ -1,14 +1,17 @@
+import { READERS } from './crowd.ts'
+
 /** Fills the first `length` bytes of the buffer with those from the position on. */
 export type Fill = (buffer: Buffer, position: number, length: number) => Promise<void>
 
 /**
- * Yields `[start, end)` in pieces, each valid until the next is asked for. Two buffers take turns: while the reader has one, the next read
+ * Yields `[start, end)` in pieces of at most 256 KiB, each valid until the next is asked for. Two buffers take turns: while the reader has one, the next read
  * fills the other.
  */
 export async function* readAhead(
   fill: Fill,
-  { start, end, pieceBytes }: { readonly start: number; readonly end: number; readonly pieceBytes: number },
+  { start, end }: { readonly start: number; readonly end: number },
 ): AsyncGenerator<Uint8Array> {
+  const pieceBytes = READERS.enter()
   const length = end - start
   let current = Buffer.allocUnsafeSlow(Math.min(length, pieceBytes))
   let other = Buffer.allocUnsafeSlow(Math.min(Math.max(length - pieceBytes, 0), pieceBytes))
@@ -34,5 +37,6 @@ export async function* readAhead(
   } finally {
     // A reader that leaves early leaves no read behind that would still write into a buffer.
     await ahead?.catch(() => undefined)
+    READERS.leave()
   }
 }

@@ -1,3 +1,4 @@
+import { READERS } from '../lib/crowd.ts'
 import type { ByteRange, ContentFile } from '../oci/content.ts'
 import type { SpoolFile } from '../storage/store.ts'
 import { Recent } from './recent.ts'
@@ -5,10 +6,6 @@ import { type Progress, SharedProgress } from './shared-progress.ts'
 
 /** How much of a content's end is given out only once the whole is proved, in bytes. */
 export const HELD_BACK_BYTES = 64 * 1024
-
-const PIECE_BYTES = 256 * 1024
-const PIECE_BYTES_IN_A_CROWD = 64 * 1024
-const CROWD = 64
 
 /**
  * What readers beyond the spool's end go on with once the spool cannot be written any more. `held` are the bytes from the start of the
@@ -46,7 +43,6 @@ export class Spool {
   #writtenBytes = 0
   readonly #recent = new Recent()
   #waiting = new Set<Waiter>()
-  #readers = 0
   #shared: SharedProgress | undefined
 
   constructor(file: SpoolFile, elsewhere?: Elsewhere) {
@@ -101,11 +97,11 @@ export class Spool {
 
   /** The bytes of the range as they come; see {@link Content.read}. Only while the file is open. */
   async *read(range: ByteRange, signal: AbortSignal, isContinued = false): AsyncGenerator<Uint8Array> {
-    this.#readers += 1
+    const pieceBytes = READERS.enter()
     try {
-      yield* this.#follow(range, signal, isContinued)
+      yield* this.#follow(range, { signal, isContinued, pieceBytes })
     } finally {
-      this.#readers -= 1
+      READERS.leave()
     }
   }
 
@@ -120,8 +116,7 @@ export class Spool {
 
   async *#follow(
     { start, end }: ByteRange,
-    signal: AbortSignal,
-    isContinued: boolean,
+    { signal, isContinued, pieceBytes }: Following,
   ): AsyncGenerator<Uint8Array> {
     let offset = start
     let buffer: Uint8Array | undefined
@@ -133,7 +128,7 @@ export class Spool {
       if (offset >= last && (last > 0 || state.kind === 'proved')) return
       const limit = Math.min(last, this.#readableBytes())
       if (offset < limit) {
-        buffer ??= this.#createBuffer()
+        buffer ??= Buffer.allocUnsafeSlow(pieceBytes)
         let piece: Uint8Array
         try {
           piece = await this.#piece(buffer, offset, limit)
@@ -217,10 +212,6 @@ export class Spool {
     return target.subarray(0, count)
   }
 
-  #createBuffer(): Uint8Array {
-    return Buffer.allocUnsafeSlow(this.#readers > CROWD ? PIECE_BYTES_IN_A_CROWD : PIECE_BYTES)
-  }
-
   #settle(state: State): void {
     if (this.#state.kind !== 'growing') return
     this.#state = state
@@ -246,6 +237,12 @@ export class Spool {
     }
     return held
   }
+}
+
+interface Following {
+  readonly signal: AbortSignal
+  readonly isContinued: boolean
+  readonly pieceBytes: number
 }
 
 /** How many of the bytes that are written may be given out: all once they are proved, else none of the tail. */

@@ -4,9 +4,6 @@ import { readAhead } from '../lib/read-ahead.ts'
 import { openRegular, readFully } from './regular-file.ts'
 import type { StoredObject } from './store.ts'
 
-/** Large enough that system calls do not count (measured: 64 KiB pieces are a quarter slower), small enough for 4,000 readers. */
-const PIECE_BYTES = 256 * 1024
-
 /** Content in a regular file. */
 export class FileObject implements StoredObject {
   readonly sizeBytes: number
@@ -31,7 +28,7 @@ export class FileObject implements StoredObject {
     }
     const fill = async (buffer: Buffer, position: number, length: number): Promise<void> =>
       await readFully(this.#handle, buffer, { position, length })
-    return readAhead(fill, { start, end, pieceBytes: PIECE_BYTES })
+    return readAhead(fill, { start, end })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

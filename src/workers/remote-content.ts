@@ -1,14 +1,13 @@
 import { read } from 'node:fs'
 import { promisify } from 'node:util'
 import { settledOrAborted } from '../lib/abort.ts'
+import { READERS } from '../lib/crowd.ts'
 import { readAhead } from '../lib/read-ahead.ts'
 import { SharedProgress } from '../mirror/shared-progress.ts'
 import { readableBytes } from '../mirror/spool.ts'
 import type { ByteRange, Content, ContentFile } from '../oci/content.ts'
 import type { Channel } from './channel.ts'
 import type { AnswerText, MirrorCalls } from './protocol.ts'
-
-const PIECE_BYTES = 256 * 1024
 
 const readDescriptor = promisify(read)
 
@@ -93,12 +92,27 @@ function readWhole(fd: number, { start, end }: ByteRange): AsyncIterable<Uint8Ar
       filled += count
     }
   }
-  return readAhead(fill, { start, end, pieceBytes: PIECE_BYTES })
+  return readAhead(fill, { start, end })
 }
 
 /** The bytes of a file that another thread writes, as they come; throws once they are to be had only from that thread. */
 async function* followFile(
-  { fd, progress: memory }: ContentFile & { readonly kind: 'growing' },
+  file: GrowingFile,
+  range: ByteRange,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const pieceBytes = READERS.enter()
+  try {
+    yield* followPieces({ ...file, pieceBytes }, range, signal)
+  } finally {
+    READERS.leave()
+  }
+}
+
+type GrowingFile = ContentFile & { readonly kind: 'growing' }
+
+async function* followPieces(
+  { fd, progress: memory, pieceBytes }: GrowingFile & { readonly pieceBytes: number },
   { start, end }: ByteRange,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
@@ -117,7 +131,7 @@ async function* followFile(
       await settledOrAborted(shared.wait(changes), signal)
       continue
     }
-    buffer ??= Buffer.allocUnsafeSlow(PIECE_BYTES)
+    buffer ??= Buffer.allocUnsafeSlow(pieceBytes)
     const count = await readAt(fd, buffer.subarray(0, limit - offset), offset)
     if (count === 0) throw new Error('the file is shorter than what was written')
     offset += count
