@@ -19,3 +19,8 @@ export function machine(): Machine {
     kernel: release(),
   }
 }
+
+/** The same as a sentence. */
+export function describeMachine({ node, processor, cores, memoryGiB, kernel }: Machine): string {
+  return `Node.js ${node}, ${cores} cores of ${processor}, ${memoryGiB} GiB of memory, Linux ${kernel}.`
+}
