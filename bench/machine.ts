@@ -16,7 +16,7 @@ export function machine(): Machine {
     processor: `${cpus()[0]?.model.trim() ?? 'unknown'} (${arch()})`,
     cores: availableParallelism(),
     memoryGiB: Math.round(totalmem() / 1024 ** 3),
-    kernel: release(),
+    kernel: release().split('-')[0] ?? '',
   }
 }
 
