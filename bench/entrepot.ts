@@ -13,7 +13,10 @@ export interface Variant {
 }
 
 /** The ways that are measured, that of one worker first: where one way is enough it is that. */
-export const VARIANTS: readonly [Variant, ...Variant[]] = [{ name: 'Entrepot', workers: 1, flags: [] }]
+export const VARIANTS: readonly [Variant, ...Variant[]] = [
+  { name: 'Entrepot, 1 worker', workers: 1, flags: ['--workers', '1'] },
+  { name: 'Entrepot, 2 workers', workers: 2, flags: ['--workers', '2'] },
+]
 
 /** How to start an Entrepot of the bench. */
 export interface EntrepotOptions {

@@ -16,6 +16,11 @@ export function machine(): Machine {
     processor: `${cpus()[0]?.model.trim() ?? 'unknown'} (${arch()})`,
     cores: availableParallelism(),
     memoryGiB: Math.round(totalmem() / 1024 ** 3),
-    kernel: release(),
+    kernel: release().split('-')[0] ?? '',
   }
+}
+
+/** The same as a sentence. */
+export function describeMachine({ node, processor, cores, memoryGiB, kernel }: Machine): string {
+  return `Node.js ${node}, ${cores} cores of ${processor}, ${memoryGiB} GiB of memory, Linux ${kernel}.`
 }

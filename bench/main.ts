@@ -9,7 +9,7 @@ import { COLD_CASES } from './cases/cold.ts'
 import { FRESH_CASES } from './cases/fresh.ts'
 import { S3_CASES } from './cases/s3.ts'
 import { WARM_CASES } from './cases/warm.ts'
-import { machine } from './machine.ts'
+import { describeMachine, machine } from './machine.ts'
 import { type Options, parseOptions } from './options.ts'
 import { BASIC_PROGRAMS, requirePrograms } from './programs.ts'
 import { Results } from './results.ts'
@@ -114,6 +114,7 @@ async function main(): Promise<void> {
   const { results } = run
   const outcomes = outcomesOf(results)
   await keep(options, run, outcomes)
+  console.log(`${describeMachine(machine())}\n`)
   console.log([...cases.map(one => tableOf(one, results)), targetsTable(outcomes)].join('\n'))
 }
 

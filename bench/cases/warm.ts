@@ -27,6 +27,7 @@ interface WarmPlan {
   readonly title: string
   readonly kind: Kind
   readonly by: 'requests' | 'bytes'
+  readonly isLong?: boolean
   readonly load: Loader
 }
 
@@ -46,7 +47,14 @@ const PLANS: readonly WarmPlan[] = [
     by: 'requests',
     load: wrk,
   },
-  { name: 'blobs-16m', title: 'Warm blob of 16 MiB', kind: 'medium', by: 'bytes', load: sink },
+  {
+    name: 'blobs-16m',
+    title: 'Warm blob of 16 MiB',
+    kind: 'medium',
+    by: 'bytes',
+    isLong: true,
+    load: sink,
+  },
   { name: 'blobs-1g', title: 'Warm blob of 1 GiB', kind: 'large', by: 'bytes', load: sink },
   {
     name: 'ranges',
@@ -61,6 +69,7 @@ const PLANS: readonly WarmPlan[] = [
 export const WARM_CASES: readonly Case[] = PLANS.map(plan => ({
   name: plan.name,
   title: plan.title,
+  isLong: plan.isLong ?? false,
   columns: columnsOf(plan),
   comparisons: comparisonsOf(plan),
   run: async (bench, results) => await run(plan, bench, results),
