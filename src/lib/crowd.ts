@@ -1,6 +1,6 @@
 const STEPS = [
-  { readersMax: 64, pieceBytes: 256 * 1024 },
-  { readersMax: 256, pieceBytes: 64 * 1024 },
+  { readersMax: 32, pieceBytes: 256 * 1024 },
+  { readersMax: 128, pieceBytes: 64 * 1024 },
   { readersMax: Infinity, pieceBytes: 32 * 1024 },
 ] as const
 
@@ -8,7 +8,7 @@ const STEPS = [
  * How much each of many readers holds in memory at once: large pieces cost fewer calls, and while there are few readers nothing speaks
  * against them. A reader keeps what it had when it came.
  */
-export class Crowd {
+class Crowd {
   #readers = 0
 
   /** How large the pieces of one more reader are to be, in bytes; whoever calls this calls {@link leave} in the end. */
