@@ -22,6 +22,7 @@ import type { Directory } from './mirror/sources.ts'
 import { Events } from './observe/events.ts'
 import { type Log, openLog } from './observe/log.ts'
 import { createMetrics, type Metrics } from './observe/metrics.ts'
+import { type Output, openStandardOutput } from './observe/output.ts'
 import {
   directoryOf,
   directoryText,
@@ -60,6 +61,8 @@ const UPLOADS_MS = 5000
 export interface DaemonOverrides {
   readonly clock?: Clock
   readonly log?: Log
+  /** Where the lines of further threads go. */
+  readonly output?: Output
   readonly store?: Store
   readonly firstHeaderMs?: number
   readonly uploadsMs?: number
@@ -91,6 +94,7 @@ class RunningDaemon implements Daemon {
   #threads: Threads | undefined
   readonly #cutStore: () => void
   readonly #uploadsMs: number
+  readonly #output: Output
   #directory: Directory
   #terms: NamespaceTerms
   #isDraining = false
@@ -134,6 +138,7 @@ class RunningDaemon implements Daemon {
       cutStore: () => bare.cut?.(),
       firstHeaderMs: overrides.firstHeaderMs,
       uploadsMs: overrides.uploadsMs ?? UPLOADS_MS,
+      output: overrides.output ?? openStandardOutput(),
     }
     const daemon = new RunningDaemon(config, parts)
     daemon.#threads = undo.use(daemon.#startThreads(parts))
@@ -158,6 +163,7 @@ class RunningDaemon implements Daemon {
     this.#space = parts.space
     this.#cutStore = parts.cutStore
     this.#uploadsMs = parts.uploadsMs
+    this.#output = parts.output
     this.#terms = namespaceTerms(config, config.upstreams)
     this.#events = events
     this.#registries = registries
@@ -277,6 +283,7 @@ class RunningDaemon implements Daemon {
       recentClients: events.recentClients,
       probeStore: async () => await store.probe(),
       events,
+      output: this.#output,
     })
   }
 
@@ -344,4 +351,5 @@ interface DaemonParts {
   readonly clock: Clock
   readonly firstHeaderMs: number | undefined
   readonly uploadsMs: number
+  readonly output: Output
 }

@@ -8,7 +8,7 @@ import type { Reply } from './reply.ts'
 import type { NamedRoute } from './route.ts'
 import { joinable, LARGE_BYTES } from './send.ts'
 
-const TOTAL_BYTES = 64 * 1024 * 1024
+const TOTAL_BYTES = 16 * 1024 * 1024
 /** What an entry takes beside its body. */
 const ENTRY_BYTES = 2048
 /** How often those who keep account are told of one answer that is given again and again. */

@@ -91,6 +91,8 @@ export interface MirrorCalls {
   closeStream(streamId: number): void
   release(contentId: number): void
   account(account: Account): void
+  /** Writes lines into the log. */
+  log(lines: string): void
 }
 
 /** What the thread that has the mirror can ask of one that serves. */

@@ -5,6 +5,7 @@ import type { Ledger } from '../mirror/ledger.ts'
 import type { Answer, Head, Mirror } from '../mirror/mirror.ts'
 import type { Events } from '../observe/events.ts'
 import type { ThreadMetrics } from '../observe/metrics.ts'
+import type { Output } from '../observe/output.ts'
 import type { RecentClients } from '../observe/recent-clients.ts'
 import type { ByteRange, Content } from '../oci/content.ts'
 import { type Calls, Channel, Handover } from './channel.ts'
@@ -19,6 +20,8 @@ export interface HostParts {
   readonly recentClients: Pick<RecentClients, 'merge'>
   readonly probeStore: () => Promise<void>
   readonly events: Pick<Events, 'storageFailed'>
+  /** Where the lines of the thread's log go. */
+  readonly output: Output
 }
 
 interface Stream {
@@ -91,6 +94,7 @@ export class ThreadHost implements AsyncDisposable {
       closeStream: id => this.#noted(this.#closeStream(id)),
       release: id => this.#noted(this.#release(id)),
       account: account => this.#account(account),
+      log: lines => this.#parts.output.write(lines),
     }
   }
 

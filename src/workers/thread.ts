@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { ConnectionCounts } from '../http/connection-counts.ts'
 import { Dispatch } from '../http/dispatch.ts'
@@ -9,6 +10,7 @@ import type { NameRules } from '../mirror/sources.ts'
 import { Events } from '../observe/events.ts'
 import { openLog } from '../observe/log.ts'
 import { createMetrics } from '../observe/metrics.ts'
+import { batchOutput } from '../observe/output.ts'
 import { Accounts } from './accounts.ts'
 import { type Calls, Channel } from './channel.ts'
 import type { DirectoryText, MirrorCalls, ThreadCalls, ThreadSettings } from './protocol.ts'
@@ -37,7 +39,8 @@ class ServingThread {
   }
 
   constructor(port: MessagePort, settings: ThreadSettings) {
-    this.#events = new Events(openLog(settings.logLevel), this.#metrics)
+    const output = batchOutput(lines => this.#channel.tell('log', lines))
+    this.#events = new Events(openLog(settings.logLevel, output), this.#metrics)
     this.#accounts = new Accounts(this.#events.recentClients)
     this.#names = this.#rulesOf(settings.directory)
     this.#channel = new Channel<MirrorCalls>(port, this.#calls())
@@ -78,6 +81,8 @@ class ServingThread {
       drain: async () => {
         this.#isDraining = true
         await this.#server.close()
+        // What was said of the last requests goes first.
+        await setImmediate()
         this.#account()
       },
       metrics: async () => await this.#metrics.snapshot(),

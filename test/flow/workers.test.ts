@@ -19,7 +19,7 @@ const WORKERS = 4
 /** So many connections reach every one of the threads, but for once in a thousand runs; nothing that is asserted needs more than one of them. */
 const CROWD = 32
 
-/** A mirror of several threads. Only the one with the mirror writes into the test's log; that others serve shows by what is missing there. */
+/** A mirror of several threads, of which only the first says in the log what it served: that others serve shows by what is missing there. */
 async function startThreads(
   upstream: FakeUpstream,
   options: Omit<MirrorOptions, 'upstream'> = {},
@@ -173,9 +173,10 @@ test('what the threads serve is accounted for: who asked, what for, and what is 
   await using upstream = await startUpstream()
   const image = upstream.putImage({ layers: [randomBytes(2000)] })
   upstream.tag('team/app', 'v1', image.manifest)
-  await using mirror = await startThreads(upstream)
+  await using mirror = await startThreads(upstream, { config: { logLevel: 'info' } })
   await crowd(mirror, '/v2/team/app/manifests/v1')
   await crowd(mirror, '/v2/team/app/manifests/v1')
+  await logged(mirror, 'request', 2 * CROWD)
   interface Client {
     readonly requests: number
     readonly namespaces: readonly string[]

@@ -84,8 +84,16 @@ export async function startMirror(options: MirrorOptions): Promise<TestMirror> {
     logLevel: 'debug',
     ...options.config,
   }
-  const sink = { write: (line: string): void => void log.push(JSON.parse(line) as Record<string, unknown>) }
-  const daemon = await startDaemon(config, { log: openLog('debug', sink), ...options.overrides })
+  const sink = {
+    write: (lines: string): void => {
+      for (const line of lines.trimEnd().split('\n')) log.push(JSON.parse(line) as Record<string, unknown>)
+    },
+  }
+  const daemon = await startDaemon(config, {
+    log: openLog('debug', sink),
+    output: sink,
+    ...options.overrides,
+  })
   return testMirror(daemon, { root, log, isOwnRoot: options.root === undefined })
 }
 

@@ -93,15 +93,20 @@ async function reload(context: RigContext): Promise<void> {
   }
   await put(valid('agent-last'))
   if (!(await seen(upstream, 'agent-last'))) tally.violate('the last valid file is not in force')
+  // What began under an earlier file may end under it, so that only what begins from now on tells.
+  over.abort()
+  await Promise.all(load)
   const refused = (): number => daemon.linesOf('upstream file not reloaded, nothing changed').length
   const before = refused()
   await put(broken())
   if (!(await daemon.until(() => refused() > before, 10_000))) tally.violate('a broken file was not refused')
   upstream.requests.length = 0
-  if (!(await seen(upstream, 'agent-last')))
-    tally.violate('a broken file put the last valid one out of force')
-  over.abort()
-  await Promise.all(load)
+  for (let time = 0; time < 8; time += 1) {
+    const pulled = putImage(upstream, random, `last-${time}`, 20_000)
+    if (!(await pullImage(daemon.address, pulled, `last-${time}`, tally)))
+      tally.wedge('an image after the last reload')
+  }
+  if (upstream.requests.length === 0) tally.violate('a broken file put the last valid one out of force')
   const strangers = upstream.requests.filter(({ headers }) => headers['user-agent'] !== 'agent-last')
   if (strangers.length > 0)
     tally.violate(
