@@ -11,10 +11,11 @@ export async function* readAhead(
   fill: Fill,
   { start, end }: { readonly start: number; readonly end: number },
 ): AsyncGenerator<Uint8Array> {
-  const pieceBytes = READERS.enter()
+  const buffers = READERS.enter()
+  const { pieceBytes } = buffers
   const length = end - start
-  let current = Buffer.allocUnsafeSlow(Math.min(length, pieceBytes))
-  let other = Buffer.allocUnsafeSlow(Math.min(Math.max(length - pieceBytes, 0), pieceBytes))
+  let current = buffers.take(length)
+  let other = buffers.take(Math.max(length - pieceBytes, 0))
   let position = start
   const begin = (buffer: Buffer): Promise<Uint8Array> | undefined => {
     if (position >= end) return undefined
@@ -37,6 +38,6 @@ export async function* readAhead(
   } finally {
     // A reader that leaves early leaves no read behind that would still write into a buffer.
     await ahead?.catch(() => undefined)
-    READERS.leave()
+    buffers.leave()
   }
 }

@@ -1,4 +1,4 @@
-import { READERS } from '../lib/crowd.ts'
+import { READERS, type ReaderBuffers } from '../lib/crowd.ts'
 import type { ByteRange, ContentFile } from '../oci/content.ts'
 import type { SpoolFile } from '../storage/store.ts'
 import { Recent } from './recent.ts'
@@ -97,11 +97,11 @@ export class Spool {
 
   /** The bytes of the range as they come; see {@link Content.read}. Only while the file is open. */
   async *read(range: ByteRange, signal: AbortSignal, isContinued = false): AsyncGenerator<Uint8Array> {
-    const pieceBytes = READERS.enter()
+    const buffers = READERS.enter()
     try {
-      yield* this.#follow(range, { signal, isContinued, pieceBytes })
+      yield* this.#follow(range, { signal, isContinued, buffers })
     } finally {
-      READERS.leave()
+      buffers.leave()
     }
   }
 
@@ -116,7 +116,7 @@ export class Spool {
 
   async *#follow(
     { start, end }: ByteRange,
-    { signal, isContinued, pieceBytes }: Following,
+    { signal, isContinued, buffers }: Following,
   ): AsyncGenerator<Uint8Array> {
     let offset = start
     let buffer: Uint8Array | undefined
@@ -128,7 +128,7 @@ export class Spool {
       if (offset >= last && (last > 0 || state.kind === 'proved')) return
       const limit = Math.min(last, this.#readableBytes())
       if (offset < limit) {
-        buffer ??= Buffer.allocUnsafeSlow(pieceBytes)
+        buffer ??= buffers.take(buffers.pieceBytes)
         let piece: Uint8Array
         try {
           piece = await this.#piece(buffer, offset, limit)
@@ -242,7 +242,7 @@ export class Spool {
 interface Following {
   readonly signal: AbortSignal
   readonly isContinued: boolean
-  readonly pieceBytes: number
+  readonly buffers: ReaderBuffers
 }
 
 /** How many of the bytes that are written may be given out: all once they are proved, else none of the tail. */

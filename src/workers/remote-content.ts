@@ -1,7 +1,7 @@
 import { read } from 'node:fs'
 import { promisify } from 'node:util'
 import { settledOrAborted } from '../lib/abort.ts'
-import { READERS } from '../lib/crowd.ts'
+import { READERS, type ReaderBuffers } from '../lib/crowd.ts'
 import { readAhead } from '../lib/read-ahead.ts'
 import { SharedProgress } from '../mirror/shared-progress.ts'
 import { readableBytes } from '../mirror/spool.ts'
@@ -101,18 +101,18 @@ async function* followFile(
   range: ByteRange,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
-  const pieceBytes = READERS.enter()
+  const buffers = READERS.enter()
   try {
-    yield* followPieces({ ...file, pieceBytes }, range, signal)
+    yield* followPieces({ ...file, buffers }, range, signal)
   } finally {
-    READERS.leave()
+    buffers.leave()
   }
 }
 
 type GrowingFile = ContentFile & { readonly kind: 'growing' }
 
 async function* followPieces(
-  { fd, progress: memory, pieceBytes }: GrowingFile & { readonly pieceBytes: number },
+  { fd, progress: memory, buffers }: GrowingFile & { readonly buffers: ReaderBuffers },
   { start, end }: ByteRange,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
@@ -131,7 +131,7 @@ async function* followPieces(
       await settledOrAborted(shared.wait(changes), signal)
       continue
     }
-    buffer ??= Buffer.allocUnsafeSlow(pieceBytes)
+    buffer ??= buffers.take(buffers.pieceBytes)
     const count = await readAt(fd, buffer.subarray(0, limit - offset), offset)
     if (count === 0) throw new Error('the file is shorter than what was written')
     offset += count

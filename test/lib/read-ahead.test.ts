@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
-import { READERS } from '../../src/lib/crowd.ts'
+import { Crowd } from '../../src/lib/crowd.ts'
 import { type Fill, readAhead } from '../../src/lib/read-ahead.ts'
 
 const bytes = randomBytes(1_000_000)
@@ -56,9 +56,33 @@ test('a reader that leaves early waits for the read that is under way', async ()
 })
 
 test('the more readers there are, the less one more of them holds, until they have left', () => {
-  const sizes = Array.from({ length: 1000 }, () => READERS.enter())
+  const crowd = new Crowd()
+  const readers = Array.from({ length: 1000 }, () => crowd.enter())
+  const sizes = readers.map(({ pieceBytes }) => pieceBytes)
   assert.deepEqual([sizes[0], sizes[100], sizes[999]], [256 * 1024, 64 * 1024, 32 * 1024])
-  for (let count = 0; count < 1000; count += 1) READERS.leave()
-  assert.equal(READERS.enter(), 256 * 1024)
-  READERS.leave()
+  for (const reader of readers) reader.leave()
+  assert.equal(crowd.enter().pieceBytes, 256 * 1024)
+})
+
+test('a buffer is used again once its reader has left, and no sooner', () => {
+  const crowd = new Crowd()
+  const [one, other] = [crowd.enter(), crowd.enter()]
+  const first = one.take(1_000_000)
+  assert.notEqual(other.take(1_000_000), first)
+  assert.notEqual(one.take(1_000_000), first)
+  one.leave()
+  const next = crowd.enter()
+  const again = [next.take(1_000_000), next.take(1_000_000)]
+  assert.ok(again.includes(first))
+  assert.equal(new Set([...again, first]).size, 2)
+})
+
+test('of what many readers leave behind only so much is kept', () => {
+  const crowd = new Crowd()
+  const readers = Array.from({ length: 32 }, () => crowd.enter())
+  const taken = new Set(readers.flatMap(reader => Array.from({ length: 4 }, () => reader.take(300_000))))
+  for (const reader of readers) reader.leave()
+  const next = crowd.enter()
+  const kept = Array.from({ length: 128 }, () => next.take(300_000)).filter(buffer => taken.has(buffer))
+  assert.equal(kept.length, 64)
 })
