@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { platform } from 'node:os'
 import { version } from './cli/version.ts'
 import type { Config, UpstreamConfig } from './config/config.ts'
 import { riskNotices } from './config/notices.ts'
@@ -31,13 +30,15 @@ import {
   registriesOf,
   spaceOf,
   storeName,
+  type ThreadParts,
+  threadsOf,
 } from './parts.ts'
 import { Desk } from './space/desk.ts'
 import type { Space } from './space/space.ts'
 import type { NamespaceTerms } from './space/victims.ts'
 import type { Store } from './storage/store.ts'
 import type { RegistriesOptions, UpstreamRegistries } from './upstream/registries.ts'
-import { Threads } from './workers/threads.ts'
+import type { Threads } from './workers/threads.ts'
 
 /** A daemon that listens. */
 export interface Daemon {
@@ -141,15 +142,15 @@ class RunningDaemon implements Daemon {
       output: overrides.output ?? openStandardOutput(),
     }
     const daemon = new RunningDaemon(config, parts)
-    daemon.#threads = undo.use(daemon.#startThreads(parts))
+    daemon.#threads = undo.use(threadsOf(config, daemon.#threadParts(parts)))
     await space?.start({
       refreshPins: async () => await mirror.pins.refresh(),
       isPinned: digest => mirror.pins.has(digest),
       evicted: async (digest, places) => await mirror.forgetEvicted(digest, places),
     })
     const admin = await daemon.#listenAdmin({ ...parts, metrics }, undo)
-    daemon.addresses = { client: await daemon.#listenClients(), admin }
     undo.defer(() => daemon.#clientServer.destroy())
+    daemon.addresses = { client: await daemon.#listenClients(), admin }
     undo.use(await daemon.#watch())
     scrub.start()
     daemon.#warnOfRisks(config.upstreams)
@@ -213,10 +214,12 @@ class RunningDaemon implements Daemon {
       const upstreams = await loadUpstreams(upstreamConfigFile, upstreamCredentials)
       this.#registries.replace(upstreams)
       this.#directory = directoryOf(this.#config, upstreams, this.#registries)
-      this.#threads?.direct(directoryText(this.#directory))
       this.#terms = namespaceTerms(this.#config, upstreams)
-      await this.#space?.reconfigure()
+      // What is remembered under the old names ends now, and once more when no thread goes by them any longer.
       this.#epoch.bump()
+      await this.#threads?.direct(directoryText(this.#directory))
+      this.#epoch.bump()
+      await this.#space?.reconfigure()
       this.#events.nameNamespaces(this.#directory.terms.keys())
       this.#events.reloaded({ upstreams: upstreams.length })
       this.#warnOfRisks(upstreams)
@@ -254,28 +257,14 @@ class RunningDaemon implements Daemon {
     this.#cutStore()
   }
 
-  /** The further threads that serve; they share a TCP port, which a unix socket is not. */
-  #startThreads({
-    events,
-    mirror,
-    ledger,
-    store,
-    instance,
-    epoch,
-    firstHeaderMs,
-  }: DaemonParts): Threads | undefined {
-    const { workers = 1, listen, logLevel } = this.#config
-    if (workers === 1 || listen.kind === 'unix' || platform() !== 'linux') return undefined
-    const settings = {
+  #threadParts({ events, mirror, ledger, store, instance, epoch, firstHeaderMs }: DaemonParts): ThreadParts {
+    return {
       instance,
-      logLevel,
       firstHeaderMs,
-      epoch: epoch.shared,
-      running: this.#running.memory,
-      connections: this.#connections.memory,
-      directory: directoryText(this.#directory),
-    }
-    return new Threads(workers - 1, settings, {
+      epoch,
+      running: this.#running,
+      connections: this.#connections,
+      directory: this.#directory,
       answering: this.#answering,
       mirror,
       ledger,
@@ -284,7 +273,7 @@ class RunningDaemon implements Daemon {
       probeStore: async () => await store.probe(),
       events,
       output: this.#output,
-    })
+    }
   }
 
   async #listenClients(): Promise<string> {

@@ -1,6 +1,9 @@
+import { platform } from 'node:os'
 import { version } from './cli/version.ts'
 import { type Config, UPSTREAM_DEFAULTS, type UpstreamConfig } from './config/config.ts'
+import type { ConnectionCounts } from './http/connection-counts.ts'
 import type { Clock } from './lib/clock.ts'
+import { SharedCount } from './lib/shared-count.ts'
 import type { Epoch } from './mirror/epoch.ts'
 import type { Terms } from './mirror/freshness.ts'
 import type { Directory } from './mirror/sources.ts'
@@ -12,6 +15,8 @@ import { openFilesystemStore } from './storage/filesystem.ts'
 import type { Store } from './storage/store.ts'
 import { type RegistriesOptions, UpstreamRegistries } from './upstream/registries.ts'
 import type { DirectoryText } from './workers/protocol.ts'
+import type { HostParts } from './workers/thread-host.ts'
+import { Threads } from './workers/threads.ts'
 
 /** What {@link registriesOf} needs beside the configuration. */
 export interface RegistriesParts {
@@ -114,4 +119,34 @@ export function directoryOf(
 ): Directory {
   const terms = new Map<Namespace, Terms>(upstreams.map(upstream => [upstream.namespace, upstream]))
   return { registries, terms, defaultNamespace: config.defaultNamespace, defaultTerms: UPSTREAM_DEFAULTS }
+}
+
+/** What further threads work with: what they are answered from, and what they share. */
+export interface ThreadParts extends Omit<HostParts, 'waitingLog'> {
+  readonly instance: string
+  readonly firstHeaderMs: number | undefined
+  readonly epoch: Epoch
+  readonly running: SharedCount
+  readonly connections: ConnectionCounts
+  readonly directory: Directory
+}
+
+/** The further threads that serve, where there are to be any: they share a TCP port, which a unix socket is not. */
+export function threadsOf(
+  { workers = 1, listen, logLevel }: Config,
+  { instance, firstHeaderMs, epoch, running, connections, directory, ...parts }: ThreadParts,
+): Threads | undefined {
+  if (workers === 1 || listen.kind === 'unix' || platform() !== 'linux') return undefined
+  const waitingLog = new SharedCount()
+  const settings = {
+    instance,
+    logLevel,
+    firstHeaderMs,
+    epoch: epoch.shared,
+    running: running.memory,
+    waitingLog: waitingLog.memory,
+    connections: connections.memory,
+    directory: directoryText(directory),
+  }
+  return new Threads(workers - 1, settings, { ...parts, waitingLog })
 }

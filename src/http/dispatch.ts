@@ -51,6 +51,8 @@ interface Exchange {
   readonly response: ServerResponse
   /** Aborts when the client has left. */
   readonly left: AbortSignal
+  /** When it came, by the clock that remembered answers age by. */
+  readonly askedAtMs: number
   route?: Route
   place?: Place
   reply?: Reply
@@ -65,6 +67,9 @@ export class Dispatch {
   readonly #queues = new SendQueues()
   readonly #hot: HotAnswers | undefined
   readonly #running: SharedCount
+  /** How many of the requests that are being answered are its own. */
+  #own = 0
+  #settled: PromiseWithResolvers<void> | undefined
 
   constructor(parts: DispatchParts) {
     this.#parts = parts
@@ -79,8 +84,8 @@ export class Dispatch {
 
   /** Answers one request; never rejects. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (this.#answerHot(request, response)) return
     const { events } = this.#parts
+    if (this.#answerHot(request, response)) return
     const startedAtMs = performance.now()
     const left = new AbortController()
     response.once('close', () => {
@@ -90,11 +95,13 @@ export class Dispatch {
       request,
       response,
       left: left.signal,
+      askedAtMs: this.#hot?.nowMs ?? 0,
       status: 0,
       sentBytes: 0,
       error: undefined,
     }
     this.#running.add(1)
+    this.#own += 1
     events.requestStarted()
     try {
       await this.#answer(exchange)
@@ -104,7 +111,17 @@ export class Dispatch {
       this.#running.add(-1)
       events.requestFinished(accessEntry(exchange, performance.now() - startedAtMs))
       this.#note(exchange)
+      this.#own -= 1
+      if (this.#own === 0) this.#settled?.resolve()
     }
+  }
+
+  /** Resolves when all that it answers now is answered, and told of. */
+  async settled(): Promise<void> {
+    if (this.#own === 0) return
+    this.#settled ??= Promise.withResolvers<void>()
+    await this.#settled.promise
+    this.#settled = undefined
   }
 
   #note({ route, place, reply, status, sentBytes, error }: Exchange): void {
@@ -160,9 +177,9 @@ export class Dispatch {
       recentPulls?.note(place, route.reference, { outcome: 'hit', status: 200, error: undefined })
   }
 
-  #keepHot({ response, route, place }: Exchange, reply: Reply): void {
+  #keepHot({ response, route, place, askedAtMs }: Exchange, reply: Reply): void {
     if (place === undefined || (route?.kind !== 'manifest' && route?.kind !== 'blob')) return
-    this.#hot?.keep(response, { route, place }, reply)
+    this.#hot?.keep(response, { route, place, askedAtMs }, reply)
   }
 
   async #route(exchange: Exchange, route: Route, trail: readonly string[]): Promise<Reply> {

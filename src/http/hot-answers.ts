@@ -47,7 +47,7 @@ export class HotAnswers {
   readonly #parts: HotAnswersParts
   readonly #entries = new LRUCache<string, Entry>({
     maxSize: TOTAL_BYTES,
-    sizeCalculation: ({ body }) => ENTRY_BYTES + (body?.length ?? 0),
+    sizeCalculation: ({ body }, key) => ENTRY_BYTES + key.length + (body?.length ?? 0),
   })
 
   constructor(parts: HotAnswersParts) {
@@ -72,12 +72,20 @@ export class HotAnswers {
     return { answer: entry, isDue }
   }
 
-  /** Remembers a reply that may be given again; does nothing for any other. */
-  keep(response: ServerResponse, { route, place }: Pick<HotAnswer, 'route' | 'place'>, reply: Reply): void {
+  /** The time by which answers age. */
+  get nowMs(): number {
+    return this.#parts.clock.monotonicMs()
+  }
+
+  /** Remembers a reply that may be given again; does nothing for any other. It ages from when it was asked for. */
+  keep(
+    response: ServerResponse,
+    { route, place, askedAtMs }: Pick<HotAnswer, 'route' | 'place'> & { readonly askedAtMs: number },
+    reply: Reply,
+  ): void {
     const { req: request } = response
     const { repeatable, digest } = reply
     if (repeatable === undefined || digest === undefined || reply.status !== 200) return
-    const nowMs = this.#parts.clock.monotonicMs()
     if (repeatable.epoch !== this.#parts.epoch.now || isConditional(request.rawHeaders)) return
     const body = request.method === 'HEAD' ? undefined : bodyOf(reply)
     if (body === undefined && request.method !== 'HEAD') return
@@ -89,9 +97,9 @@ export class HotAnswers {
       body,
       sizeBytes: body?.length ?? 0,
       epoch: repeatable.epoch,
-      untilMs: nowMs + repeatable.forMs,
+      untilMs: askedAtMs + repeatable.forMs,
       again: repeatable.again,
-      notedAtMs: nowMs,
+      notedAtMs: askedAtMs,
     })
   }
 }

@@ -110,8 +110,9 @@ export class HttpServer {
     await promise
   }
 
-  /** Destroys every connection. */
+  /** Stops accepting, and destroys every connection. */
   destroy(): void {
+    if (this.#server.listening) this.#server.close()
     this.#server.closeAllConnections()
     for (const socket of this.#sockets.keys()) socket.destroy()
   }

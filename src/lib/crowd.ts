@@ -12,9 +12,15 @@ const KEPT_BYTES_MAX = 16 * 1024 * 1024
  * readers nothing speaks against them. Buffers are used again, since the memory of a new one costs more than reading into it.
  */
 export class Crowd {
+  readonly #allocate: (sizeBytes: number) => Buffer
   #readers = 0
   #keptBytes = 0
   readonly #kept = new Map<number, Buffer[]>()
+
+  /** @param allocate makes a buffer with anything in it. */
+  constructor(allocate: (sizeBytes: number) => Buffer = sizeBytes => Buffer.allocUnsafeSlow(sizeBytes)) {
+    this.#allocate = allocate
+  }
 
   /** Lets one more reader in, who calls {@link ReaderBuffers.leave} in the end. */
   enter(): ReaderBuffers {
@@ -26,7 +32,7 @@ export class Crowd {
   /** A buffer with anything in it. */
   take(sizeBytes: number): Buffer {
     const kept = this.#kept.get(sizeBytes)?.pop()
-    if (kept === undefined) return Buffer.allocUnsafeSlow(sizeBytes)
+    if (kept === undefined) return this.#allocate(sizeBytes)
     this.#keptBytes -= sizeBytes
     return kept
   }
@@ -75,3 +81,6 @@ export class ReaderBuffers {
 
 /** All readers of this thread. */
 export const READERS = new Crowd()
+
+/** Those of them whose buffers another thread fills. */
+export const SERVED_READERS = new Crowd(sizeBytes => Buffer.from(new SharedArrayBuffer(sizeBytes)))

@@ -165,6 +165,8 @@ export class Fill {
         this.#opening.resolve({ kind: 'unspoolable' })
         return
       }
+      // Making room takes its time: whoever abandoned the fill meanwhile must not be given an opening to wait for.
+      this.#abandoned.signal.throwIfAborted()
       if (file.sizeBytes > 0) spool.restore(file.sizeBytes)
       if (sizeBytes !== undefined) spool.expect(sizeBytes)
       this.#opening.resolve({ kind: 'open', spool })

@@ -265,7 +265,9 @@ export class Mirror implements AsyncDisposable {
     const content = memoryContent(manifest)
     const isSteady = this.#manifests.isStored(manifest.digest) && source.registry.trouble() === undefined
     if (outcome !== 'hit' || !isSteady) return { content, outcome }
-    const again = (): void => this.#ledger.shown(manifest)
+    // By its digest: whoever remembers the answer must not hold the manifest with all that it names.
+    const { digest } = manifest
+    const again = (): void => void this.shownAgain(digest)
     return { content, outcome, repeatable: { epoch, forMs, again } }
   }
 

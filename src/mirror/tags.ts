@@ -129,7 +129,9 @@ export class Tags {
   }
 
   async #load(place: Place, tag: Tag): Promise<Entry | undefined> {
-    return await this.#loads.call(keyOf(place, tag), async () => await this.#loadNow(place, tag)).job
+    // Who asks after a removal must not be told by a load that began before it.
+    const key = `${keyOf(place, tag)} ${this.#removals}`
+    return await this.#loads.call(key, async () => await this.#loadNow(place, tag)).job
   }
 
   async #loadNow(place: Place, tag: Tag): Promise<Entry | undefined> {

@@ -20,6 +20,8 @@ export interface Attempt {
 export interface BreakerOptions {
   readonly clock: Pick<Clock, 'monotonicMs'>
   readonly onChange: (change: { readonly isOpen: boolean; readonly forMs: number }) => void
+  /** Told when the one probe begins: until it is over there is a {@link Breaker.quiet} again. */
+  readonly onProbe?: () => void
 }
 
 const FAILURES_MAX = 3
@@ -54,7 +56,10 @@ export class Breaker {
   /** Begins a request; the caller has seen that there is no {@link quiet}. After a silence this is the one probe. */
   begin(): Attempt {
     const isProbe = this.#openForMs > 0
-    if (isProbe) this.#isProbing = true
+    if (isProbe) {
+      this.#isProbing = true
+      this.#options.onProbe?.()
+    }
     let isOver = false
     const once = (end: () => void) => (): void => {
       if (isOver) return

@@ -164,7 +164,7 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
       events,
       clock,
       gate: new Gate(),
-      breaker: new Breaker({ clock, onChange }),
+      breaker: new Breaker({ clock, onChange, onProbe: () => this.#options.onTrouble?.() }),
       negative: this.#negative,
       paceLimits: { ...PACE_LIMITS, ...timings },
       exchange: async ({ method, path, headers, repository, trail }, signal) => {

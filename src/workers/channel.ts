@@ -4,17 +4,6 @@ import { fromWire, toWire, type WireError } from './wire-error.ts'
 /** What one side can be asked by the other: by name, with arguments that can be cloned. */
 export type Calls = Readonly<Record<string, (...args: never[]) => unknown>>
 
-/** A value whose buffers are handed over instead of copied. */
-export class Handover {
-  readonly value: unknown
-  readonly buffers: readonly ArrayBuffer[]
-
-  constructor(value: unknown, buffers: readonly ArrayBuffer[]) {
-    this.value = value
-    this.buffers = buffers
-  }
-}
-
 type Message =
   | { readonly kind: 'call'; readonly id: number; readonly name: string; readonly args: readonly unknown[] }
   | { readonly kind: 'tell'; readonly name: string; readonly args: readonly unknown[] }
@@ -90,9 +79,7 @@ export class Channel<Theirs> {
   async #answer(message: Extract<Message, { readonly kind: 'call' }>): Promise<void> {
     const { id } = message
     try {
-      const result = await this.#run(message)
-      if (result instanceof Handover) this.#post({ kind: 'value', id, value: result.value }, result.buffers)
-      else this.#post({ kind: 'value', id, value: result })
+      this.#post({ kind: 'value', id, value: await this.#run(message) })
     } catch (error) {
       this.#post({ kind: 'error', id, error: toWire(error) })
     }
@@ -104,8 +91,8 @@ export class Channel<Theirs> {
     return await action(...(args as never[]))
   }
 
-  #post(message: Message, buffers: readonly ArrayBuffer[] = []): void {
+  #post(message: Message): void {
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread is no window
-    this.#port.postMessage(message, [...buffers])
+    this.#port.postMessage(message, [])
   }
 }

@@ -18,6 +18,7 @@ export interface ThreadSettings {
   readonly firstHeaderMs: number | undefined
   readonly epoch: SharedArrayBuffer
   readonly running: SharedArrayBuffer
+  readonly waitingLog: SharedArrayBuffer
   readonly connections: SharedArrayBuffer
   readonly directory: DirectoryText
 }
@@ -86,8 +87,8 @@ export interface MirrorCalls {
   locate(contentId: number): Promise<string | undefined>
   /** Begins to read held content; its pieces are had by {@link nextPiece}, and it is ended by {@link closeStream}. */
   openStream(contentId: number, range: ByteRange, isContinued: boolean): number
-  /** The next piece, of at most 1 MiB; `undefined` at the end. */
-  nextPiece(streamId: number): Promise<Uint8Array | undefined>
+  /** Fills the memory, which the threads share, with what comes next; says how many bytes that are, 0 at the end. One call at a time. */
+  nextPiece(streamId: number, target: Uint8Array): Promise<number>
   closeStream(streamId: number): void
   release(contentId: number): void
   account(account: Account): void
@@ -100,6 +101,8 @@ export interface ThreadCalls {
   /** Listens beside the others; rejects if it cannot. */
   listen(host: string, port: number): Promise<void>
   direct(directory: DirectoryText): void
+  /** Closes all connections; resolves when all requests are told of. */
+  cut(): Promise<void>
   /** Takes no new work; resolves when the last connection is closed. */
   drain(): Promise<void>
   metrics(): Promise<ThreadMetrics>

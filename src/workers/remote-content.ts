@@ -1,7 +1,7 @@
 import { read } from 'node:fs'
 import { promisify } from 'node:util'
 import { settledOrAborted } from '../lib/abort.ts'
-import { READERS, type ReaderBuffers } from '../lib/crowd.ts'
+import { READERS, type ReaderBuffers, SERVED_READERS } from '../lib/crowd.ts'
 import { readAhead } from '../lib/read-ahead.ts'
 import { SharedProgress } from '../mirror/shared-progress.ts'
 import { readableBytes } from '../mirror/spool.ts'
@@ -157,22 +157,28 @@ async function* readStream(
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   const streamId = await channel.call('openStream', id, range, isContinued)
-  const next = (): Promise<Uint8Array | undefined> => {
-    const piece = channel.call('nextPiece', streamId)
+  const buffers = SERVED_READERS.enter()
+  const next = (target: Buffer): Promise<Uint8Array> => {
+    const piece = channel.call('nextPiece', streamId, target).then(length => target.subarray(0, length))
     // Whoever awaits it sees the failure; this only says that it may come before anybody does.
     piece.catch(() => undefined)
     return piece
   }
+  let [current, other] = [buffers.take(buffers.pieceBytes), buffers.take(buffers.pieceBytes)]
+  let ahead = next(current)
   try {
-    let ahead = next()
     while (!signal.aborted) {
       await settledOrAborted(ahead, signal)
       const piece = signal.aborted ? undefined : await ahead
-      if (piece === undefined) return
-      ahead = next()
+      if (piece === undefined || piece.byteLength === 0) return
+      ahead = next(other)
       yield piece
+      ;[current, other] = [other, current]
     }
   } finally {
     channel.tell('closeStream', streamId)
+    // Until the other thread has answered, it may still write into the buffer.
+    await ahead.catch(() => undefined)
+    buffers.leave()
   }
 }

@@ -1,5 +1,6 @@
 import type { Worker } from 'node:worker_threads'
 import type { RecentPulls } from '../http/recent-pulls.ts'
+import type { SharedCount } from '../lib/shared-count.ts'
 import type { Answering } from '../mirror/answers.ts'
 import type { Ledger } from '../mirror/ledger.ts'
 import type { Answer, Head, Mirror } from '../mirror/mirror.ts'
@@ -8,7 +9,7 @@ import type { ThreadMetrics } from '../observe/metrics.ts'
 import type { Output } from '../observe/output.ts'
 import type { RecentClients } from '../observe/recent-clients.ts'
 import type { ByteRange, Content } from '../oci/content.ts'
-import { type Calls, Channel, Handover } from './channel.ts'
+import { type Calls, Channel } from './channel.ts'
 import type { Account, AnswerText, DirectoryText, HeadText, MirrorCalls, ThreadCalls } from './protocol.ts'
 
 /** What a thread that serves is answered from. */
@@ -22,12 +23,21 @@ export interface HostParts {
   readonly events: Pick<Events, 'storageFailed'>
   /** Where the lines of the thread's log go. */
   readonly output: Output
+  /** How many characters of the log are on their way from threads. */
+  readonly waitingLog: SharedCount
 }
 
 interface Stream {
   readonly pieces: AsyncIterator<Uint8Array>
   readonly left: AbortController
+  /** What of a piece did not fit into what the reader gave; valid until the next piece is asked for. */
+  rest: Uint8Array
 }
+
+const NOTHING = new Uint8Array(0)
+/** How long a thread that is busy is waited for, in milliseconds: for its metrics, and for its last words. */
+const METRICS_MS = 2000
+const CUT_MS = 1000
 
 /** One further thread that serves, as the thread with the mirror sees it: what it asks, and what it holds. */
 export class ThreadHost implements AsyncDisposable {
@@ -38,6 +48,9 @@ export class ThreadHost implements AsyncDisposable {
   readonly #streams = new Map<number, Stream>()
   #lastId = 0
   #isEnding = false
+  /** Nothing is held for the thread any more: it is no more. */
+  #isOver = false
+  #lastMetrics: ThreadMetrics | undefined
 
   /** @param failed is told if the thread ends though nobody ended it. */
   constructor(worker: Worker, parts: HostParts, failed: (error: Error) => void) {
@@ -57,8 +70,9 @@ export class ThreadHost implements AsyncDisposable {
     await this.#channel.call('listen', host, port)
   }
 
-  direct(directory: DirectoryText): void {
-    this.#channel.tell('direct', directory)
+  /** Resolves once the thread goes by it. */
+  async direct(directory: DirectoryText): Promise<void> {
+    await this.#channel.call('direct', directory)
   }
 
   /** Has the thread take no new work; resolves when it has ended what it had, or is no more. */
@@ -66,13 +80,16 @@ export class ThreadHost implements AsyncDisposable {
     await this.#channel.call('drain').catch(() => undefined)
   }
 
-  async metrics(): Promise<ThreadMetrics> {
-    return await this.#channel.call('metrics')
+  /** Its metrics; those of the last time if it is too busy to tell now, as a sum must not fall. */
+  async metrics(): Promise<ThreadMetrics | undefined> {
+    this.#lastMetrics = (await within(METRICS_MS, this.#channel.call('metrics'))) ?? this.#lastMetrics
+    return this.#lastMetrics
   }
 
-  /** Ends the thread; what it was sending is cut. */
+  /** Ends the thread; what it was sending is cut, and told of in the log. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isEnding = true
+    await within(CUT_MS, this.#channel.call('cut'))
     await this.#worker.terminate()
     await this.#letGo()
   }
@@ -80,9 +97,10 @@ export class ThreadHost implements AsyncDisposable {
   #calls(): MirrorCalls & Calls {
     const { answering, probeStore } = this.#parts
     return {
-      pullManifest: async (asked, reference) => this.#text(await answering.pullManifest(asked, reference)),
+      pullManifest: async (asked, reference) =>
+        await this.#text(await answering.pullManifest(asked, reference)),
       headManifest: async (asked, reference) => headText(await answering.headManifest(asked, reference)),
-      pullBlob: async (asked, digest) => this.#text(await answering.pullBlob(asked, digest)),
+      pullBlob: async (asked, digest) => await this.#text(await answering.pullBlob(asked, digest)),
       headBlob: async (asked, digest) => headText(await answering.headBlob(asked, digest)),
       listTags: async (asked, page) => await answering.listTags(asked, page),
       referrers: async (asked, digest, artifactType) =>
@@ -90,11 +108,14 @@ export class ThreadHost implements AsyncDisposable {
       probeStore,
       locate: async id => await this.#content(id).locate?.(),
       openStream: (id, range, isContinued) => this.#openStream(id, range, isContinued),
-      nextPiece: async id => (await this.#nextPiece(id)) as Uint8Array | undefined,
+      nextPiece: async (id, target) => await this.#nextPiece(id, target),
       closeStream: id => this.#noted(this.#closeStream(id)),
       release: id => this.#noted(this.#release(id)),
       account: account => this.#account(account),
-      log: lines => this.#parts.output.write(lines),
+      log: lines => {
+        this.#parts.output.write(lines)
+        this.#parts.waitingLog.add(-lines.length)
+      },
     }
   }
 
@@ -104,11 +125,15 @@ export class ThreadHost implements AsyncDisposable {
   }
 
   /** An answer as it can be told: with its bytes, or held here until it is released. */
-  #text({ content, outcome, repeatable }: Answer): AnswerText {
+  async #text({ content, outcome, repeatable }: Answer): Promise<AnswerText> {
     const { digest, mediaType, sizeBytes, bytes } = content
     const text = { digest, mediaType, sizeBytes, outcome, repeatable: repeatableText(repeatable) }
     // Bytes in memory need no owner, so that nothing is to be disposed of.
     if (bytes !== undefined) return { ...text, content: { kind: 'bytes', bytes } }
+    if (this.#isOver) {
+      await content[Symbol.asyncDispose]()
+      throw new Error('the thread that asked has ended')
+    }
     this.#lastId += 1
     this.#held.set(this.#lastId, content)
     const isLocatable = content.locate !== undefined
@@ -125,17 +150,23 @@ export class ThreadHost implements AsyncDisposable {
     const left = new AbortController()
     const pieces = this.#content(id).read(range, left.signal, isContinued)[Symbol.asyncIterator]()
     this.#lastId += 1
-    this.#streams.set(this.#lastId, { pieces, left })
+    this.#streams.set(this.#lastId, { pieces, left, rest: NOTHING })
     return this.#lastId
   }
 
-  /** The piece is copied once, since the buffer that it is in is used again, and then handed over. */
-  async #nextPiece(id: number): Promise<Handover | undefined> {
+  /** Copies what comes next into the reader's memory, unless he has left meanwhile: then it is not his to be written into any more. */
+  async #nextPiece(id: number, target: Uint8Array): Promise<number> {
     const stream = this.#streams.get(id)
-    const next = await stream?.pieces.next()
-    if (next === undefined || next.done === true) return undefined
-    const copy = new Uint8Array(next.value)
-    return new Handover(copy, [copy.buffer])
+    if (stream === undefined) return 0
+    while (stream.rest.byteLength === 0) {
+      const next = await stream.pieces.next()
+      if (next.done === true || stream.left.signal.aborted) return 0
+      stream.rest = next.value
+    }
+    const piece = stream.rest.subarray(0, target.byteLength)
+    target.set(piece)
+    stream.rest = stream.rest.subarray(piece.byteLength)
+    return piece.byteLength
   }
 
   async #closeStream(id: number): Promise<void> {
@@ -151,9 +182,11 @@ export class ThreadHost implements AsyncDisposable {
     await content?.[Symbol.asyncDispose]()
   }
 
+  /** Reads that run end when they can: they may wait for what is ended after this. */
   async #letGo(): Promise<void> {
-    for (const id of this.#streams.keys()) await this.#closeStream(id)
-    for (const id of this.#held.keys()) await this.#release(id)
+    this.#isOver = true
+    for (const id of this.#streams.keys()) this.#noted(this.#closeStream(id))
+    await Promise.all([...this.#held.keys()].map(async id => await this.#release(id)))
   }
 
   #account({ used, shown, pulls, clients }: Account): void {
@@ -176,4 +209,15 @@ function repeatableText(repeatable: Answer['repeatable']): AnswerText['repeatabl
   if (repeatable === undefined) return undefined
   const { epoch, forMs, again } = repeatable
   return { epoch, forMs, isShown: again !== undefined }
+}
+
+/** What it comes to within so many milliseconds; `undefined` if it fails or takes longer. */
+async function within<T>(limitMs: number, promise: Promise<T>): Promise<T | undefined> {
+  const { promise: over, resolve } = Promise.withResolvers<undefined>()
+  const timer = setTimeout(resolve, limitMs, undefined)
+  try {
+    return await Promise.race([promise.catch(() => undefined), over])
+  } finally {
+    clearTimeout(timer)
+  }
 }

@@ -18,6 +18,8 @@ import { RemoteMirror } from './remote-mirror.ts'
 
 /** How often the thread with the mirror is told what was served, in milliseconds. */
 const ACCOUNT_EVERY_MS = 500
+/** How many characters of the log may be on their way to the first thread. */
+const WAITING_LOG_MAX = 8 * 1024 * 1024
 
 /**
  * One thread that serves. It answers what it was answered before, reads files by itself, and asks the thread with the mirror for the rest:
@@ -29,8 +31,11 @@ class ServingThread {
   readonly #accounts: Accounts
   readonly #channel: Channel<MirrorCalls>
   readonly #server: HttpServer
+  readonly #dispatch: Dispatch
   #names: NameRules
   #isDraining = false
+  readonly #waitingLog: SharedCount
+  #droppedLines = 0
 
   /** Serves until the thread ends, once it is told where to listen. */
   static start(port: MessagePort, settings: ThreadSettings): void {
@@ -39,12 +44,14 @@ class ServingThread {
   }
 
   constructor(port: MessagePort, settings: ThreadSettings) {
-    const output = batchOutput(lines => this.#channel.tell('log', lines))
+    this.#waitingLog = new SharedCount(settings.waitingLog)
+    const output = batchOutput(lines => this.#log(lines))
     this.#events = new Events(openLog(settings.logLevel, output), this.#metrics)
     this.#accounts = new Accounts(this.#events.recentClients)
     this.#names = this.#rulesOf(settings.directory)
     this.#channel = new Channel<MirrorCalls>(port, this.#calls())
     const dispatch = this.#dispatchOf(settings)
+    this.#dispatch = dispatch
     this.#server = new HttpServer(
       (request, response) => dispatch.handle(request, response),
       SERVER_LIMITS,
@@ -81,12 +88,36 @@ class ServingThread {
       drain: async () => {
         this.#isDraining = true
         await this.#server.close()
-        // What was said of the last requests goes first.
-        await setImmediate()
-        this.#account()
+        await this.#sayLast()
+      },
+      cut: async () => {
+        this.#isDraining = true
+        this.#server.destroy()
+        await this.#sayLast()
       },
       metrics: async () => await this.#metrics.snapshot(),
     }
+  }
+
+  /** Tells of the last requests, whose clients are gone. */
+  async #sayLast(): Promise<void> {
+    await this.#dispatch.settled()
+    await setImmediate()
+    this.#account()
+  }
+
+  /** While the first thread cannot write, as when nobody reads what it writes, lines must not fill the memory. */
+  #log(lines: string): void {
+    if (this.#waitingLog.value > WAITING_LOG_MAX) {
+      this.#droppedLines += lines.split('\n').length - 1
+      return
+    }
+    this.#waitingLog.add(lines.length)
+    this.#channel.tell('log', lines)
+    const dropped = this.#droppedLines
+    this.#droppedLines = 0
+    if (dropped > 0)
+      this.#events.warned('lines of the log were dropped, since standard output was blocked', { dropped })
   }
 
   #rulesOf({ defaultNamespace, configured }: DirectoryText): NameRules {

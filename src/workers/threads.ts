@@ -3,9 +3,6 @@ import type { ThreadMetrics } from '../observe/metrics.ts'
 import type { DirectoryText, ThreadSettings } from './protocol.ts'
 import { type HostParts, ThreadHost } from './thread-host.ts'
 
-/** How long metrics wait for a thread that is busy, in milliseconds. */
-const METRICS_MS = 2000
-
 /** The further threads that serve, beside the one that has the mirror. */
 export class Threads implements AsyncDisposable {
   readonly #hosts: readonly ThreadHost[]
@@ -26,9 +23,9 @@ export class Threads implements AsyncDisposable {
     await Promise.all(this.#hosts.map(async thread => await thread.listen(host, port)))
   }
 
-  /** Says what names are resolved by from now on. */
-  direct(directory: DirectoryText): void {
-    for (const host of this.#hosts) host.direct(directory)
+  /** Says what names are resolved by from now on; resolves once all go by it. */
+  async direct(directory: DirectoryText): Promise<void> {
+    await Promise.all(this.#hosts.map(async host => await host.direct(directory)))
   }
 
   /** Has them take no new work; resolves when they have ended what they had. */
@@ -36,19 +33,9 @@ export class Threads implements AsyncDisposable {
     await Promise.all(this.#hosts.map(async host => await host.drain()))
   }
 
-  /** The metrics of each; of one that is too busy to tell they are missing this time. */
+  /** The metrics of each. */
   async metrics(): Promise<readonly ThreadMetrics[]> {
-    const all = await Promise.all(
-      this.#hosts.map(async host => {
-        const { promise, resolve } = Promise.withResolvers<undefined>()
-        const timer = setTimeout(resolve, METRICS_MS, undefined)
-        try {
-          return await Promise.race([host.metrics().catch(() => undefined), promise])
-        } finally {
-          clearTimeout(timer)
-        }
-      }),
-    )
+    const all = await Promise.all(this.#hosts.map(async host => await host.metrics()))
     return all.filter(metrics => metrics !== undefined)
   }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { MessageChannel } from 'node:worker_threads'
 import { OciError, StoreUnavailableError, UpstreamError } from '../../src/oci/error.ts'
-import { type Calls, Channel, Handover } from '../../src/workers/channel.ts'
+import { type Calls, Channel } from '../../src/workers/channel.ts'
 import { fromWire, toWire } from '../../src/workers/wire-error.ts'
 import { until } from '../support/waiting.ts'
 
@@ -23,18 +23,6 @@ test('a call is answered with what it comes to, in whatever order calls end', as
   assert.equal(await channel.call('sum', 2, 3), 5)
   gate.resolve('in the end')
   assert.equal(await slow, 'in the end')
-})
-
-test('buffers are handed over, not copied', async t => {
-  let piece: Uint8Array<ArrayBuffer> | undefined
-  const channel = connect(t, {
-    piece: () => {
-      piece = new Uint8Array([1, 2, 3])
-      return new Handover(piece, [piece.buffer])
-    },
-  })
-  assert.deepEqual(await channel.call('piece'), new Uint8Array([1, 2, 3]))
-  assert.equal(piece?.byteLength, 0)
 })
 
 test('what is told arrives, and is answered by nothing', async t => {

@@ -33,7 +33,14 @@ function makeContent(file: ContentFile | undefined, sizeBytes: number | null = S
   const channel = {
     call: async (name: string, ...args: readonly unknown[]) => {
       await setImmediate()
-      if (name === 'nextPiece') return rest.shift()
+      if (name === 'nextPiece') {
+        const piece = rest.shift() ?? new Uint8Array(0)
+        const [, target] = args as [number, Uint8Array]
+        const part = piece.subarray(0, target.byteLength)
+        target.set(part)
+        if (part.byteLength < piece.byteLength) rest.unshift(piece.subarray(part.byteLength))
+        return part.byteLength
+      }
       const [, { start, end }, isContinued] = args as [number, { start: number; end: number }, boolean]
       streams.push({ start, isContinued })
       rest.push(
