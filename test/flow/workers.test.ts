@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -188,4 +188,24 @@ test('what the threads serve is accounted for: who asked, what for, and what is 
   }, 'all requests of the client are known')
   const explained = await mirror.admin('GET', '/_admin/v1/explain?image=team/app:v1')
   assert.match(explained.body.toString(), /"lastPull":\{[^}]*"status":200/)
+})
+
+test('I22 a reload that gives a name another meaning leaves no answer of the old one in any thread', async t => {
+  await using hub = await startUpstream()
+  await using internal = await startUpstream()
+  const directory = await mkdtemp(join(tmpdir(), 'entrepot-flow-'))
+  t.after(async () => await rm(directory, { recursive: true, force: true }))
+  const file = join(directory, 'upstreams.yaml')
+  const entry = (namespace: string, host: string): string =>
+    `- namespace: ${namespace}\n  host: ${host}\n  tls: false\n  allow_addresses: [127.0.0.0/8]\n`
+  await writeFile(file, entry('docker.io', hub.host))
+  const [old, young] = [hub.putImage({ config: { a: 1 } }), internal.putImage({ config: { a: 2 } })]
+  hub.tag('inner/app', 'v1', old.manifest)
+  internal.tag('app', 'v1', young.manifest)
+  await using mirror = await startThreads(hub, { config: { upstreamConfigFile: file } })
+  const path = '/v2/inner/app/manifests/v1'
+  for (let round = 0; round < 3; round += 1) requireAll(await crowd(mirror, path), old.manifest)
+  await writeFile(file, entry('docker.io', hub.host) + entry('inner', internal.host))
+  await mirror.daemon.reload()
+  for (let round = 0; round < 2; round += 1) requireAll(await crowd(mirror, path), young.manifest)
 })

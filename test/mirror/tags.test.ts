@@ -6,6 +6,7 @@ import { MemoryStore } from '../../src/storage/memory.ts'
 import type { Store } from '../../src/storage/store.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { type SeenEvents, seeEvents } from '../support/seen-events.ts'
+import { until } from '../support/waiting.ts'
 import { makeBlob, nameOf, storeWith, tagOf } from './rig.ts'
 
 const TEN_YEARS_MS = 10 * 365 * 24 * 3_600_000
@@ -235,6 +236,31 @@ for (const jumpMs of [0, -TEN_YEARS_MS]) {
       assert.equal(await each.read(place, tag), undefined)
   })
 }
+
+test('who asks after a removal is not told by a read that began before it', async () => {
+  const clock = new FakeClock()
+  const store = new MemoryStore()
+  await makeTags(store, clock).tags.write(place, tag, old)
+  const gate = Promise.withResolvers<void>()
+  let reads = 0
+  const slow = storeWith(store, {
+    readRecord: async name => {
+      reads += 1
+      const isFirst = reads === 1
+      const bytes = await store.readRecord(name)
+      if (isFirst) await gate.promise
+      return bytes
+    },
+  })
+  const { tags } = makeTags(slow, clock)
+  const before = tags.read(place, tag)
+  await until(() => reads === 1, 'the first read has begun')
+  await tags.remove(place, tag)
+  const after = tags.read(place, tag)
+  gate.resolve()
+  assert.equal((await before)?.digest, old)
+  assert.equal(await after, undefined)
+})
 
 test('a record is read once for all who ask for its tag at the same time', async () => {
   const clock = new FakeClock()
