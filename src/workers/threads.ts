@@ -46,6 +46,6 @@ export class Threads implements AsyncDisposable {
 
 /** The thread's file, which the build has compiled along with this one. */
 function threadFile(): URL {
-  const source = new URL('./thread.ts', import.meta.url)
+  const source = new URL('./thread-entry.ts', import.meta.url)
   return new URL(source.href.replace(/ts$/, import.meta.url.slice(-2)))
 }

@@ -10,8 +10,8 @@ import { type PulledBlob, pull } from './rig/pull.ts'
 import { againstServers } from './servers.ts'
 
 const MiB = 1024 * 1024
-/** A quarter of the blob. Each thread that serves takes some 30 MiB of it. */
-const RSS_MAX = 256 * MiB
+/** 200 MiB for a mirror of one thread, and 40 for a further one, as machines of two cores have it. */
+const RSS_MAX = 240 * MiB
 
 /** Asks until the blob comes from the store; a fill ends for its clients before it ends for the bucket. */
 async function untilHit(entrepot: RunningEntrepot, digest: Digest): Promise<PulledBlob> {
@@ -96,7 +96,7 @@ againstServers('the daemon', server => {
 againstServers(
   'the daemon at full size',
   server => {
-    test('a blob of 1 GiB passes through, cold and warm, in less than 256 MiB of memory', {
+    test('a blob of 1 GiB passes through, cold and warm, in memory that does not grow with it', {
       timeout: 240_000,
     }, async t => {
       await using upstream = await startEndlessUpstream(1_024)
