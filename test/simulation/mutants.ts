@@ -23,8 +23,8 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'the tail of a growing spool is not held back',
     file: 'spool.ts',
-    from: '(this.#sizeBytes ?? this.#writtenBytes) - HELD_BACK_BYTES)',
-    to: '(this.#sizeBytes ?? this.#writtenBytes))',
+    from: '(sizeBytes ?? writtenBytes) - HELD_BACK_BYTES)',
+    to: '(sizeBytes ?? writtenBytes))',
   },
   {
     name: 'the tail of what passes through is not held back',
@@ -41,7 +41,7 @@ const MUTANTS: readonly Mutant[] = [
   {
     name: 'unproved stored bytes are completed by right ones',
     file: 'blobs.ts',
-    from: 'if (offset > range.start && !stored.isProved()) throw failure',
+    from: 'if ((isContinued || offset > range.start) && !stored.isProved()) throw failure',
     to: '',
   },
   {
