@@ -142,7 +142,7 @@ export function threadsOf(
     instance,
     logLevel,
     firstHeaderMs,
-    epoch: epoch.shared,
+    epoch: epoch.memory,
     running: running.memory,
     waitingLog: waitingLog.memory,
     connections: connections.memory,

@@ -1,23 +1,27 @@
+import { SharedCount } from '../lib/shared-count.ts'
+
 /**
  * Goes up whenever an answer that was given may not be given again: a tag has moved, content is gone, a permission was taken back, an
  * upstream is in trouble. Whoever remembers answers remembers the epoch that they are from. The count is in memory that threads can share.
  */
 export class Epoch {
-  /** The memory of the count, to be handed to another thread. */
-  readonly shared: SharedArrayBuffer
-  readonly #cells: Int32Array
+  readonly #count: SharedCount
 
-  constructor(shared: SharedArrayBuffer = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)) {
-    this.shared = shared
-    this.#cells = new Int32Array(shared)
+  constructor(memory?: SharedArrayBuffer) {
+    this.#count = new SharedCount(memory)
+  }
+
+  /** The memory of the count, to be handed to another thread. */
+  get memory(): SharedArrayBuffer {
+    return this.#count.memory
   }
 
   get now(): number {
-    return Atomics.load(this.#cells, 0)
+    return this.#count.value
   }
 
   bump(): void {
-    Atomics.add(this.#cells, 0, 1)
+    this.#count.add(1)
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Clock } from '../lib/clock.ts'
+import { Turns } from '../lib/turns.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
@@ -38,7 +39,7 @@ export class Pins {
   #digests: ReadonlySet<Digest> = new Set()
   #isKnown = false
   /** Changes run one after the other, so that none is lost. */
-  #changing: Promise<unknown> = Promise.resolve()
+  readonly #turns = new Turns<'pins'>()
 
   constructor(parts: PinsParts) {
     this.#parts = parts
@@ -57,18 +58,12 @@ export class Pins {
 
   /** Protects an image from now on, whether it is cached or not; `false` if it was pinned already. */
   async add(place: Place, reference: Reference): Promise<boolean> {
-    return await this.#inTurn(() => this.#add(place, reference))
+    return await this.#turns.take('pins', async () => await this.#add(place, reference))
   }
 
   /** Ends the protection; `false` if there was none. */
   async remove(place: Place, reference: Reference): Promise<boolean> {
-    return await this.#inTurn(() => this.#remove(place, reference))
-  }
-
-  async #inTurn(change: () => Promise<boolean>): Promise<boolean> {
-    const changed = this.#changing.then(change)
-    this.#changing = changed.catch(() => undefined)
-    return await changed
+    return await this.#turns.take('pins', async () => await this.#remove(place, reference))
   }
 
   async #add(place: Place, reference: Reference): Promise<boolean> {

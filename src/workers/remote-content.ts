@@ -3,6 +3,7 @@ import { promisify } from 'node:util'
 import { settledOrAborted } from '../lib/abort.ts'
 import { READERS, type ReaderBuffers, SERVED_READERS } from '../lib/crowd.ts'
 import { readAhead } from '../lib/read-ahead.ts'
+import { memoryContent } from '../mirror/memory-content.ts'
 import { SharedProgress } from '../mirror/shared-progress.ts'
 import { readableBytes } from '../mirror/spool.ts'
 import type { ByteRange, Content, ContentFile } from '../oci/content.ts'
@@ -14,7 +15,7 @@ const readDescriptor = promisify(read)
 /** Content that the thread with the mirror holds for us: read from its file where there is one, else had from that thread piece by piece. */
 export function remoteContent(answer: AnswerText, channel: Channel<MirrorCalls>): Content {
   const { digest, mediaType, sizeBytes, content } = answer
-  if (content.kind === 'bytes') return bytesContent(answer, content.bytes)
+  if (content.kind === 'bytes') return memoryContent({ digest, mediaType, bytes: content.bytes })
   const { id, file } = content
   const progress = file?.kind === 'growing' ? new SharedProgress(file.progress) : undefined
   const fromMirror: Content['read'] = (range, signal, isContinued = false) =>
@@ -33,21 +34,6 @@ export function remoteContent(answer: AnswerText, channel: Channel<MirrorCalls>)
     [Symbol.asyncDispose]: async () => {
       channel.tell('release', id)
       await Promise.resolve()
-    },
-  }
-}
-
-function bytesContent({ digest, mediaType }: AnswerText, bytes: Uint8Array): Content {
-  return {
-    digest,
-    mediaType,
-    sizeBytes: bytes.byteLength,
-    bytes,
-    async *read({ start, end }) {
-      yield bytes.subarray(start, end)
-    },
-    [Symbol.asyncDispose]: async () => {
-      // Memory needs no owner.
     },
   }
 }
