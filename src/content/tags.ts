@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import type { Clock } from '../lib/clock.ts'
 import { SharedCalls } from '../lib/flights.ts'
 import { Turns } from '../lib/turns.ts'
+import { UPSTREAM_ACTOR } from '../observe/event.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import { overloaded } from '../oci/error.ts'
@@ -103,8 +104,7 @@ export class Tags {
 
   /** Records durably that the upstream maps the tag to this digest, whose manifest is stored. */
   async write(place: Place, tag: Tag, digest: Digest): Promise<void> {
-    this.#remember(place, tag, { digest, checkedAtMonotonicMs: this.#clock.monotonicMs() })
-    await this.#save(place, tag, { digest, ageMs: 0 })
+    await this.#move(place, tag, { digest, checkedAtMonotonicMs: this.#clock.monotonicMs() })
   }
 
   /**
@@ -142,8 +142,7 @@ export class Tags {
       const newer = this.#remembered.get(keyOf(place, tag))
       if (newer !== undefined && newer.checkedAtMonotonicMs > checkedAtMonotonicMs) continue
       if ((this.#removedAtMs.get(keyOf(place, tag)) ?? -Infinity) >= checkedAtMonotonicMs) continue
-      this.#remember(place, tag, { digest, checkedAtMonotonicMs })
-      await this.#save(place, tag, { digest, ageMs: this.#clock.monotonicMs() - checkedAtMonotonicMs })
+      await this.#move(place, tag, { digest, checkedAtMonotonicMs })
     }
   }
 
@@ -163,6 +162,16 @@ export class Tags {
     } finally {
       this.#epoch.bump()
     }
+  }
+
+  /** Sets the meaning of a tag, in memory at once, and reports it if the tag had another one. */
+  async #move(place: Place, tag: Tag, entry: Entry): Promise<void> {
+    const before = this.#remembered.get(keyOf(place, tag))?.digest
+    this.#remember(place, tag, entry)
+    await this.#save(place, tag, this.#known(entry))
+    if (before === undefined || before === entry.digest) return
+    const { namespace, repository } = place
+    this.#events.tagMoved({ namespace, repository, tag, digest: entry.digest, before, by: UPSTREAM_ACTOR })
   }
 
   #remember(place: Place, tag: Tag, entry: Entry): void {

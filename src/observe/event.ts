@@ -1,6 +1,8 @@
 import type { Outcome } from '../oci/content.ts'
 import type { Digest } from '../oci/digest.ts'
+import type { Tag } from '../oci/name.ts'
 import type { Namespace } from '../oci/namespace.ts'
+import type { Place } from '../oci/place.ts'
 
 /** One finished request, with the fields of the access log. */
 export interface FinishedRequest {
@@ -41,6 +43,36 @@ export type OwnRecord = 'pins' | 'tag' | 'scrub' | 'index'
  * replacement.
  */
 export type DamageOutcome = 'restored' | 'rebuilt' | 'forgotten' | 'lost'
+
+/** Author of a change that the registry of a mirrored repository made. */
+export const UPSTREAM_ACTOR = 'upstream'
+
+/** A change of a repository. `by` names the identity that made it, or is {@link UPSTREAM_ACTOR}. */
+interface RepositoryChange extends Place {
+  readonly by: string
+}
+
+/** A manifest that was pushed, under these tags or by digest only. */
+interface PushedManifest extends RepositoryChange {
+  readonly digest: Digest
+  readonly tags: readonly Tag[]
+  readonly mediaType: string
+  readonly sizeBytes: number
+}
+
+/** A tag that has a new digest; `before` is `undefined` if the tag is new. */
+interface MovedTag extends RepositoryChange {
+  readonly tag: Tag
+  readonly digest: Digest
+  readonly before: Digest | undefined
+}
+
+/** Content that was deleted on request: a tag, or a manifest or blob by digest. */
+interface DeletedContent extends RepositoryChange {
+  readonly what: 'tag' | 'manifest' | 'blob'
+  readonly tag: Tag | undefined
+  readonly digest: Digest | undefined
+}
 
 /** Details of each event, by kind. */
 export interface EventDetails {
@@ -135,6 +167,32 @@ export interface EventDetails {
     readonly durationMs: number
   }
   readonly swept: { readonly files: number }
+  readonly pushed: PushedManifest
+  readonly 'tag-moved': MovedTag
+  readonly deleted: DeletedContent
+  /** Repositories use most of what a quota grants, or a push would have exceeded it. */
+  readonly 'quota-reached': RepositoryChange & {
+    readonly quota: string
+    readonly usedBytes: number
+    readonly limitBytes: number
+    readonly isRefused: boolean
+  }
+  /** A tag that a retention rule removed. */
+  readonly 'retention-removed': Place & {
+    readonly tag: Tag
+    readonly digest: Digest
+    readonly why: string
+  }
+  /** One attempt to deliver a notification has ended. */
+  readonly 'notification-sent': {
+    readonly endpoint: string
+    readonly result: 'delivered' | 'failed' | 'refused'
+    readonly error: unknown
+  }
+  /** An endpoint asked for no more notifications (410). */
+  readonly 'endpoint-disabled': { readonly endpoint: string }
+  /** Notifications that were given up before they were delivered. */
+  readonly 'notifications-dropped': { readonly count: number; readonly why: string }
 }
 
 type EventKind = keyof EventDetails

@@ -207,6 +207,41 @@ export class Events {
     if (files > 0) this.#emit({ kind: 'swept', details: { files } })
   }
 
+  /** Reports a manifest that a client pushed, once it is durable. */
+  pushed(details: EventDetails['pushed']): void {
+    this.#emit({ kind: 'pushed', details })
+  }
+
+  /** Reports a tag that has a new digest, once this is durable. */
+  tagMoved(details: EventDetails['tag-moved']): void {
+    this.#emit({ kind: 'tag-moved', details })
+  }
+
+  /** Reports content that was deleted on request. */
+  deleted(details: EventDetails['deleted']): void {
+    this.#emit({ kind: 'deleted', details })
+  }
+
+  quotaReached(details: EventDetails['quota-reached']): void {
+    this.#emit({ kind: 'quota-reached', details })
+  }
+
+  retentionRemoved(details: EventDetails['retention-removed']): void {
+    this.#emit({ kind: 'retention-removed', details })
+  }
+
+  notificationSent(details: EventDetails['notification-sent']): void {
+    this.#emit({ kind: 'notification-sent', details })
+  }
+
+  endpointDisabled(endpoint: string): void {
+    this.#emit({ kind: 'endpoint-disabled', details: { endpoint } })
+  }
+
+  notificationsDropped(details: EventDetails['notifications-dropped']): void {
+    if (details.count > 0) this.#emit({ kind: 'notifications-dropped', details })
+  }
+
   #emit(event: Event): void {
     for (const sink of this.#sinks) {
       try {

@@ -53,6 +53,20 @@ export class LogSink implements EventSink {
       ),
     'index-walked': walk => this.#log.info(walk, 'index is up to date with the store'),
     swept: fields => this.#log.info(fields, 'leftovers of an earlier run were swept'),
+    pushed: fields => this.#log.info(fields, 'pushed'),
+    'tag-moved': fields => this.#log.info(fields, 'tag moved'),
+    deleted: fields => this.#log.info(fields, 'deleted'),
+    'quota-reached': fields =>
+      this.#repeated.warn(
+        `quota ${fields.quota} ${fields.isRefused}`,
+        fields,
+        fields.isRefused ? 'push refused: the quota is used up' : 'quota is nearly used up',
+      ),
+    'retention-removed': fields => this.#log.info(fields, 'tag removed by a retention rule'),
+    'notification-sent': sent => this.#notificationSent(sent),
+    'endpoint-disabled': fields =>
+      this.#log.error(fields, 'endpoint answered 410 and gets no more notifications'),
+    'notifications-dropped': fields => this.#log.error(fields, 'notifications were dropped'),
   }
 
   constructor(log: Log, clock: Pick<Clock, 'monotonicMs'>) {
@@ -112,6 +126,12 @@ export class LogSink implements EventSink {
   #staleServed({ error, ...fields }: EventDetails['stale-served']): void {
     const kind = `stale ${fields.namespace} ${failureKind(error)}`
     this.#repeated.warn(kind, { ...fields, err: error }, 'stale tag served')
+  }
+
+  #notificationSent({ endpoint, result, error }: EventDetails['notification-sent']): void {
+    if (result === 'delivered') return
+    const kind = `notification ${endpoint} ${result} ${failureKind(error)}`
+    this.#repeated.warn(kind, { endpoint, result, err: error }, 'notification not delivered')
   }
 
   #storageFailed({ operation, error }: EventDetails['storage-failed']): void {

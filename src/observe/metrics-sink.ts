@@ -7,6 +7,7 @@ import {
   type FinishedFill,
   type FinishedRequest,
   handleEvent,
+  UPSTREAM_ACTOR,
 } from './event.ts'
 import type { Metrics } from './metrics.ts'
 
@@ -52,6 +53,17 @@ export class MetricsSink implements EventSink {
     'room-refused': () => this.#metrics.roomRefused.inc(),
     'index-walked': undefined,
     swept: undefined,
+    pushed: () => this.#metrics.pushes.inc(),
+    'tag-moved': ({ by }) =>
+      this.#metrics.tagMoves.inc({ by: by === UPSTREAM_ACTOR ? UPSTREAM_ACTOR : 'client' }),
+    deleted: ({ what }) => this.#metrics.deletions.inc({ what }),
+    'quota-reached': ({ isRefused }) => {
+      if (isRefused) this.#metrics.quotaRefusals.inc()
+    },
+    'retention-removed': () => this.#metrics.retentionRemovals.inc(),
+    'notification-sent': ({ result }) => this.#metrics.notifications.inc({ result }),
+    'endpoint-disabled': undefined,
+    'notifications-dropped': ({ count }) => this.#metrics.notifications.inc({ result: 'dropped' }, count),
   }
 
   constructor(metrics: Metrics) {

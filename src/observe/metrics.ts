@@ -42,6 +42,12 @@ export interface Metrics {
   readonly evictedObjects: Counter<'reason'>
   readonly evictedBytes: Counter<'reason'>
   readonly roomRefused: Counter
+  readonly pushes: Counter
+  readonly tagMoves: Counter<'by'>
+  readonly deletions: Counter<'what'>
+  readonly quotaRefusals: Counter
+  readonly retentionRemovals: Counter
+  readonly notifications: Counter<'result'>
 }
 
 /**
@@ -63,6 +69,7 @@ export function createMetrics({ isFurther = false }: { readonly isFurther?: bool
     ...upstreamMetrics(registry),
     ...storageMetrics(registry),
     ...spaceMetrics(registry),
+    ...changeMetrics(registry),
   }
 }
 
@@ -195,5 +202,24 @@ function spaceMetrics(registry: Registry): SpaceMetrics {
     evictedObjects: counter('evicted_objects_total', 'Objects evicted, by why.', ['reason']),
     evictedBytes: counter('evicted_bytes_total', 'Bytes evicted, by why.', ['reason']),
     roomRefused: counter('room_refused_total', 'Downloads that were not cached for want of room.'),
+  }
+}
+
+type ChangeMetrics = Pick<
+  Metrics,
+  'pushes' | 'tagMoves' | 'deletions' | 'quotaRefusals' | 'retentionRemovals' | 'notifications'
+>
+
+function changeMetrics(registry: Registry): ChangeMetrics {
+  const { counter } = declareIn(registry)
+  return {
+    pushes: counter('pushed_manifests_total', 'Manifests that clients pushed.'),
+    tagMoves: counter('tag_moves_total', 'Tags that got another digest, by the upstream or a client.', [
+      'by',
+    ]),
+    deletions: counter('deletions_total', 'Tags, manifests and blobs deleted on request.', ['what']),
+    quotaRefusals: counter('quota_refusals_total', 'Pushes refused because a quota is used up.'),
+    retentionRemovals: counter('retention_removed_tags_total', 'Tags that a retention rule removed.'),
+    notifications: counter('notifications_total', 'Notifications to endpoints, by result.', ['result']),
   }
 }

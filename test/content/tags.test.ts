@@ -345,3 +345,24 @@ test('a lost tag that its upstream names again, or that is removed, is lost no l
     assert.equal((await makeTags(store, clock).tags.read(place, tag))?.lostForMs, undefined)
   }
 })
+
+test('a tag that the upstream moves is reported with both digests, and a new or confirmed one is not', async () => {
+  const { tags, seen } = makeTags()
+  await tags.write(place, tag, old)
+  await tags.write(place, tag, old)
+  assert.deepEqual(seen.of('tag moved'), [])
+  tags.expect(place, tag, young)
+  assert.deepEqual(seen.of('tag moved'), [])
+  await tags.confirm(place, young)
+  const moved = { ...place, tag, digest: young, before: old, by: 'upstream' }
+  assert.deepEqual(seen.of('tag moved'), [moved])
+})
+
+test('a tag that moves after a restart is reported once it was read', async () => {
+  const { tags, clock, store } = makeTags()
+  await tags.write(place, tag, old)
+  const next = makeTags(store, clock)
+  await next.tags.read(place, tag)
+  await next.tags.write(place, tag, young)
+  assert.equal(next.seen.of('tag moved').length, 1)
+})

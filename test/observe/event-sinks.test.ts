@@ -7,6 +7,7 @@ import type { Log } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { DOCKER_HUB } from '../../src/oci/namespace.ts'
+import { nameOf, tagOf } from '../mirror/rig.ts'
 
 const digest = digestOf(Buffer.from('x'))
 const BROKEN: EventSink = {
@@ -125,4 +126,60 @@ test('requests and received bytes reach the metrics but are not events', async (
   const text = await render()
   assert.match(text, /entrepot_requests_in_flight 1/)
   assert.match(text, /entrepot_upstream_received_bytes_total\{namespace="docker.io"\} 10/)
+})
+
+test('changes of repositories reach the log, and the metrics count them without their names', async () => {
+  const { events, lines, seen, render } = makeRig({})
+  const place = { namespace: DOCKER_HUB, repository: nameOf('acme/app') }
+  const tag = tagOf('1.0')
+  events.pushed({ ...place, digest, tags: [tag], mediaType: 'x/y', sizeBytes: 3, by: 'alice' })
+  events.tagMoved({ ...place, tag, digest, before: undefined, by: 'alice' })
+  events.tagMoved({ ...place, tag, digest, before: digest, by: 'upstream' })
+  events.deleted({ ...place, what: 'tag', tag, digest: undefined, by: 'bob' })
+  events.retentionRemoved({ ...place, tag, digest, why: 'no rule keeps it' })
+  const quota = { ...place, quota: 'docker.io/acme/**', usedBytes: 9, limitBytes: 10, by: 'alice' }
+  events.quotaReached({ ...quota, isRefused: false })
+  events.quotaReached({ ...quota, isRefused: true })
+  assert.equal(seen.length, 7)
+  assert.deepEqual(
+    lines.map(({ message }) => message),
+    [
+      'pushed',
+      'tag moved',
+      'tag moved',
+      'deleted',
+      'tag removed by a retention rule',
+      'quota is nearly used up',
+      'push refused: the quota is used up',
+    ],
+  )
+  const text = await render()
+  assert.match(text, /entrepot_pushed_manifests_total 1/)
+  assert.match(text, /entrepot_tag_moves_total\{by="client"\} 1/)
+  assert.match(text, /entrepot_tag_moves_total\{by="upstream"\} 1/)
+  assert.match(text, /entrepot_deletions_total\{what="tag"\} 1/)
+  assert.match(text, /entrepot_retention_removed_tags_total 1/)
+  assert.match(text, /entrepot_quota_refusals_total 1/)
+  assert.doesNotMatch(text, /alice|acme/)
+})
+
+test('notifications count by result, and only those that were not delivered make log lines', async () => {
+  const { events, lines, render } = makeRig({})
+  events.notificationSent({ endpoint: 'ci', result: 'delivered', error: undefined })
+  events.notificationSent({ endpoint: 'ci', result: 'failed', error: new Error('x') })
+  events.endpointDisabled('ci')
+  events.notificationsDropped({ count: 0, why: 'too old' })
+  events.notificationsDropped({ count: 4, why: 'too old' })
+  assert.deepEqual(
+    lines.map(({ message }) => message),
+    [
+      'notification not delivered',
+      'endpoint answered 410 and gets no more notifications',
+      'notifications were dropped',
+    ],
+  )
+  const text = await render()
+  assert.match(text, /entrepot_notifications_total\{result="delivered"\} 1/)
+  assert.match(text, /entrepot_notifications_total\{result="failed"\} 1/)
+  assert.match(text, /entrepot_notifications_total\{result="dropped"\} 4/)
 })
