@@ -1,24 +1,57 @@
+import { OciError } from '../oci/error.ts'
+import { ANONYMOUS, type Identity, type Right } from '../oci/identity.ts'
 import type { Place } from '../oci/place.ts'
+import type { Reference } from '../oci/reference.ts'
 
-/** Action of a request at a place. */
-type Right = 'pull'
-
-/** One request, described for the decision about access. */
-interface AccessRequest {
-  readonly place: Place
-  readonly right: Right
+/** The parts of a request that say who sends it. */
+export interface Credentials {
+  /** The header field `Authorization`, unchecked. */
+  readonly authorization: string | undefined
   /** Address of the client; `undefined` for a client on a unix socket. */
   readonly client: string | undefined
 }
 
-/** Access rules. Every request for content must pass them before it is answered. */
-export interface Access {
-  /**
-   * Throws an `OciError` DENIED, or rejects with it, if the request is not allowed. Returns `undefined` if
-   * the answer is known at once, so that the common case costs no turn of the event loop.
-   */
-  authorize(request: AccessRequest): Promise<void> | undefined
+/** One request, described for the decision about access. */
+export interface AccessRequest {
+  readonly place: Place
+  readonly right: Right
+  /** The tag or digest that the request names; `undefined` for one about the whole repository. */
+  readonly reference: Reference | undefined
+  readonly identity: Identity
+  /** Address of the client; `undefined` for a client on a unix socket. */
+  readonly client: string | undefined
 }
 
-/** Allows every client to pull from every place. */
-export const OPEN_ACCESS: Access = { authorize: () => undefined }
+/** Who sends a request, and what that sender may do. Every request for content must pass. */
+export interface Access {
+  /**
+   * The sender of a request; the anonymous one if it brings no credentials. Throws an `OciError`
+   * UNAUTHORIZED, or rejects with it, if the credentials are wrong. Returns a promise only if it has to wait,
+   * so that the common case costs no turn of the event loop.
+   */
+  identify(credentials: Credentials): Identity | Promise<Identity>
+
+  /**
+   * Throws an `OciError`, or rejects with it, if the request is not allowed: DENIED, or UNAUTHORIZED if
+   * credentials may help. Returns `undefined` if the answer is known at once.
+   */
+  authorize(request: AccessRequest): Promise<void> | undefined
+
+  /** True if the identity has the right at this place, whatever the tag: for listings and for mounts. */
+  may(identity: Identity, place: Place, right: Right): boolean
+}
+
+/** Allows every client to pull from every place, and nothing else. */
+export const OPEN_ACCESS: Access = {
+  identify: () => ANONYMOUS,
+  authorize: ({ right }) => {
+    if (right !== 'pull') throw denied(ANONYMOUS, right)
+    return undefined
+  },
+  may: (_identity, _place, right) => right === 'pull',
+}
+
+/** The refusal of a right. Its message names the right that is missing. */
+function denied({ name }: Identity, right: Right): OciError {
+  return new OciError('DENIED', `${name} may not ${right} here`)
+}

@@ -38,6 +38,10 @@ export interface Asked extends Place {
    * True if the client wants the upstream's current state (`Cache-Control: no-cache`). Obeyed within bounds.
    */
   readonly wantsFresh?: boolean
+  /** Name of the identity that sent the request, for the history of tags and for logs. */
+  readonly actor: string
+  /** True if that identity may push to this place. */
+  readonly mayPush: boolean
 }
 
 /**

@@ -7,9 +7,10 @@ import type { Events } from '../observe/events.ts'
 import type { RecentPulls } from '../observe/recent-pulls.ts'
 import type { Outcome } from '../oci/content.ts'
 import { OciError, UpstreamError } from '../oci/error.ts'
+import type { Identity } from '../oci/identity.ts'
 import { type NameRules, type Place, resolvePlace } from '../oci/place.ts'
 import { requireAdmissible, wantsFresh } from './admit.ts'
-import { HttpExchange } from './exchange.ts'
+import { HttpExchange, referenceOf } from './exchange.ts'
 import { failureBody, failureOf, failureReply } from './failure.ts'
 import type { ReadingLimits } from './reader-watch.ts'
 import { RememberedAnswers, type RememberedAnswersParts } from './remembered/answers.ts'
@@ -118,15 +119,37 @@ export class Dispatch {
     const { route, place } = this.#locate(exchange)
     if (place === undefined || !('name' in route)) return this.#plainReply(route)
     if (this.#parts.readiness.isDraining()) throw shuttingDown()
+    const from: Origin = { place, trail, client: exchange.client }
+    const identity = this.#parts.access.identify({
+      authorization: request.headers.authorization,
+      client: exchange.client,
+    })
+    if (!(identity instanceof Promise)) return this.#permitted(exchange, route, from, identity)
+    return identity.then(known => this.#permitted(exchange, route, from, known))
+  }
+
+  /** The reply to a request for content by this identity, if the rules allow it. */
+  #permitted(
+    exchange: HttpExchange,
+    route: NamedRoute,
+    { place, trail, client }: Origin,
+    identity: Identity,
+  ): Reply | Promise<Reply> {
+    const { access } = this.#parts
+    const { request } = exchange
+    exchange.identity = identity
     const answer = (): Reply | Promise<Reply> =>
       this.#remembered?.find(request) ??
       this.#newReply(exchange, route, {
         ...place,
         trail,
-        client: exchange.client,
+        client,
         wantsFresh: wantsFresh(request.headers),
+        actor: identity.name,
+        mayPush: access.may(identity, place, 'push'),
       })
-    const waiting = this.#parts.access.authorize({ place, right: 'pull', client: exchange.client })
+    const reference = referenceOf(route)
+    const waiting = access.authorize({ place, right: 'pull', reference, identity, client })
     return waiting === undefined ? answer() : waiting.then(answer)
   }
 
@@ -235,6 +258,11 @@ export class Dispatch {
     if (route.kind === 'manifest' && reply?.isNoted !== true)
       recentPulls?.note(place, route.reference, { outcome, status, error })
   }
+}
+
+/** The place that a request is about, and where the request comes from. */
+interface Origin extends Pick<Asked, 'trail' | 'client'> {
+  readonly place: Place
 }
 
 /** Outcomes served from the cache. */

@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { FinishedRequest } from '../observe/event.ts'
+import { ANONYMOUS, type Identity } from '../oci/identity.ts'
 import type { Place } from '../oci/place.ts'
-import { referenceText } from '../oci/reference.ts'
+import { type Reference, referenceText } from '../oci/reference.ts'
 import type { Reply } from './reply.ts'
 import type { NamedRoute, Route } from './route.ts'
 
@@ -13,6 +14,8 @@ export class HttpExchange {
   readonly client: string | undefined
   route: Route | undefined
   place: Place | undefined
+  /** The sender, once its credentials are checked. */
+  identity: Identity = ANONYMOUS
   reply: Reply | undefined
   status = 0
   sentBytes = 0
@@ -55,8 +58,9 @@ export class HttpExchange {
       outcome: this.reply?.outcome,
       namespace: place?.namespace,
       repository: place?.repository,
-      reference: route !== undefined && 'name' in route ? referenceOf(route) : undefined,
+      reference: this.#reference(),
       client: this.client,
+      identity: this.identity.name,
       userAgent: request.headers['user-agent'],
       sentBytes: this.sentBytes,
       durationMs: performance.now() - this.#startedAtMs,
@@ -65,6 +69,11 @@ export class HttpExchange {
       isAborted: this.hasLeft || (response.headersSent && !response.writableEnded),
     }
   }
+
+  #reference(): string | undefined {
+    const reference = this.route !== undefined && 'name' in this.route ? referenceOf(this.route) : undefined
+    return reference === undefined ? undefined : referenceText(reference)
+  }
 }
 
 /** Methods are metric labels, so they are a closed set. */
@@ -72,13 +81,14 @@ function knownMethod(method: string | undefined): string {
   return method === 'GET' || method === 'HEAD' ? method : 'other'
 }
 
-function referenceOf(route: NamedRoute): string | undefined {
+/** The tag or digest that a route names. */
+export function referenceOf(route: NamedRoute): Reference | undefined {
   switch (route.kind) {
     case 'manifest':
-      return referenceText(route.reference)
+      return route.reference
     case 'blob':
     case 'referrers':
-      return route.digest
+      return { kind: 'digest', digest: route.digest }
     case 'tags':
       return undefined
   }

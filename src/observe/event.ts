@@ -14,6 +14,8 @@ export interface FinishedRequest {
   readonly repository: string | undefined
   readonly reference: string | undefined
   readonly client: string | undefined
+  /** Name of the identity that sent it. */
+  readonly identity: string
   readonly userAgent: string | undefined
   readonly sentBytes: number
   readonly durationMs: number

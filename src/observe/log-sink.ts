@@ -156,6 +156,7 @@ function accessLine(request: FinishedRequest): object {
     repository: repository === undefined ? undefined : clip(repository),
     reference: reference === undefined ? undefined : clip(reference),
     client: request.client,
+    identity: clip(request.identity),
     userAgent: userAgent === undefined ? undefined : clip(userAgent),
     sentBytes: request.sentBytes,
     durationMs: Math.round(request.durationMs * 10) / 10,

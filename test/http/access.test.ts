@@ -1,15 +1,17 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
-import type { Access } from '../../src/access/access.ts'
+import type { Access, AccessRequest, Credentials } from '../../src/access/access.ts'
 import { Epoch } from '../../src/content/epoch.ts'
 import { Dispatch } from '../../src/http/dispatch.ts'
 import { Answers } from '../../src/mirror/answers.ts'
 import { Mirror } from '../../src/mirror/mirror.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { OciError } from '../../src/oci/error.ts'
+import { ANONYMOUS, type Identity } from '../../src/oci/identity.ts'
 import { OCI_MANIFEST } from '../../src/oci/media-type.ts'
 import { DOCKER_HUB } from '../../src/oci/namespace.ts'
+import { referenceText } from '../../src/oci/reference.ts'
 import { TERMS } from '../mirror/rig.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { blobBody, FakeRegistry } from '../support/fake-registry.ts'
@@ -33,11 +35,22 @@ class ScriptedAccess implements Access {
   isSlow = false
   readonly asked: string[] = []
 
-  authorize({ place, right, client }: Parameters<Access['authorize']>[0]): Promise<void> | undefined {
-    this.asked.push(`${right} ${place.namespace}/${place.repository} ${client}`)
+  identify({ authorization }: Credentials): Identity | Promise<Identity> {
+    if (authorization === 'wrong') throw new OciError('UNAUTHORIZED', 'a test says no')
+    const identity = authorization === undefined ? ANONYMOUS : { name: authorization, groups: [] }
+    return this.isSlow ? Promise.resolve(identity) : identity
+  }
+
+  authorize({ place, right, reference, identity, client }: AccessRequest): Promise<void> | undefined {
+    const named = reference === undefined ? '' : ` ${referenceText(reference)}`
+    this.asked.push(`${identity.name} ${right} ${place.namespace}/${place.repository}${named} ${client}`)
     if (this.isSlow) return this.#decideLater()
     this.#decide()
     return undefined
+  }
+
+  may(): boolean {
+    return !this.isRefusing
   }
 
   async #decideLater(): Promise<void> {
@@ -55,7 +68,7 @@ interface Rig {
   readonly registry: FakeRegistry
   readonly dispatch: Dispatch
   readonly seen: SeenEvents
-  readonly ask: (target: string, method?: string) => Promise<RawClient>
+  readonly ask: (target: string, method?: string, fields?: string) => Promise<RawClient>
   /** Lets the slow blob end. */
   readonly open: () => void
   readonly gate: Promise<void>
@@ -103,10 +116,10 @@ async function makeRig(t: TestContext): Promise<Rig> {
     remembering: { epoch, clock },
   })
   const { address } = await serve(t, async (request, response) => await dispatch.handle(request, response))
-  const ask: Rig['ask'] = async (target, method = 'GET') => {
+  const ask: Rig['ask'] = async (target, method = 'GET', fields = '') => {
     const client = await RawClient.connect(address)
     t.after(() => client.socket.destroy())
-    client.send(`${method} ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`)
+    client.send(`${method} ${target} HTTP/1.1\r\nHost: x\r\n${fields}Connection: close\r\n\r\n`)
     await client.ended()
     return client
   }
@@ -156,8 +169,33 @@ for (const isSlow of [false, true]) {
   })
 }
 
-test('access is checked once for each request for content, with the place, the right and the client', async t => {
+test('access is checked once for each request for content, with everything that a rule may ask about', async t => {
   const { access, ask } = await makeRig(t)
-  for (const target of [TAG, TAG, TAGS, '/v2/', '/livez', '/readyz', '/v2/nothing']) await ask(target)
-  assert.deepEqual(access.asked, Array<string>(3).fill('pull ghcr.io/a 127.0.0.1'))
+  for (const target of [TAG, TAG, BLOB, TAGS, '/v2/', '/livez', '/readyz', '/v2/nothing']) await ask(target)
+  assert.deepEqual(access.asked, [
+    'anonymous pull ghcr.io/a 1 127.0.0.1',
+    'anonymous pull ghcr.io/a 1 127.0.0.1',
+    `anonymous pull ghcr.io/a ${digest} 127.0.0.1`,
+    'anonymous pull ghcr.io/a 127.0.0.1',
+  ])
 })
+
+for (const isSlow of [false, true]) {
+  const when = isSlow ? 'after a while' : 'at once'
+  test(`the sender is identified ${when}, is in the access log, and wrong credentials are 401`, async t => {
+    const { access, dispatch, seen, ask } = await makeRig(t)
+    access.isSlow = isSlow
+    const named = await ask(TAG, 'GET', 'Authorization: alice\r\n')
+    const wrong = await ask(TAG, 'GET', 'Authorization: wrong\r\n')
+    assert.deepEqual([named.statuses, wrong.statuses], [[200], [401]])
+    await dispatch.settled()
+    assert.deepEqual(
+      seen.of('request').map(({ identity, status }) => [identity, status]),
+      [
+        ['alice', 200],
+        ['anonymous', 401],
+      ],
+    )
+    assert.deepEqual(access.asked, ['alice pull ghcr.io/a 1 127.0.0.1'])
+  })
+}

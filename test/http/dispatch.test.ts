@@ -325,6 +325,7 @@ test('the access log has one line per request, with the target, the client, and 
     repository: 'a',
     reference: digest,
     client: '127.0.0.1',
+    identity: 'anonymous',
     userAgent: 'containerd/1.6.20',
     sentBytes: bytes.length,
   })

@@ -33,6 +33,7 @@ const request: FinishedRequest = {
   repository: 'library/a',
   reference: digest,
   client: '127.0.0.1',
+  identity: 'anonymous',
   userAgent: 'test',
   sentBytes: 7,
   durationMs: 12.3456,

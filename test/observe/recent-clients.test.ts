@@ -14,6 +14,7 @@ function request(fields: Partial<FinishedRequest> = {}): FinishedRequest {
     repository: 'library/alpine',
     reference: 'latest',
     client: '10.0.0.1',
+    identity: 'anonymous',
     userAgent: 'containerd/2.1.0',
     sentBytes: 1,
     durationMs: 1,
