@@ -1,8 +1,9 @@
 import type { UpstreamConfig, UpstreamCredentials } from '../config/config.ts'
+import type { EntryKey } from '../config/file/entry.ts'
+import type { ShownValue } from '../config/file/section.ts'
+import type { LoadedUpstream } from '../config/file/upstreams.ts'
 import type { LoadedConfig } from '../config/load.ts'
-import { formatOrigin, type ValueOrigin } from '../config/problem.ts'
-import type { EntryKey } from '../config/schema.ts'
-import type { LoadedUpstream } from '../config/upstreams.ts'
+import { formatOrigin } from '../config/problem.ts'
 import { formatDuration } from '../lib/duration.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
 
@@ -12,6 +13,7 @@ export function check(environment: Environment, loaded: LoadedConfig): ExitCode 
     ...loaded.settings.map(({ name, value, origin }) => ({ key: name, value, origin })),
     { key: 'upstreams', value: loaded.upstreams.length === 0 ? '[]' : '', origin: undefined },
     ...loaded.upstreams.flatMap(upstreamLines),
+    ...loaded.sections,
   ]
   environment.stdout.write(aligned(lines))
   for (const notice of loaded.notices) environment.stderr.write(`entrepot: note: ${notice}\n`)
@@ -19,13 +21,7 @@ export function check(environment: Environment, loaded: LoadedConfig): ExitCode 
   return EXIT.ok
 }
 
-interface Line {
-  readonly key: string
-  readonly value: string
-  readonly origin: ValueOrigin | undefined
-}
-
-function upstreamLines({ config, origins }: LoadedUpstream): Line[] {
+function upstreamLines({ config, origins }: LoadedUpstream): ShownValue[] {
   const values = Object.entries(upstreamValues(config)) as [EntryKey, string | undefined][]
   const given = values.filter(([, value]) => value !== undefined)
   return given.map(([key, value = ''], index) => ({
@@ -81,7 +77,7 @@ function credentialValues(
 const VALUE_WIDTH_MAX = 40
 
 /** Aligned columns of keys and values, with the origins as comments. */
-function aligned(lines: readonly Line[]): string {
+function aligned(lines: readonly ShownValue[]): string {
   const keyWidth = Math.max(...lines.map(line => line.key.length)) + 2
   const valueWidth = Math.min(VALUE_WIDTH_MAX, Math.max(...lines.map(line => line.value.length)))
   return lines

@@ -1,4 +1,5 @@
 import type { LogLevel } from '../lib/log-level.ts'
+import type { NamePattern } from '../oci/name-pattern.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import type { Secret } from './secret.ts'
 
@@ -28,6 +29,8 @@ export interface Config {
   /** Credentials from `UPSTREAM_CREDENTIALS`; a reload of the file hands them to `loadUpstreams` again. */
   readonly upstreamCredentials?: ReadonlyMap<Namespace, UpstreamCredentials>
   readonly upstreams: readonly UpstreamConfig[]
+  /** The other sections of the upstream file. */
+  readonly sections: FileSections
   readonly store: StoreConfig
   /** Write nothing: serve stored content, and pass everything else through. */
   readonly isReadOnly?: boolean
@@ -99,6 +102,22 @@ export interface SpaceConfig {
 export type SizeConfig =
   | { readonly kind: 'bytes'; readonly bytes: number }
   | { readonly kind: 'percent'; readonly percent: number }
+
+/** Sections of the upstream file besides its upstreams. One that the file leaves out has its default. */
+export interface FileSections {
+  /** Names whose content is pushed here and comes from no registry; none by default. */
+  readonly hosted: readonly HostedClaim[]
+}
+
+/** Names that are hosted. */
+export interface HostedClaim {
+  readonly names: NamePattern
+  /** Registry that repositories without a push are mirrored from; `undefined` if no registry is asked. */
+  readonly fallback: Namespace | undefined
+}
+
+/** The sections of a file that has none. */
+export const NO_SECTIONS: FileSections = { hosted: [] }
 
 /** One entry of the upstream file. */
 export interface UpstreamConfig {

@@ -1,7 +1,7 @@
 import { type Namespace, parseConfiguredNamespace } from '../oci/namespace.ts'
 import type { UpstreamCredentials } from './config.ts'
+import { CREDENTIALS, explainIssue } from './file/entry.ts'
 import type { Problem, ValueOrigin } from './problem.ts'
-import { CREDENTIALS, explainIssue } from './schema.ts'
 
 /** Content of `UPSTREAM_CREDENTIALS`. */
 export interface GivenCredentials {

@@ -8,13 +8,14 @@ import { readAdminToken } from './admin-token.ts'
 import type { Config, ListenAddress, NamespacePolicy } from './config.ts'
 import { type GivenCredentials, parseCredentials } from './credentials.ts'
 import { effectiveSettings, type Setting } from './effective.ts'
+import type { ShownValue } from './file/section.ts'
+import { type LoadedUpstream, readUpstreams } from './file/upstreams.ts'
 import { formatListen, parseListen } from './listen.ts'
 import { compatibilityNotices, riskNotices } from './notices.ts'
 import { ConfigError, type Problem } from './problem.ts'
 import { parseBoolean, SettingsReader, type SettingTexts } from './reader.ts'
 import { readStore, type StoreKind } from './store.ts'
 import { readScrub, readSpace } from './upkeep.ts'
-import { type LoadedUpstream, readUpstreams } from './upstreams.ts'
 
 /** Sources of the configuration, without the files that it names. */
 export interface ConfigSources extends SettingTexts {
@@ -31,6 +32,8 @@ export interface LoadedConfig {
   readonly config: Config
   readonly settings: readonly Setting[]
   readonly upstreams: readonly LoadedUpstream[]
+  /** The other sections of the upstream file, for display. */
+  readonly sections: readonly ShownValue[]
   /** Notes: options without effect, and secrets on the command line. */
   readonly notices: readonly string[]
   /** Warnings about risks of the configuration. */
@@ -66,6 +69,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
     upstreamConfigFile: file?.path,
     upstreamCredentials: credentials,
     upstreams: loaded.upstreams.map(upstream => upstream.config),
+    sections: loaded.sections,
     store,
     space,
   }
@@ -73,6 +77,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
     config,
     settings: effectiveSettings(config, reader, sources.store),
     upstreams: loaded.upstreams,
+    sections: loaded.shown,
     notices,
     risks: riskNotices(config),
   }

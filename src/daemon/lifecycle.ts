@@ -1,6 +1,6 @@
 import type { UpstreamConfig } from '../config/config.ts'
+import { FileWatch, loadSettledUpstreams } from '../config/file/watch.ts'
 import { riskNotices } from '../config/notices.ts'
-import { FileWatch, loadSettledUpstreams } from '../config/watch.ts'
 import { type DaemonParts, directoryText, inForceOf } from './parts.ts'
 
 const FLUSH_EVERY_MS = 60_000
@@ -16,7 +16,7 @@ async function reloadOnce(parts: DaemonParts): Promise<void> {
   const { upstreamConfigFile, upstreamCredentials } = config
   if (upstreamConfigFile === undefined) return
   try {
-    const upstreams = await loadSettledUpstreams(
+    const loaded = await loadSettledUpstreams(
       {
         file: upstreamConfigFile,
         credentials: upstreamCredentials ?? new Map(),
@@ -24,8 +24,9 @@ async function reloadOnce(parts: DaemonParts): Promise<void> {
       },
       clock,
     )
+    const { upstreams } = loaded
     registries.replace(upstreams)
-    inForce.replace(inForceOf(config, upstreams, registries))
+    inForce.replace(inForceOf(config, loaded, registries))
     const { directory } = inForce.current
     // Answers remembered under the old names end now. They end again once every thread uses the new names.
     epoch.bump()

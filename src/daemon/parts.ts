@@ -1,5 +1,6 @@
 import { platform } from 'node:os'
-import { type Config, UPSTREAM_DEFAULTS, type UpstreamConfig } from '../config/config.ts'
+import { type Config, type FileSections, UPSTREAM_DEFAULTS, type UpstreamConfig } from '../config/config.ts'
+import type { FileConfig } from '../config/file/upstreams.ts'
 import type { Epoch } from '../content/epoch.ts'
 import type { Scrub } from '../content/scrub.ts'
 import type { ConnectionCounts } from '../http/connection-counts.ts'
@@ -135,16 +136,19 @@ export function spaceOf(
 export interface InForce {
   /** The rules for resolving names, and the registries behind them. */
   readonly directory: Directory
+  /** The other sections of the upstream file. */
+  readonly sections: FileSections
   /** Retention of the content of each namespace. */
   readonly terms: NamespaceTerms
 }
 
 export function inForceOf(
   config: Config,
-  upstreams: readonly UpstreamConfig[],
+  { upstreams, sections }: FileConfig,
   registries: UpstreamRegistries,
 ): InForce {
   return {
+    sections,
     directory: directoryOf(config, upstreams, registries),
     terms: namespaceTerms(config, upstreams),
   }

@@ -104,7 +104,7 @@ async function compose(
   const events = new Events(log, metrics, clock)
   const instance = `entrepot-${randomBytes(6).toString('hex')}`
   const registries = undo.use(registriesOf(config, { events, clock, instance, epoch }, overrides.upstream))
-  const inForce = new Current(inForceOf(config, config.upstreams, registries))
+  const inForce = new Current(inForceOf(config, config, registries))
   events.nameNamespaces(inForce.current.directory.terms.keys())
   const bareStore = undo.use(overrides.store ?? (await openStore(config, events, buffers)))
   const isBounded = overrides.store === undefined

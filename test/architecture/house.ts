@@ -66,6 +66,13 @@ const ROOMS: House['rooms'] = new Map([
     ]),
   ],
   [
+    'config',
+    new Map([
+      ['.', ['file']],
+      ['file', ['.']],
+    ]),
+  ],
+  [
     'cli',
     new Map([
       ['.', ['admin', 'clients', 'doctor']],

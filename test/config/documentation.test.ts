@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
+import { ENTRY_KEYS } from '../../src/config/file/entry.ts'
+import { readYamlFile } from '../../src/config/file/yaml-file.ts'
 import { formatProblem } from '../../src/config/problem.ts'
-import { ENTRY_KEYS } from '../../src/config/schema.ts'
 import { FLAGS, SETTINGS } from '../../src/config/settings.ts'
-import { readYamlList } from '../../src/config/yaml-list.ts'
 
 const text = await readFile(new URL('../../docs/configuration.md', import.meta.url), 'utf8')
 const [ofFlags = '', ofFile = ''] = text.split('## The upstream file')
@@ -40,7 +40,7 @@ test('the document has a row for every key of the upstream file, in their order,
 
 test("the document's example of an upstream file has known keys only", () => {
   const [, yaml = ''] = /```yaml\n(.*?)```/s.exec(ofFile) ?? []
-  const { entries, problems } = readYamlList(yaml, 'example')
+  const { entries, problems } = readYamlFile(yaml, 'example')
   assert.deepEqual(problems.map(formatProblem), [])
   assert.equal(entries.length, 2)
   for (const entry of entries) {

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createHistogram, monitorEventLoopDelay } from 'node:perf_hooks'
+import { NO_SECTIONS } from '../../src/config/config.ts'
 import { startDaemon } from '../../src/daemon/start.ts'
 import { openLog } from '../../src/observe/log.ts'
 import { DOCKER_HUB } from '../../src/oci/namespace.ts'
@@ -40,6 +41,7 @@ async function run(upstream: string): Promise<void> {
       checkCacheDigest: false,
       upstreamConfigFile: undefined,
       upstreams: [upstreamEntry('docker.io', upstream), upstreamEntry('other.example.test', upstream)],
+      sections: NO_SECTIONS,
       store: { kind: 'filesystem', root },
       drainMs: 1000,
       scrub: { intervalMs: undefined, bytesPerSecond: 1024 ** 2 },

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { Agent, request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Config, UPSTREAM_DEFAULTS, type UpstreamConfig } from '../../src/config/config.ts'
+import { type Config, NO_SECTIONS, UPSTREAM_DEFAULTS, type UpstreamConfig } from '../../src/config/config.ts'
 import { type Daemon, type DaemonOverrides, startDaemon } from '../../src/daemon/start.ts'
 import { openLog } from '../../src/observe/log.ts'
 import { DOCKER_HUB, parseConfiguredNamespace } from '../../src/oci/namespace.ts'
@@ -76,6 +76,7 @@ export async function startMirror(options: MirrorOptions): Promise<TestMirror> {
     checkCacheDigest: false,
     upstreamConfigFile: undefined,
     upstreams: [upstreamEntry('docker.io', options.upstream, options.entry), ...(options.others ?? [])],
+    sections: NO_SECTIONS,
     store: { kind: 'filesystem', root },
     drainMs: 10_000,
     scrub: { intervalMs: undefined, bytesPerSecond: 16 * 1024 ** 2 },

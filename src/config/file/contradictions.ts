@@ -1,4 +1,4 @@
-import type { EntryKey, Refusal } from './schema.ts'
+import type { EntryKey, Refusal } from './entry.ts'
 
 /** A contradiction between two keys of an entry, reported at the line of `key`. */
 export interface Contradiction extends Refusal {

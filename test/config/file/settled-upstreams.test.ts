@@ -3,8 +3,8 @@ import { mkdtemp, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { loadSettledUpstreams } from '../../src/config/watch.ts'
-import type { Clock } from '../../src/lib/clock.ts'
+import { loadSettledUpstreams } from '../../../src/config/file/watch.ts'
+import type { Clock } from '../../../src/lib/clock.ts'
 
 const ONE = '- namespace: one.example.com\n  host: one.example.com\n'
 const TWO = `${ONE}- namespace: two.example.com\n  host: two.example.com\n`
@@ -60,7 +60,7 @@ async function load(texts: readonly string[], isFresh: boolean, inForce = 2): Pr
   const writtenMs = Date.UTC(2026, 0, 1)
   await utimes(file, writtenMs / 1000, writtenMs / 1000)
   const clock = new WritingClock(file, later, writtenMs + (isFresh ? 10 : 60_000))
-  const upstreams = await loadSettledUpstreams({ file, credentials: new Map(), inForce }, clock)
+  const { upstreams } = await loadSettledUpstreams({ file, credentials: new Map(), inForce }, clock)
   return { namespaces: upstreams.map(({ namespace }) => namespace), delays: clock.delays }
 }
 

@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { inspect } from 'node:util'
-import type { UpstreamCredentials } from '../../src/config/config.ts'
-import { ConfigError, formatProblem } from '../../src/config/problem.ts'
-import { Secret } from '../../src/config/secret.ts'
-import { loadUpstreams, readUpstreams } from '../../src/config/upstreams.ts'
-import type { Namespace } from '../../src/oci/namespace.ts'
+import type { UpstreamCredentials } from '../../../src/config/config.ts'
+import { loadUpstreams, readUpstreams } from '../../../src/config/file/upstreams.ts'
+import { ConfigError, formatProblem } from '../../../src/config/problem.ts'
+import { Secret } from '../../../src/config/secret.ts'
+import type { Namespace } from '../../../src/oci/namespace.ts'
 
 let directory: string
 let count = 0
@@ -249,7 +249,7 @@ test("oci-registry's example file works unchanged, its nulls being absent values
   manifest_invalidation_time: 0s
   blob_invalidation_time: 30d
 `)
-  const [hub, quay, example] = await loadUpstreams(path)
+  const [hub, quay, example] = (await loadUpstreams(path)).upstreams
   assert.equal(hub?.credentials, undefined)
   assert.equal(hub?.manifestInvalidationMs, 14 * 86_400_000)
   assert.deepEqual(quay, {
@@ -296,7 +296,7 @@ test('every key reaches the configuration, and files are found beside the upstre
   allow_http_redirects: true
 - {namespace: b.io, host: b.io, docker_config: ca.pem}
 `)
-  const [a, b] = await loadUpstreams(path)
+  const [a, b] = (await loadUpstreams(path)).upstreams
   const ca = join(directory, 'ca.pem')
   assert.equal(a?.host, '[::1]:5000')
   assert.equal(a.acceptInvalidCerts, true)
@@ -312,14 +312,14 @@ test('every key reaches the configuration, and files are found beside the upstre
 
 test('an empty file, one of comments, an empty list and a byte order mark are fine', async () => {
   for (const text of ['', '# nothing yet\n', '[]', 'null', '\u{feff}[]', '---\n[]\n']) {
-    assert.deepEqual(await loadUpstreams(await fileOf(text)), [], JSON.stringify(text))
+    assert.deepEqual((await loadUpstreams(await fileOf(text))).upstreams, [], JSON.stringify(text))
   }
 })
 
 test('a shared value may be written once, as an anchor and its aliases', async () => {
   const text =
     '- {namespace: a.io, host: a.io, stale_if_error: &long 30d}\n- {namespace: b.io, host: b.io, stale_if_error: *long}\n'
-  const upstreams = await loadUpstreams(await fileOf(text))
+  const { upstreams } = await loadUpstreams(await fileOf(text))
   assert.equal(upstreams[1]?.staleIfErrorMs, 30 * 86_400_000)
 })
 

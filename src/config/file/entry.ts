@@ -1,8 +1,8 @@
 import { z } from 'zod'
-import { parseDuration } from '../lib/duration.ts'
-import { parseConfiguredNamespace } from '../oci/namespace.ts'
-import { hostHint, parseBlock, parseHost } from './host.ts'
-import { Secret } from './secret.ts'
+import { parseDuration } from '../../lib/duration.ts'
+import { parseConfiguredNamespace } from '../../oci/namespace.ts'
+import { hostHint, parseBlock, parseHost } from '../host.ts'
+import { Secret } from '../secret.ts'
 
 /** Why a value is refused, as the rest of a sentence that begins with its path, and a correct value. */
 export interface Refusal {
@@ -108,7 +108,8 @@ function hintOf(issue: z.core.$ZodIssueCustom): string | undefined {
 
 type Hint = string | ((text: string) => string)
 
-function parsed<T>(
+/** Text that a parser turns into a value; what it cannot read is refused with a message and a hint. */
+export function parsed<T>(
   parse: (text: string) => T | undefined,
   message: string,
   hint: Hint,

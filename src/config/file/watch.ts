@@ -2,10 +2,9 @@ import { createHash } from 'node:crypto'
 import { type FSWatcher, realpathSync, statSync, watch } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import type { Clock } from '../lib/clock.ts'
-import { hasCode } from '../lib/system-error.ts'
-import type { UpstreamConfig } from './config.ts'
-import { type CredentialsByNamespace, loadUpstreams } from './upstreams.ts'
+import type { Clock } from '../../lib/clock.ts'
+import { hasCode } from '../../lib/system-error.ts'
+import { type CredentialsByNamespace, type FileConfig, loadUpstreams } from './upstreams.ts'
 
 /** Callbacks of a {@link FileWatch}. */
 export interface WatchEvents {
@@ -168,16 +167,17 @@ const READINGS_MAX = 25
 export async function loadSettledUpstreams(
   { file, credentials, inForce }: UpstreamReload,
   clock: Clock,
-): Promise<readonly UpstreamConfig[]> {
+): Promise<FileConfig> {
   for (let reading = 1; ; reading += 1) {
     const before = await textOf(file)
-    const upstreams = await loadUpstreams(file, credentials)
+    const loaded = await loadUpstreams(file, credentials)
+    const { upstreams } = loaded
     const isEmptied =
       inForce > upstreams.length && upstreams.every(({ namespace }) => credentials.has(namespace))
     const restMs = isEmptied ? EMPTY_STANDS_MS : (await isFresh(file, clock)) ? SETTLE_MS : 0
-    if (restMs === 0 || reading === READINGS_MAX) return upstreams
+    if (restMs === 0 || reading === READINGS_MAX) return loaded
     await clock.delay(restMs)
-    if ((await textOf(file)) === before) return upstreams
+    if ((await textOf(file)) === before) return loaded
   }
 }
 

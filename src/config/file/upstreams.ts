@@ -1,13 +1,21 @@
 import { constants } from 'node:fs'
 import { access, readFile, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { nearest } from '../lib/nearest.ts'
-import { DOCKER_HUB, DOCKER_HUB_HOST, type Namespace, parseConfiguredNamespace } from '../oci/namespace.ts'
-import { UPSTREAM_DEFAULTS, type UpstreamConfig, type UpstreamCredentials } from './config.ts'
+import { nearest } from '../../lib/nearest.ts'
+import { DOCKER_HUB, DOCKER_HUB_HOST, type Namespace, parseConfiguredNamespace } from '../../oci/namespace.ts'
+import {
+  type Config,
+  type FileSections,
+  UPSTREAM_DEFAULTS,
+  type UpstreamConfig,
+  type UpstreamCredentials,
+} from '../config.ts'
+import { ConfigError, type Problem, type ValueOrigin } from '../problem.ts'
 import { contradictions } from './contradictions.ts'
-import { ConfigError, type Problem, type ValueOrigin } from './problem.ts'
-import { ENTRY, ENTRY_KEYS, type Entry, type EntryKey, explainIssue, type Refusal } from './schema.ts'
-import { isShowable, keyPath, readYamlList, type YamlEntry } from './yaml-list.ts'
+import { ENTRY, ENTRY_KEYS, type Entry, type EntryKey, explainIssue, type Refusal } from './entry.ts'
+import type { NamedFile, ShownValue } from './section.ts'
+import { readSections } from './sections.ts'
+import { isShowable, keyPath, readYamlFile, type YamlEntry } from './yaml-file.ts'
 
 /** Credentials from the environment, which win over those of the file. */
 export type CredentialsByNamespace = ReadonlyMap<Namespace, UpstreamCredentials>
@@ -18,11 +26,17 @@ export interface LoadedUpstream {
   readonly origins: ReadonlyMap<EntryKey, ValueOrigin>
 }
 
-/** Upstreams from the file and from the credentials of the environment. */
+/** Upstreams from the file and from the credentials of the environment, and the file's other sections. */
 export interface LoadedUpstreams {
   readonly upstreams: readonly LoadedUpstream[]
+  readonly sections: FileSections
+  /** The sections that the file has, for display. */
+  readonly shown: readonly ShownValue[]
   readonly problems: readonly Problem[]
 }
+
+/** The part of the configuration that a reload of the upstream file replaces. */
+export type FileConfig = Pick<Config, 'upstreams' | 'sections'>
 
 const CREDENTIALS_ORIGIN: ValueOrigin = { kind: 'environment', name: 'UPSTREAM_CREDENTIALS' }
 const FILE_KEYS = [
@@ -46,16 +60,10 @@ const CREDENTIAL_KEYS: ReadonlySet<EntryKey> = new Set([
 export async function loadUpstreams(
   file: string,
   credentials: CredentialsByNamespace = new Map(),
-): Promise<readonly UpstreamConfig[]> {
-  const { upstreams, problems } = await readUpstreams({ name: file, path: resolve(file) }, credentials)
-  if (problems.length > 0) throw new ConfigError(problems)
-  return upstreams.map(upstream => upstream.config)
-}
-
-/** A file, by the name that the operator gave and by its absolute path. */
-export interface NamedFile {
-  readonly name: string
-  readonly path: string
+): Promise<FileConfig> {
+  const loaded = await readUpstreams({ name: file, path: resolve(file) }, credentials)
+  if (loaded.problems.length > 0) throw new ConfigError(loaded.problems)
+  return { upstreams: loaded.upstreams.map(upstream => upstream.config), sections: loaded.sections }
 }
 
 /** Reads the upstream file, if there is one. Its mistakes are problems in the result; they never throw. */
@@ -64,26 +72,28 @@ export async function readUpstreams(
   credentials: CredentialsByNamespace,
 ): Promise<LoadedUpstreams> {
   const problems: Problem[] = []
-  const upstreams = file === undefined ? [] : await readFileEntries(file, credentials, problems)
+  const text = file === undefined ? undefined : await readText(file, problems)
+  const named = file ?? { name: '', path: '' }
+  const content = readYamlFile(text ?? '', named.name)
+  problems.push(...content.problems)
+  const upstreams = await readEntries(named, content.entries, { credentials, problems })
+  const { sections, shown, problems: mistakes } = readSections(content.sections, named)
+  problems.push(...mistakes)
   const configured = new Set(upstreams.map(upstream => upstream.config.namespace))
   for (const [namespace, given] of credentials) {
     if (!configured.has(namespace)) upstreams.push(upstreamOfCredentials(namespace, given))
   }
-  return { upstreams, problems }
+  return { upstreams, sections, shown, problems }
 }
 
-async function readFileEntries(
+async function readEntries(
   file: NamedFile,
-  credentials: CredentialsByNamespace,
-  problems: Problem[],
+  entries: readonly YamlEntry[],
+  { credentials, problems }: { readonly credentials: CredentialsByNamespace; readonly problems: Problem[] },
 ): Promise<LoadedUpstream[]> {
-  const text = await readText(file, problems)
-  if (text === undefined) return []
-  const list = readYamlList(text, file.name)
-  problems.push(...list.problems)
   const lines = new Map<Namespace, number>()
   const upstreams: LoadedUpstream[] = []
-  for (const entry of list.entries) {
+  for (const entry of entries) {
     const reading = new EntryReading(file, entry)
     const namespace = reading.checkNamespace(lines)
     const given = namespace === undefined ? undefined : credentials.get(namespace)
@@ -144,8 +154,7 @@ class EntryReading {
     this.#parse()
     const isIgnored = (key: EntryKey): boolean => hasOtherCredentials && CREDENTIAL_KEYS.has(key)
     const values = new Map([...this.#values].filter(([key]) => !isIgnored(key)))
-    for (const { key, ...refusal } of contradictions(values))
-      this.#refuse(key, refusal, `[${this.#entry.index}]`)
+    for (const { key, ...refusal } of contradictions(values)) this.#refuse(key, refusal, this.#entry.path)
     await this.#checkFiles(values)
   }
 
@@ -173,7 +182,7 @@ class EntryReading {
       if (!this.#values.has(key as EntryKey)) continue
       const value = this.#values.get(key as EntryKey)
       const isItem = typeof item === 'number' && Array.isArray(value)
-      const path = `${keyPath(this.#entry.index, String(key))}${isItem ? `[${item}]` : ''}`
+      const path = `${keyPath(this.#entry.path, String(key))}${isItem ? `[${item}]` : ''}`
       this.#refuse(String(key), explainIssue(issue, isItem ? (value as unknown[])[item] : value), path)
     }
   }
@@ -187,7 +196,7 @@ class EntryReading {
     }
   }
 
-  #refuse(key: string, refusal: Refusal, path = keyPath(this.#entry.index, key)): void {
+  #refuse(key: string, refusal: Refusal, path = keyPath(this.#entry.path, key)): void {
     this.problems.push({ origin: this.#origin(key), path, ...refusal })
   }
 

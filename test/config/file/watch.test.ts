@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { FileWatch } from '../../src/config/watch.ts'
+import { FileWatch } from '../../../src/config/file/watch.ts'
 
 /** A watch in a directory of its own, and a count of its events that can be waited for. */
 class Rig implements AsyncDisposable {
