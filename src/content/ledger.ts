@@ -10,8 +10,18 @@ export interface ShownManifest extends Pick<Manifest, 'blobs' | 'manifests'> {
 /** Content about to be written, and the namespace charged for it. */
 export interface Incoming {
   readonly namespace: string
+  /** Undefined if the content is not known by its digest yet. */
+  readonly digest?: Digest
   /** `undefined` while it is not known. */
   readonly sizeBytes: number | undefined
+}
+
+/** There is no room for these bytes, and nothing may be evicted for them. The store itself is in order. */
+export class NoRoomError extends Error {
+  constructor() {
+    super('the cache has no room for this: everything in it is pinned or in use, or this is too large')
+    this.name = 'NoRoomError'
+  }
 }
 
 /**
@@ -21,6 +31,8 @@ export interface Incoming {
 export interface Ledger {
   /** Records that a client was sent a manifest: the manifest and what it names are in use. */
   shown(manifest: ShownManifest): void
+  /** Remembers the sizes that a manifest of a trusted registry states, for blobs that come without one. */
+  announced(manifest: ShownManifest): void
   /** Adds requests for the content that were answered from the cache, and the bytes sent from it. */
   used(digest: Digest, use: { readonly hits: number; readonly servedBytes: number }): void
   /**
@@ -33,6 +45,7 @@ export interface Ledger {
 /** A ledger for a store without bounds of its own. Records nothing and always has room. */
 export const NO_LEDGER: Ledger = {
   shown: () => undefined,
+  announced: () => undefined,
   used: () => undefined,
   makeRoom: async () => await Promise.resolve(true),
 }

@@ -19,7 +19,7 @@ export interface ManifestsParts {
   readonly tags: Tags
   /** Aborts when the daemon ends. */
   readonly lifetime: AbortSignal
-  readonly ledger?: Pick<Ledger, 'shown'>
+  readonly ledger?: Pick<Ledger, 'shown' | 'announced'>
 }
 
 /**
@@ -62,6 +62,7 @@ export class Manifests {
     const { links, ledger } = this.#parts
     if (source.isTrusted) links.add(source, digestsOf(manifest))
     else links.prove(source, manifest.digest)
+    if (source.isTrusted) ledger?.announced(manifest)
     ledger?.shown(manifest)
   }
 

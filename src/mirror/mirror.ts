@@ -236,6 +236,7 @@ export class Mirror implements AsyncDisposable {
     { manifest, outcome, forMs, staleness, epoch }: FoundManifest & Pick<Repeatable, 'epoch'>,
   ): Repeatable | undefined {
     const { namespace, repository, registry } = source
+    if (source.isTrusted) this.#ledger.announced(manifest)
     this.#ledger.shown(manifest)
     if (staleness !== undefined && reference.kind === 'tag') {
       const { error } = staleness

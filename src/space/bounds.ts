@@ -103,9 +103,13 @@ export function lackingDynamicBytes(
   limits: Limits,
   { bytes, dynamicShare }: { readonly bytes: number; readonly dynamicShare: number },
 ): number {
-  const marks = { maxBytes: limits.maxBytes * HIGH, minFreeBytes: limits.minFreeBytes * FREE_AGAIN }
   const overShare = filling.dynamicBytes + bytes - shareOf(filling, limits, dynamicShare)
-  return Math.max(lackingBytes(filling, marks, bytes), overShare)
+  return Math.max(lackingBytes(filling, marksOf(limits), bytes), overShare)
+}
+
+/** The limits at which eviction begins. What stays within them makes nothing go. */
+export function marksOf({ maxBytes, minFreeBytes }: Limits): Limits {
+  return { maxBytes: maxBytes * HIGH, minFreeBytes: minFreeBytes * FREE_AGAIN }
 }
 
 /** True if eviction should begin before a download has to wait for it. */

@@ -7,6 +7,7 @@ import {
   type Filling,
   lackingBytes,
   lackingDynamicBytes,
+  marksOf,
   maxBlobBytes,
 } from './bounds.ts'
 import type { RoomBook } from './room-book.ts'
@@ -65,7 +66,7 @@ export class Claims {
       if (this.#takeNow(claim)) return true
       try {
         await index.open()
-        if (index.state !== 'open' || !this.#isPossible(claim)) break
+        if (!claim.isAnnounced || index.state !== 'open' || !this.#isPossible(claim)) break
         const objects = await evict(() => this.#demandFor(claim))
         await book.remeasure()
         if (objects === 0 && this.#lacking(claim) > 0) break
@@ -109,10 +110,11 @@ export class Claims {
   }
 
   /** Bytes to evict before the claimed ones fit. */
-  #lacking({ payer, bytes }: Claim): number {
+  #lacking({ payer, bytes, isAnnounced }: Claim): number {
     const { book, filling, index, dynamicShare } = this.#parts
     // Only the process that owns the index knows how much is stored, and enforces the maximum.
-    const limits = index.state === 'open' ? book.limits : { ...book.limits, maxBytes: Infinity }
+    const all = index.state === 'open' ? book.limits : { ...book.limits, maxBytes: Infinity }
+    const limits = isAnnounced ? all : marksOf(all)
     return payer.isDynamic
       ? lackingDynamicBytes(filling(), limits, { bytes, dynamicShare: dynamicShare() })
       : lackingBytes(filling(), limits, bytes)

@@ -7,6 +7,7 @@ import type { Clock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { RecordName, SpoolFile, Store } from '../storage/store.ts'
+import { AnnouncedSizes } from './announced-sizes.ts'
 import { type Bounds, demandOf, type Filling, isAbove } from './bounds.ts'
 import { Claims } from './claims.ts'
 import { type Evicted, Evictor, type Others } from './evictor.ts'
@@ -66,6 +67,7 @@ export class Space implements AsyncDisposable, Watcher {
   readonly #lifetime = new AbortController()
   readonly #book: RoomBook
   readonly #claims: Claims
+  readonly #announced = new AnnouncedSizes()
   #evictor: Evictor | undefined
   #ticks = 0
   #timer: NodeJS.Timeout | undefined
@@ -148,7 +150,8 @@ export class Space implements AsyncDisposable, Watcher {
 
   /** Charges a spool to a namespace and takes its first room; see {@link Ledger}. */
   async makeRoom(spool: SpoolFile, incoming: Incoming): Promise<boolean> {
-    return await chargeSpool(spool, incoming)
+    const { sizeBytes = this.#announced.of(incoming.digest) } = incoming
+    return await chargeSpool(spool, { ...incoming, sizeBytes })
   }
 
   /** Applies a change of the configured namespaces. */
@@ -223,6 +226,10 @@ export class Space implements AsyncDisposable, Watcher {
     this.index.noteUse(digest, { ...use, isManifest: true })
     for (const named of manifests) this.index.noteUse(named.digest, { ...use, isManifest: true })
     for (const named of blobs) this.index.noteUse(named.digest, { ...use, isManifest: false })
+  }
+
+  announced({ blobs }: ShownManifest): void {
+    this.#announced.note(blobs)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,4 +1,4 @@
-import type { Incoming } from '../content/ledger.ts'
+import { type Incoming, NoRoomError } from '../content/ledger.ts'
 import type { LocalFile, SpoolFile } from '../storage/store.ts'
 import type { Release } from './room-book.ts'
 
@@ -18,6 +18,11 @@ export interface Claim {
   readonly bytes: number
   /** Bytes that this download would then hold. */
   readonly totalBytes: number
+  /**
+   * True if the download has announced at least {@link totalBytes}. Nothing is evicted for any other: it may
+   * turn out larger than the cache, and everything would have gone for nothing.
+   */
+  readonly isAnnounced: boolean
 }
 
 /** Decides about room for spools, and is notified of their fate. */
@@ -36,14 +41,6 @@ export interface RoomKeeper {
   leftBehind(bytes: number, isDynamic: boolean): void
   /** A download resumes from such a leftover and now holds its room. */
   tookUp(bytes: number, isDynamic: boolean): void
-}
-
-/** There is no room for these bytes, and nothing may be evicted for them. */
-class NoRoomError extends Error {
-  constructor() {
-    super('the cache has no room for this: everything in it is pinned or in use, or this is too large')
-    this.name = 'NoRoomError'
-  }
 }
 
 /** A spool that claims room before it grows. */
@@ -97,10 +94,9 @@ export class WatchedSpool implements SpoolFile {
     this.#chargeTo(this.#keeper.payerOf(namespace))
     this.#expectedBytes = sizeBytes
     if (sizeBytes === undefined) return true
-    const payer = this.#payer
     const lackingBytes = Math.max(0, sizeBytes - this.#claimedBytes)
-    if (!(await this.#keeper.couldFit({ payer, bytes: lackingBytes, totalBytes: sizeBytes }))) return false
-    if (!payer.isDynamic) this.#reserve(lackingBytes)
+    if (!(await this.#keeper.couldFit(this.#claimOf(lackingBytes, sizeBytes)))) return false
+    if (!this.#payer.isDynamic) this.#reserve(lackingBytes)
     return await this.#claimUpTo(this.#goalOf(this.inner.sizeBytes))
   }
 
@@ -171,9 +167,13 @@ export class WatchedSpool implements SpoolFile {
     // Claimed bytes are no longer reserved; otherwise they would count twice.
     const reservedBytes = Math.min(bytes, this.#reservedBytes)
     this.#reserve(-reservedBytes)
-    if (!(await this.#keeper.claim({ payer: this.#payer, bytes, totalBytes }))) return false
+    if (!(await this.#keeper.claim(this.#claimOf(bytes, totalBytes)))) return false
     this.#claimedBytes += bytes
     return true
+  }
+
+  #claimOf(bytes: number, totalBytes: number): Claim {
+    return { payer: this.#payer, bytes, totalBytes, isAnnounced: totalBytes <= (this.#expectedBytes ?? -1) }
   }
 
   #reserve(bytes: number): void {

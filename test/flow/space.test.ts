@@ -104,6 +104,24 @@ async function statusOf(mirror: TestMirror): Promise<Status['space']> {
   return (JSON.parse(reply.body.toString()) as Status).space
 }
 
+test('a blob that no manifest announced and that outgrows the cache is served whole, and nothing goes for it', async () => {
+  await using upstream = await startUpstream()
+  const images = putImages(upstream, 4, 2 * MIB)
+  await using mirror = await startMirror({ upstream: upstream.host, config: bounded(10 * MIB) })
+  for (const image of images) await pull(mirror, image)
+  const large = upstream.putBlob(randomBytes(16 * MIB))
+  upstream.on({ path: new RegExp(large) }, { length: 'chunked' })
+  const reply = await mirror.get(blobPath(large))
+  assert.equal(digestOf(reply.body), large)
+  for (const { layer } of images) assert.equal(await isThere(contentPath(mirror, layer)), true)
+  const messages = mirror.log.map(line => String(line['msg']))
+  assert.deepEqual(
+    messages.filter(message => message === 'evicted' || message.startsWith('store cannot be written')),
+    [],
+  )
+  assert.ok(messages.some(message => message.startsWith('no room')))
+})
+
 test('three times the bound is pulled while readers hold content open, and what is on disk never exceeds the bound', async () => {
   await using upstream = await startUpstream()
   const bound = 12 * MIB

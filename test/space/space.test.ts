@@ -134,6 +134,52 @@ test('a download waits for room that is made for it, and is refused where nothin
   assert.equal(rig.space.status.usedBytes <= 30_000, true)
 })
 
+/** A cache without a maximum on a file system of 100,000 bytes, full but for its minimum, and its content. */
+async function startFull(
+  t: TestContext,
+): Promise<{ readonly rig: Rig; readonly content: readonly Digest[] }> {
+  const rig = await start(t, { minFree: { kind: 'bytes', bytes: 10_000 }, maxBlob: ALL })
+  const content = []
+  for (let count = 0; count < 8; count += 1) content.push(await rig.put('docker.io', 10_000))
+  rig.store.takenByOthers = 10_000
+  // Measures the room again.
+  await rig.space.evict(0)
+  return { rig, content }
+}
+
+async function allThere(rig: Rig, content: readonly Digest[]): Promise<boolean> {
+  return (await Promise.all(content.map(async digest => await rig.has(digest)))).every(Boolean)
+}
+
+test('without a maximum, a blob larger than used and free room together makes nothing go, announced or not', async t => {
+  const { rig, content } = await startFull(t)
+  await using spool = await rig.space.store.createSpool(digestOf(randomBytes(1)))
+  assert.equal(await rig.space.makeRoom(spool, { namespace: 'docker.io', sizeBytes: 80_001 }), false)
+  await using silent = await rig.space.store.createSpool(digestOf(randomBytes(1)))
+  assert.equal(await rig.space.makeRoom(silent, { namespace: 'docker.io', sizeBytes: undefined }), true)
+  await assert.rejects(silent.append(randomBytes(5000)), { name: 'NoRoomError' })
+  assert.equal(await allThere(rig, content), true)
+  assert.deepEqual(rig.evicted, [])
+})
+
+test('a blob that comes without a size gets the room that its manifest states, and not a byte more', async t => {
+  const { rig, content } = await startFull(t)
+  const digest = digestOf(randomBytes(1))
+  const mediaType = 'application/vnd.oci.image.layer.v1.tar'
+  rig.space.announced({
+    digest: digestOf(randomBytes(1)),
+    blobs: [{ digest, mediaType, sizeBytes: 5000 }],
+    manifests: [],
+  })
+  await using spool = await rig.space.store.createSpool(digest)
+  const incoming = { namespace: 'docker.io', digest, sizeBytes: undefined }
+  assert.equal(await rig.space.makeRoom(spool, incoming), true)
+  await spool.append(randomBytes(5000))
+  assert.deepEqual(rig.evicted, content.slice(0, 1))
+  await assert.rejects(spool.append(randomBytes(9000)), { name: 'NoRoomError' })
+  assert.equal(await allThere(rig, content.slice(1)), true)
+})
+
 test('registries that are not configured get their share, and what is configured does not go for them', async t => {
   const configured = new Set(['docker.io', 'quay.io'])
   const rig = await start(t, { maxSize: { kind: 'bytes', bytes: 50_000 }, dynamicShare: 0.2 }, { configured })

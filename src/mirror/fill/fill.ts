@@ -1,4 +1,4 @@
-import { type Ledger, NO_LEDGER } from '../../content/ledger.ts'
+import { type Ledger, NO_LEDGER, NoRoomError } from '../../content/ledger.ts'
 import type { Proofs } from '../../content/proofs.ts'
 import type { Clock } from '../../lib/clock.ts'
 import type { BufferPool } from '../../lib/reader-buffers.ts'
@@ -232,7 +232,11 @@ export class Fill {
   /** If the upstream states no size, room is made as the bytes arrive. */
   async #hasRoom(file: SpoolFile, sizeBytes: number | undefined): Promise<boolean> {
     const { ledger = NO_LEDGER } = this.#parts
-    return await ledger.makeRoom(file, { namespace: this.wanted.source.namespace, sizeBytes })
+    return await ledger.makeRoom(file, {
+      namespace: this.wanted.source.namespace,
+      digest: this.wanted.digest,
+      sizeBytes,
+    })
   }
 
   /**
@@ -267,8 +271,11 @@ export class Fill {
       try {
         await spool.append(chunk)
       } catch (error) {
-        events.storageFailed('write-spool', error)
-        events.bypassChanged(true)
+        // The refusal of room is an event of its own, and nothing is wrong with the store.
+        if (!(error instanceof NoRoomError)) {
+          events.storageFailed('write-spool', error)
+          events.bypassChanged(true)
+        }
         const { checkpoint } = download
         spool.breakOff((range, held, signal) => bypass.read(this.wanted, range, signal, { checkpoint, held }))
         return false
