@@ -187,7 +187,7 @@ function serve({
     events,
     output,
     directory: inForce.current.directory,
-    handle: async (request, response, client) => await dispatch.handle(request, response, client),
+    handle: async (request, response, peer) => await dispatch.handle(request, response, peer),
   })
   return { recentPulls, dispatch, clientServer, threads }
 }

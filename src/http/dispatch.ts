@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Access } from '../access/access.ts'
+import type { Peer } from '../access/peer.ts'
 import type { Answering, Asked, ContentAnswering } from '../content/answering.ts'
 import type { Ledger } from '../content/ledger.ts'
 import { SharedCount } from '../lib/shared-count.ts'
@@ -24,6 +25,7 @@ import { answerTags } from './resources/tags.ts'
 import { type NamedRoute, parseRoute, type Route } from './route.ts'
 import { breakOff, READING_LIMITS, send, sendAtOnce } from './send.ts'
 import { SendQueues } from './send-queue.ts'
+import { Peers, requireTrusted } from './tls/peer.ts'
 
 /** Longest time before our first header, in milliseconds. containerd gives up at 30 s. */
 const FIRST_HEADER_MS = 25_000
@@ -57,6 +59,7 @@ export class Dispatch {
   readonly #parts: DispatchParts
   readonly #reading: ReadingLimits
   readonly #targets = new RequestTargets()
+  readonly #peers = new Peers()
   readonly #remembered: RememberedAnswers | undefined
   readonly #running: SharedCount
   /** Count of running requests of this dispatch alone. */
@@ -76,13 +79,13 @@ export class Dispatch {
     return this.#running.value
   }
 
-  /** Answers one request; never rejects. `client` is its address if that differs from the connection's. */
+  /** Answers one request; never rejects. `peer` is its client if that is not the connection's other side. */
   async handle(
     request: IncomingMessage,
     response: ServerResponse,
-    client: string | undefined = request.socket.remoteAddress,
+    peer: Peer = this.#peers.of(request.socket),
   ): Promise<void> {
-    const exchange = new HttpExchange(request, response, client)
+    const exchange = new HttpExchange(request, response, peer)
     this.#running.add(1)
     this.#own += 1
     this.#parts.events.requestStarted()
@@ -117,7 +120,8 @@ export class Dispatch {
     const { request } = exchange
     const trail = requireAdmissible(request, this.#parts.instance)
     const { route, place } = this.#locate(exchange)
-    if (place === undefined || !('name' in route)) return this.#plainReply(route)
+    if (place === undefined || !('name' in route)) return this.#plainReply(route, exchange.peer)
+    requireTrusted(exchange.peer)
     if (this.#parts.readiness.isDraining()) throw shuttingDown()
     const from: Origin = { place, trail, client: exchange.client }
     const identity = this.#parts.access.identify({
@@ -167,12 +171,13 @@ export class Dispatch {
   }
 
   /** The reply to a request that names no repository. */
-  #plainReply(route: Route): Reply | Promise<Reply> {
+  #plainReply(route: Route, peer: Peer): Reply | Promise<Reply> {
     const { readiness } = this.#parts
     if (route.kind === 'live') return withHeaders(answerLive(), this.#closing())
     if (route.kind === 'ready')
       return answerReady(readiness).then(reply => withHeaders(reply, this.#closing()))
     if (readiness.isDraining()) throw shuttingDown()
+    requireTrusted(peer)
     if (route.kind === 'base') return withHeaders(answerBase(), API_VERSION)
     return withHeaders(
       jsonReply(404, failureBody({ code: 'UNSUPPORTED', message: 'there is nothing here' })),

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Peer } from '../access/peer.ts'
 import type { FinishedRequest } from '../observe/event.ts'
 import { ANONYMOUS, type Identity } from '../oci/identity.ts'
 import type { Place } from '../oci/place.ts'
@@ -10,8 +11,7 @@ import type { NamedRoute, Route } from './route.ts'
 export class HttpExchange {
   readonly request: IncomingMessage
   readonly response: ServerResponse
-  /** Address of the client; `undefined` for a client on a unix socket. */
-  readonly client: string | undefined
+  readonly peer: Peer
   route: Route | undefined
   place: Place | undefined
   /** The sender, once its credentials are checked. */
@@ -23,10 +23,15 @@ export class HttpExchange {
   readonly #startedAtMs = performance.now()
   #left: AbortController | undefined
 
-  constructor(request: IncomingMessage, response: ServerResponse, client: string | undefined) {
+  constructor(request: IncomingMessage, response: ServerResponse, peer: Peer) {
     this.request = request
     this.response = response
-    this.client = client
+    this.peer = peer
+  }
+
+  /** Address of the client; `undefined` for a client on a unix socket. */
+  get client(): string | undefined {
+    return this.peer.address
   }
 
   /**

@@ -1,8 +1,19 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
+import {
+  createServer,
+  type IncomingMessage,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import { OciError } from '../oci/error.ts'
 import { ConnectionCounts } from './connection-counts.ts'
 import { failureBody, failureOf, failureReply } from './failure.ts'
+import { Handshakes, TLS_HANDSHAKE } from './tls/handshakes.ts'
+import { type ListenerTls, secureOptions } from './tls/listener-tls.ts'
 
 /** A TCP address, or the path of a unix socket. */
 type BindAddress =
@@ -23,7 +34,7 @@ export interface ServerLimits {
   readonly surplusMax: number
   /** Limit of unanswered requests on one connection. Node itself would queue any number of them. */
   readonly pipelinedMax: number
-  /** Longest time for a client to send its headers, in milliseconds. */
+  /** Longest time for a client to send its headers, and for a TLS handshake, in milliseconds. */
   readonly headersMs: number
   readonly keepAliveMs: number
 }
@@ -42,6 +53,7 @@ const HEADER_BYTES_MAX = 32 * 1024
 /** One listening HTTP server: its limits and its lifetime. */
 export class HttpServer {
   readonly #server: Server
+  readonly #secure: { readonly server: TlsServer; readonly handshakes: Handshakes } | undefined
   readonly #handler: Handler
   readonly #limits: ServerLimits
   /** Open connections, each with its number of responses in progress. */
@@ -53,26 +65,21 @@ export class HttpServer {
   readonly #surplus = new Set<Socket>()
   #isClosing = false
 
-  /** @param counts shared by all listeners that share the limits. */
+  /**
+   * @param counts shared by all listeners that share the limits.
+   * @param tls terms of a TLS listener; left out for plain HTTP.
+   */
   constructor(
     handler: Handler,
     limits: ServerLimits = SERVER_LIMITS,
     counts: ConnectionCounts = new ConnectionCounts(),
+    tls?: ListenerTls,
   ) {
     this.#counts = counts
     this.#handler = handler
     this.#limits = limits
-    this.#server = createServer(
-      {
-        maxHeaderSize: HEADER_BYTES_MAX,
-        headersTimeout: limits.headersMs,
-        requestTimeout: limits.headersMs,
-        connectionsCheckingInterval: Math.min(1000, limits.headersMs / 4),
-        keepAliveTimeout: limits.keepAliveMs,
-        requireHostHeader: true,
-      },
-      this.#onRequest,
-    )
+    this.#secure = tls === undefined ? undefined : this.#createSecure(tls)
+    this.#server = this.#secure?.server ?? createServer(httpOptions(limits), this.#onRequest)
     // Node silently drops fields beyond its limit; 0 is no limit. `admit.ts` refuses too many fields.
     this.#server.maxHeadersCount = 0
     this.#server.maxConnections = limits.connectionsMax + limits.surplusMax
@@ -82,6 +89,19 @@ export class HttpServer {
     // other `Expect`. We handle them like all other requests (RFC 9110, section 10.1.1).
     this.#server.on('checkContinue', this.#onRequest)
     this.#server.on('checkExpectation', this.#onRequest)
+  }
+
+  #createSecure(tls: ListenerTls): { readonly server: TlsServer; readonly handshakes: Handshakes } {
+    const { headersMs } = this.#limits
+    const options = { ...httpOptions(this.#limits), ...secureOptions(tls), handshakeTimeout: headersMs }
+    const server = createTlsServer(options, this.#onRequest)
+    server.prependListener('secureConnection', this.#onSecured)
+    return { server, handshakes: new Handshakes(server, headersMs) }
+  }
+
+  /** Uses these terms for all further handshakes. Connections that are open keep theirs. */
+  secure(tls: ListenerTls): void {
+    this.#secure?.server.setSecureContext(secureOptions(tls))
   }
 
   /**
@@ -166,25 +186,48 @@ export class HttpServer {
 
   readonly #onConnection = (socket: Socket): void => {
     const address = socket.remoteAddress ?? ''
-    if (!this.#counts.enter(address, this.#limits)) {
-      if (this.#surplus.size >= this.#limits.surplusMax) socket.destroy()
-      else this.#takeSurplus(socket)
+    if (this.#counts.enter(address, this.#limits)) {
+      this.#hold(socket)
+      socket.once('close', () => this.#counts.leave(address))
+    } else if (this.#surplus.size >= this.#limits.surplusMax) {
+      socket.destroy()
+      return
+    } else this.#takeSurplus(socket)
+    this.#secure?.handshakes.begin(socket)
+  }
+
+  /** From here on the encrypted connection stands for the one below it. */
+  readonly #onSecured = (socket: TLSSocket): void => {
+    const raw = this.#secure?.handshakes.finish(socket)
+    if (raw === undefined) {
+      socket.destroy()
       return
     }
+    this.#sockets.delete(raw)
+    if (this.#surplus.delete(raw)) this.#takeSurplus(socket)
+    else this.#hold(socket)
+  }
+
+  #hold(socket: Socket): void {
     this.#sockets.set(socket, 0)
-    socket.once('close', () => {
-      this.#sockets.delete(socket)
-      this.#counts.leave(address)
-    })
+    socket.once('close', () => this.#sockets.delete(socket))
   }
 
   #takeSurplus(socket: Socket): void {
-    this.#sockets.set(socket, 0)
+    this.#hold(socket)
     this.#surplus.add(socket)
-    socket.once('close', () => {
-      this.#sockets.delete(socket)
-      this.#surplus.delete(socket)
-    })
+    socket.once('close', () => this.#surplus.delete(socket))
+  }
+}
+
+function httpOptions({ headersMs, keepAliveMs }: ServerLimits): ServerOptions {
+  return {
+    maxHeaderSize: HEADER_BYTES_MAX,
+    headersTimeout: headersMs,
+    requestTimeout: headersMs,
+    connectionsCheckingInterval: Math.min(1000, headersMs / 4),
+    keepAliveTimeout: keepAliveMs,
+    requireHostHeader: true,
   }
 }
 
@@ -217,9 +260,6 @@ function refuseUnreadable(error: UnreadableError, socket: Socket): void {
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
   )
 }
-
-/** Type of the first record of a TLS connection (RFC 8446, section 5.1). */
-const TLS_HANDSHAKE = 0x16
 
 /**
  * The answer of Go's plain servers to a TLS handshake. A Go client that reads `HTTP/` instead of a TLS record

@@ -59,10 +59,11 @@ const ROOMS: House['rooms'] = new Map([
   [
     'http',
     new Map([
-      ['.', ['remembered', 'resources']],
+      ['.', ['remembered', 'resources', 'tls']],
       ['remembered', ['.']],
       ['resources', ['.']],
-      ['threads', ['.']],
+      ['threads', ['.', 'tls']],
+      ['tls', []],
     ]),
   ],
   [
@@ -140,7 +141,8 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
     { modules: ['@aws-sdk/client-s3'], why: 'the client of the one configured bucket' },
   ],
   // Sockets that come in.
-  ['http/server.ts', { modules: ['node:http'], why: 'the listener' }],
+  ['http/server.ts', { modules: ['node:http', 'node:https'], why: 'the listener' }],
+  ['http/tls/peer.ts', { modules: ['node:tls'], why: 'recognizes encrypted connections' }],
   [
     'http/threads/forward.ts',
     { modules: ['node:http'], why: 'asks the first thread, over a private socket of this process' },

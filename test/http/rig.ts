@@ -3,6 +3,7 @@ import type { ReadingLimits } from '../../src/http/reader-watch.ts'
 import type { Reply } from '../../src/http/reply.ts'
 import { breakOff, READING_LIMITS, send } from '../../src/http/send.ts'
 import { type Handler, HttpServer, SERVER_LIMITS, type ServerLimits } from '../../src/http/server.ts'
+import type { ListenerTls } from '../../src/http/tls/listener-tls.ts'
 import type { ByteRange, Content } from '../../src/oci/content.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 
@@ -11,8 +12,9 @@ export async function serve(
   t: TestContext,
   handler: Handler,
   limits: Partial<ServerLimits> = {},
+  tls?: ListenerTls,
 ): Promise<{ readonly address: string; readonly server: HttpServer }> {
-  const server = new HttpServer(handler, { ...SERVER_LIMITS, ...limits })
+  const server = new HttpServer(handler, { ...SERVER_LIMITS, ...limits }, undefined, tls)
   const address = await server.listen({ kind: 'tcp', host: '127.0.0.1', port: 0 })
   t.after(async () => {
     const closed = server.close()

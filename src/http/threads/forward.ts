@@ -1,10 +1,12 @@
 import { timingSafeEqual } from 'node:crypto'
 import { Agent, type IncomingMessage, request as openRequest, type ServerResponse } from 'node:http'
 import { pipeline } from 'node:stream/promises'
+import type { Peer } from '../../access/peer.ts'
 import { OciError } from '../../oci/error.ts'
 import { failureOf, failureReply } from '../failure.ts'
 import { READING_LIMITS, sendAtOnce } from '../send.ts'
 import type { Handler } from '../server.ts'
+import { Peers } from '../tls/peer.ts'
 
 /** Path of the private socket between threads, and the secret by which the first thread recognizes them. */
 export interface PrivateSocket {
@@ -12,7 +14,7 @@ export interface PrivateSocket {
   readonly secret: string
 }
 
-/** Carries the secret and the client's address. Only the private socket may use it. */
+/** Carries the secret and the {@link Peer}. Only the private socket may use it. */
 const FIELD = 'Entrepot-Client'
 
 /** Fields that belong to one connection and not to the request or response (RFC 9110, section 7.6.1). */
@@ -28,10 +30,12 @@ export function isContentRequest({ method, url = '' }: IncomingMessage): boolean
 /** Pipes requests over the private socket to the first thread, and its responses back. */
 export class Forwarding {
   readonly #socket: PrivateSocket
+  readonly #peers: Pick<Peers, 'of'>
   readonly #agent = new Agent({ keepAlive: true })
 
-  constructor(socket: PrivateSocket) {
+  constructor(socket: PrivateSocket, peers: Pick<Peers, 'of'> = new Peers()) {
     this.#socket = socket
+    this.#peers = peers
   }
 
   /** Lets the first thread answer the request; never rejects. */
@@ -56,7 +60,7 @@ export class Forwarding {
       agent: this.#agent,
       method: request.method ?? 'GET',
       path: request.url ?? '/',
-      headers: [...requestFields(request), FIELD, `${secret} ${request.socket.remoteAddress ?? ''}`],
+      headers: [...requestFields(request), FIELD, `${secret} ${peerText(this.#peers.of(request.socket))}`],
     })
     forwarded.once('response', resolve)
     forwarded.once('error', reject)
@@ -75,29 +79,34 @@ export class Forwarding {
  */
 export function forwardedHandler(
   secret: string,
-  handle: (request: IncomingMessage, response: ServerResponse, client: string) => Promise<void>,
+  handle: (request: IncomingMessage, response: ServerResponse, peer: Peer) => Promise<void>,
 ): Handler {
   return async (request, response) => {
-    const client = takeClient(request, secret)
-    if (client === undefined) request.socket.destroy()
-    else await handle(request, response, client)
+    const peer = takePeer(request, secret)
+    if (peer === undefined) request.socket.destroy()
+    else await handle(request, response, peer)
   }
 }
 
+/** A peer as text that a header field can hold: a certificate may have any characters in its names. */
+function peerText(peer: Peer): string {
+  return Buffer.from(JSON.stringify(peer)).toString('base64url')
+}
+
 /**
- * Removes our field, which is the last one, and returns the address. Returns `undefined` if the field is not
+ * Removes our field, which is the last one, and returns the peer. Returns `undefined` if the field is not
  * ours.
  */
-function takeClient(request: IncomingMessage, secret: string): string | undefined {
+function takePeer(request: IncomingMessage, secret: string): Peer | undefined {
   const { rawHeaders } = request
   const at = rawHeaders.findLastIndex((text, index) => index % 2 === 0 && text === FIELD)
-  const [given = '', address = ''] = at === -1 ? [] : (rawHeaders[at + 1] ?? '').split(' ', 2)
+  const [given = '', text = ''] = at === -1 ? [] : (rawHeaders[at + 1] ?? '').split(' ', 2)
   // A field is latin1: in UTF-8 the same number of characters may be another number of bytes.
   const [ours, theirs] = [Buffer.from(secret, 'latin1'), Buffer.from(given, 'latin1')]
   if (ours.length !== theirs.length || !timingSafeEqual(ours, theirs)) return undefined
   rawHeaders.splice(at, 2)
   delete request.headers[FIELD.toLowerCase()]
-  return address
+  return JSON.parse(Buffer.from(text, 'base64url').toString()) as Peer
 }
 
 /** Header fields exactly as the client sent them, duplicates included: the first thread checks them. */

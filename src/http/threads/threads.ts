@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Worker } from 'node:worker_threads'
+import type { Peer } from '../../access/peer.ts'
 import type { ThreadMetrics } from '../../observe/metrics.ts'
 import { HttpServer } from '../server.ts'
 import { forwardedHandler, type PrivateSocket } from './forward.ts'
@@ -8,8 +9,8 @@ import type { DirectoryText, ThreadSettings } from './protocol.ts'
 import { type HostParts, ThreadHost } from './thread-host.ts'
 
 export interface ThreadsParts extends HostParts {
-  /** Answers a request that a further thread forwards, for the client with that address. */
-  readonly handle: (request: IncomingMessage, response: ServerResponse, client: string) => Promise<void>
+  /** Answers a request that a further thread forwards, for that client. */
+  readonly handle: (request: IncomingMessage, response: ServerResponse, peer: Peer) => Promise<void>
 }
 
 /** The further threads, which serve besides the first one. */

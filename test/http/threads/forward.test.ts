@@ -1,8 +1,17 @@
 import assert from 'node:assert/strict'
-import { createServer } from 'node:http'
+import { X509Certificate } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer, get, type IncomingMessage } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
-import { forwardedHandler } from '../../../src/http/threads/forward.ts'
+import type { Peer } from '../../../src/access/peer.ts'
+import { HttpServer } from '../../../src/http/server.ts'
+import { Forwarding, forwardedHandler } from '../../../src/http/threads/forward.ts'
+import { describeCertificate } from '../../../src/http/tls/peer.ts'
+import { pem } from '../../support/certificates/listener-tls.ts'
 
 const SECRET = 'a'.repeat(64)
 
@@ -34,3 +43,31 @@ for (const [title, secret] of [
     assert.deepEqual([answered, failures], [0, []])
   })
 }
+
+test('the first thread sees the certificate that a client presented to a further thread', async t => {
+  const certificate = describeCertificate(new X509Certificate(pem('client')), undefined)
+  const peer: Peer = { address: '10.0.0.1', isEncrypted: true, certificate }
+  const seen: Peer[] = []
+  const first = new HttpServer(
+    forwardedHandler(SECRET, async (_, response, given) => {
+      seen.push(given)
+      response.end('{}')
+      await Promise.resolve()
+    }),
+  )
+  const directory = await mkdtemp(join(tmpdir(), 'entrepot-forward-'))
+  const path = join(directory, 'socket')
+  await first.listen({ kind: 'unix', path })
+  const forwarding = new Forwarding({ path, secret: SECRET }, { of: () => peer })
+  const further = new HttpServer(async (request, response) => await forwarding.handle(request, response))
+  const address = await further.listen({ kind: 'tcp', host: '127.0.0.1', port: 0 })
+  t.after(async () => {
+    first.destroy()
+    further.destroy()
+    await rm(directory, { recursive: true })
+  })
+  const [response] = (await once(get(`http://${address}/v2/`), 'response')) as [IncomingMessage]
+  assert.equal(response.resume().statusCode, 200)
+  assert.deepEqual(seen, [JSON.parse(JSON.stringify(peer))])
+  assert.equal(seen[0]?.certificate?.commonName, 'client')
+})
