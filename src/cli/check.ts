@@ -4,6 +4,7 @@ import type { ShownValue } from '../config/file/section.ts'
 import type { LoadedUpstream } from '../config/file/upstreams.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { formatOrigin } from '../config/problem.ts'
+import { formatProxy, type ProxyConfig, proxyOf } from '../config/proxy.ts'
 import { formatDuration } from '../lib/duration.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
 
@@ -12,7 +13,7 @@ export function check(environment: Environment, loaded: LoadedConfig): ExitCode 
   const lines = [
     ...loaded.settings.map(({ name, value, origin }) => ({ key: name, value, origin })),
     { key: 'upstreams', value: loaded.upstreams.length === 0 ? '[]' : '', origin: undefined },
-    ...loaded.upstreams.flatMap(upstreamLines),
+    ...loaded.upstreams.flatMap(upstream => upstreamLines(upstream, loaded)),
     ...loaded.sections,
   ]
   environment.stdout.write(aligned(lines))
@@ -21,13 +22,19 @@ export function check(environment: Environment, loaded: LoadedConfig): ExitCode 
   return EXIT.ok
 }
 
-function upstreamLines({ config, origins }: LoadedUpstream): ShownValue[] {
-  const values = Object.entries(upstreamValues(config)) as [EntryKey, string | undefined][]
+function upstreamLines({ config, origins }: LoadedUpstream, loaded: LoadedConfig): ShownValue[] {
+  const proxy = config.proxy ?? proxyOf(config, loaded.config.egress)
+  const variable = config.tls ? 'https_proxy' : 'http_proxy'
+  const ofProxy = loaded.settings.find(({ name }) => name === variable)?.origin
+  const values = Object.entries({ ...upstreamValues(config), proxy: proxyValue(proxy) }) as [
+    EntryKey,
+    string | undefined,
+  ][]
   const given = values.filter(([, value]) => value !== undefined)
   return given.map(([key, value = ''], index) => ({
     key: `${index === 0 ? '  - ' : '    '}${key}`,
     value,
-    origin: origins.get(key) ?? { kind: 'default' },
+    origin: origins.get(key) ?? (key === 'proxy' ? ofProxy : undefined) ?? { kind: 'default' },
   }))
 }
 
@@ -55,6 +62,10 @@ function upstreamValues(config: UpstreamConfig): Partial<Record<EntryKey, string
     retry_after_max: formatDuration(config.retryAfterMaxMs),
     allow_http_redirects: String(config.allowHttpRedirects),
   }
+}
+
+function proxyValue(proxy: ProxyConfig | 'none' | undefined): string | undefined {
+  return typeof proxy === 'object' ? formatProxy(proxy) : proxy
 }
 
 function credentialValues(

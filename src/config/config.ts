@@ -1,6 +1,7 @@
 import type { LogLevel } from '../lib/log-level.ts'
 import type { NamePattern } from '../oci/name-pattern.ts'
 import type { Namespace } from '../oci/namespace.ts'
+import type { EgressConfig, ProxyConfig } from './proxy.ts'
 import type { Secret } from './secret.ts'
 
 /** Configuration of the daemon: times in ms, sizes in bytes. */
@@ -18,6 +19,8 @@ export interface Config {
   readonly namespaces: NamespacePolicy
   /** Prefix of the network's own NAT64, as text; `undefined` if it has none. */
   readonly nat64Prefix?: string | undefined
+  /** Proxies for connections to registries; none by default. */
+  readonly egress?: EgressConfig
   /** True if every read of a stored object is verified, not only the first after the start. */
   readonly checkCacheDigest: boolean
   /** Serve cached content, and ask no registry. */
@@ -151,6 +154,8 @@ export interface UpstreamConfig {
   readonly retryAfterMaxMs: number
   /** Follow redirects from https to http for content that is verified by digest; off by default. */
   readonly allowHttpRedirects: boolean
+  /** Proxy for all hosts of the upstream; `none` for no proxy, `undefined` for that of the environment. */
+  readonly proxy?: ProxyConfig | 'none' | undefined
 }
 
 export type UpstreamCredentials =

@@ -3,6 +3,7 @@ import { formatDuration } from '../lib/duration.ts'
 import type { Config, SizeConfig } from './config.ts'
 import { formatListen } from './listen.ts'
 import type { ValueOrigin } from './problem.ts'
+import { formatProxy, type ProxyConfig } from './proxy.ts'
 import type { SettingsReader } from './reader.ts'
 import type { Secret } from './secret.ts'
 import type { Flag } from './settings.ts'
@@ -36,6 +37,10 @@ export function effectiveSettings(
     setting('default_namespace', config.defaultNamespace, 'default-namespace', 'default-upstream-namespace'),
     setting('namespaces', config.namespaces, 'namespaces'),
     setting('nat64_prefix', config.nat64Prefix, 'nat64-prefix'),
+    setting('https_proxy', proxySetting(config.egress?.httpsProxy), 'https-proxy'),
+    setting('http_proxy', proxySetting(config.egress?.httpProxy), 'http-proxy'),
+    setting('proxy_bypass', config.egress?.proxyBypass.join(',') || undefined, 'proxy-bypass'),
+    setting('trust_egress_proxy', config.egress?.trustsProxies ?? false, 'trust-egress-proxy'),
     setting('check_cache_digest', config.checkCacheDigest, 'check-cache-digest'),
     setting('offline', config.isOffline, 'offline'),
     setting('prove_ranges', config.provesRanges, 'prove-ranges'),
@@ -75,6 +80,10 @@ export function effectiveSettings(
 
 function scrubInterval({ scrub }: Config): string {
   return scrub.intervalMs === undefined ? 'off' : formatDuration(scrub.intervalMs)
+}
+
+function proxySetting(proxy: ProxyConfig | undefined): string | undefined {
+  return proxy === undefined ? undefined : formatProxy(proxy)
 }
 
 function sizeSetting(size: SizeConfig | undefined): string | undefined {

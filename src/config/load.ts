@@ -13,6 +13,7 @@ import { type LoadedUpstream, readUpstreams } from './file/upstreams.ts'
 import { formatListen, parseListen } from './listen.ts'
 import { compatibilityNotices, riskNotices } from './notices.ts'
 import { ConfigError, type Problem } from './problem.ts'
+import { type EgressConfig, parseProxy, parseProxyBypass } from './proxy.ts'
 import { parseBoolean, SettingsReader, type SettingTexts } from './reader.ts'
 import { readStore, type StoreKind } from './store.ts'
 import { readScrub, readSpace } from './upkeep.ts'
@@ -55,6 +56,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   const { credentials, problems } = readCredentials(reader)
   const loaded = await readUpstreams(file, credentials)
   const scalars = readScalars(reader)
+  const egress = readEgress(reader)
   const scrub = readScrub(reader, sources.store)
   const store = readStore(reader, sources.store, cwd)
   const space = readSpace(reader)
@@ -65,6 +67,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
     ...listens,
     ...adminToken,
     ...scalars,
+    egress,
     scrub,
     upstreamConfigFile: file?.path,
     upstreamCredentials: credentials,
@@ -168,6 +171,16 @@ function readScalars(reader: SettingsReader): Scalars {
       reader.parse(reader.find('workers'), parseWorkers) ??
       Math.min(availableParallelism(), WORKERS_DEFAULT_MAX),
     logLevel: reader.parse(reader.find('log-level'), parseLogLevel) ?? 'info',
+  }
+}
+
+/** An empty proxy counts as none, as with every variable. */
+function readEgress(reader: SettingsReader): EgressConfig {
+  return {
+    httpsProxy: reader.parse(reader.find('https-proxy'), parseProxy),
+    httpProxy: reader.parse(reader.find('http-proxy'), parseProxy),
+    proxyBypass: reader.parse(reader.find('proxy-bypass'), parseProxyBypass) ?? [],
+    trustsProxies: reader.parse(reader.find('trust-egress-proxy'), parseBoolean) ?? false,
   }
 }
 

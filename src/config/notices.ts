@@ -24,8 +24,10 @@ export function compatibilityNotices(reader: SettingsReader): string[] {
     const instead = isPerUpstream ? `; set ${flag.replaceAll('-', '_')} in the upstream file` : ''
     notices.push(`${formatOrigin(given.origin)} is accepted and has no effect${instead}`)
   }
-  for (const flag of ['upstream-credentials', 'secret-key'] as const) {
-    if (reader.find(flag)?.origin.kind !== 'flag') continue
+  for (const flag of ['upstream-credentials', 'secret-key', 'https-proxy', 'http-proxy'] as const) {
+    const given = reader.find(flag)
+    const isSecret = !flag.endsWith('proxy') || given?.text.includes('@') === true
+    if (given?.origin.kind !== 'flag' || !isSecret) continue
     notices.push(`--${flag} on the command line can be read by every user of this machine`)
   }
   return notices
@@ -51,10 +53,25 @@ export function riskNotices(config: Config): string[] {
         'including internal ones; to tighten: set --namespaces to public or configured',
     )
   }
+  found.push(...proxyRisks(config))
   if (namespaces === 'configured' && upstreams.length === 0) {
     found.push('--namespaces configured without any configured upstream mirrors nothing')
   }
   return [...found, ...exposedSecrets(config)]
+}
+
+function proxyRisks({ egress, namespaces, listen }: Config): string[] {
+  if (egress?.httpsProxy === undefined || namespaces !== 'public') return []
+  if (!egress.trustsProxies)
+    return [
+      'registries that are not configured are refused, because a proxy (HTTPS_PROXY) hides at which addresses they are; ' +
+        'to allow them: --trust-egress-proxy, if the proxy refuses internal addresses itself; to hide this: --namespaces configured',
+    ]
+  if (isLocal(listen)) return []
+  return [
+    `anyone who can connect to ${formatListen(listen)} can make the proxy (HTTPS_PROXY) connect to any address that it permits, ` +
+      'internal ones included; to tighten: let the proxy refuse them, or set --namespaces to configured',
+  ]
 }
 
 const OTHERS_READ = 0o004

@@ -34,10 +34,10 @@ export class SettingsReader {
       const text = this.#texts.flags.get(flag)
       if (text !== undefined) return { flag, text, origin: { kind: 'flag', name: `--${flag}` } }
     }
-    for (const flag of flags) {
-      const name = SETTINGS[flag].environment
-      const text = this.#texts.env[name]
-      if (text !== undefined && text !== '') return { flag, text, origin: { kind: 'environment', name } }
+    for (const name of flags.flatMap(variablesOf)) {
+      const text = this.#texts.env[name.variable]
+      if (text === undefined || text === '') continue
+      return { flag: name.flag, text, origin: { kind: 'environment', name: name.variable } }
     }
     return undefined
   }
@@ -64,6 +64,15 @@ export class SettingsReader {
       origin: { kind: 'flag', name: `--${flag}` },
     }))
   }
+}
+
+/** Half of all programs read the variables of a proxy in small letters, so they are set in either form. */
+const ANY_CASE: ReadonlySet<Flag> = new Set(['https-proxy', 'http-proxy', 'proxy-bypass'])
+
+function variablesOf(flag: Flag): readonly { readonly flag: Flag; readonly variable: string }[] {
+  const variable = SETTINGS[flag].environment
+  const names = ANY_CASE.has(flag) ? [variable, variable.toLowerCase()] : [variable]
+  return names.map(name => ({ flag, variable: name }))
 }
 
 const BOOLEANS: ReadonlyMap<string, boolean> = new Map(

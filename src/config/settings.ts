@@ -1,4 +1,5 @@
 import { COMPATIBILITY } from './compatibility.ts'
+import { PROXY_SETTINGS } from './proxy-settings.ts'
 
 /** A setting on the command line and in the environment, with its text in the help. */
 export interface SettingSource {
@@ -72,6 +73,7 @@ export const SETTINGS = {
     noun: 'a NAT64 prefix',
     hint: 'an IPv6 block of 32, 40, 48, 56, 64 or 96 bits, such as 2001:db8:64::/96',
   },
+  ...PROXY_SETTINGS,
   'upstream-config-file': {
     environment: 'UPSTREAM_CONFIG_FILE',
     type: 'text',

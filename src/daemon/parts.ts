@@ -38,13 +38,14 @@ export interface RegistriesParts {
 
 /** The upstreams. Their trouble bumps the epoch, so that during it every request is answered anew. */
 export function registriesOf(
-  { namespaces, nat64Prefix, upstreams, defaultNamespace }: Config,
+  { namespaces, nat64Prefix, egress, upstreams, defaultNamespace }: Config,
   { events, clock, instance, epoch }: RegistriesParts,
   overrides: Pick<RegistriesOptions, 'environment' | 'resolve' | 'strangerLimits' | 'timings'> = {},
 ): UpstreamRegistries {
   return new UpstreamRegistries({
     namespaces,
     nat64Prefix,
+    egress,
     upstreams,
     defaultNamespace,
     events,

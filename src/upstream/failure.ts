@@ -25,16 +25,26 @@ export class DowngradeError extends UpstreamError {
 /**
  * Converts anything thrown by a request to `host`. Our own refusals and the reason of the caller's signal are
  * returned unchanged; everything else becomes an `UpstreamError`. The message never repeats text that the
- * upstream sent.
+ * upstream sent. It names the proxy, if there is one on the way.
  */
-export function asUpstreamError(error: unknown, host: string, signal?: AbortSignal): unknown {
+export function asUpstreamError(
+  error: unknown,
+  host: string,
+  signal?: AbortSignal,
+  proxy?: { readonly host: string },
+): unknown {
   if (signal?.aborted === true) return signal.reason
   if (error instanceof OciError || error instanceof UpstreamError) return error
-  if (error instanceof Trouble)
-    return new UpstreamError(error.kind, `${host} ${error.message}`, { cause: error, host })
-  const code = codeOf(error)
-  const kind = kindOf(code)
-  return new UpstreamError(kind, `${host} ${DESCRIBED[kind]}`, { cause: error, host })
+  const { kind, message } = troubleOf(error)
+  const way = proxy === undefined ? host : `${host} through proxy ${proxy.host}`
+  return new UpstreamError(kind, `${way} ${message}`, { cause: error, host })
+}
+
+/** The kind of a failed connection, and what happened as the end of a sentence that begins with a host. */
+export function troubleOf(error: unknown): Pick<Trouble, 'kind' | 'message'> {
+  if (error instanceof Trouble) return error
+  const kind = kindOf(codeOf(error))
+  return { kind, message: DESCRIBED[kind] }
 }
 
 /**

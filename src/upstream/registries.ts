@@ -10,7 +10,8 @@ import { PACE_LIMITS, type PaceLimits } from './answer.ts'
 import { Authorizer, createTokenCache } from './auth/auth.ts'
 import { type CredentialsOptions, openCredentials } from './auth/credentials.ts'
 import type { Variables } from './auth/helper-environment.ts'
-import { DIAL_TIMINGS, Dialer, type DialTimings } from './dial/dialer.ts'
+import { DIAL_TIMINGS, Dialer, type DialerOptions, type DialTimings } from './dial/dialer.ts'
+import { chooseProxy, DIRECT, type Egress, type Proxy } from './dial/egress.ts'
 import type { TlsTerms } from './dial/handshake.ts'
 import { type DialTerms, type NamespaceMode, requireMirrored } from './dial/policy.ts'
 import { PublicResolver } from './dial/public-resolver.ts'
@@ -51,6 +52,8 @@ export interface UpstreamOptions {
   readonly retryAfterMaxMs: number
   /** Follow redirects of content with a digest from https to http. */
   readonly allowHttpRedirects: boolean
+  /** Proxy for all hosts of this upstream, or `none`; by default that of {@link RegistriesOptions.egress}. */
+  readonly proxy?: Proxy | 'none' | undefined
 }
 
 export interface RegistriesOptions {
@@ -61,6 +64,8 @@ export interface RegistriesOptions {
   readonly defaultNamespace?: Namespace
   /** Prefix of the network's own NAT64 (RFC 6052), as text. */
   readonly nat64Prefix?: string | undefined
+  /** Proxies of all upstreams; none by default. */
+  readonly egress?: Egress | undefined
   readonly events: Events
   /**
    * Name of this process in `CDN-Loop` (RFC 8586) and `Via`, by which it recognizes its own requests when
@@ -150,8 +155,16 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
   }
 
   #dynamicTerms(namespace: Namespace): DialTerms {
-    const isAnyAddress = this.#options.namespaces === 'any'
-    return { kind: 'dynamic', namespace, isAnyAddress, nat64: this.#nat64 }
+    const { namespaces, egress, defaultNamespace } = this.#options
+    // No client chose the default namespace.
+    const trustsProxies = egress?.trustsProxies === true || namespace === defaultNamespace
+    return {
+      kind: 'dynamic',
+      namespace,
+      isAnyAddress: namespaces === 'any',
+      trustsProxies,
+      nat64: this.#nat64,
+    }
   }
 
   /**
@@ -198,15 +211,13 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
   }
 
   #open(options: UpstreamOptions, terms: DialTerms, strangers: Strangers | undefined): Held {
-    const { events, instance, version, timings, resolve = systemResolve } = this.#options
-    const { environment = {} } = this.#options
+    const { events, instance, version, timings, environment = {} } = this.#options
     const { namespace } = options
     const clock = this.#clock
     const tls = readTls(options)
     const origin = originOf(options)
-    const dialer = new Dialer({ terms, tls, resolve, timings: { ...DIAL_TIMINGS, ...timings }, strangers })
     const transport = new Transport({
-      dialer,
+      dialer: this.#openDialer(options, { terms, tls, strangers }),
       clock,
       timings: { ...EXCHANGE_TIMINGS, ...timings },
       idle: strangers === undefined ? IDLE_LIMITS : STRANGER_IDLE_LIMITS,
@@ -252,6 +263,16 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
       },
     })
     return { registry, transport, fingerprint: fingerprintOf(options, tls) }
+  }
+
+  #openDialer({ proxy }: UpstreamOptions, parts: Pick<DialerOptions, 'terms' | 'tls' | 'strangers'>): Dialer {
+    const { resolve = systemResolve, timings, egress = DIRECT } = this.#options
+    return new Dialer({
+      ...parts,
+      resolve,
+      timings: { ...DIAL_TIMINGS, ...timings },
+      proxyFor: chooseProxy(proxy, egress),
+    })
   }
 
   #openOutages(namespace: Namespace, origin: Origin, transport: Transport): Outages {
@@ -321,8 +342,9 @@ function readTls({ acceptInvalidCerts, caFile, clientCertFile, clientKeyFile }: 
  * secrets in them.
  */
 function fingerprintOf(options: UpstreamOptions, tls: TlsTerms): string {
-  const { credentials } = options
+  const { credentials, proxy } = options
   const secret = credentials?.kind === 'password' ? credentials.password.reveal() : ''
+  const proxySecret = typeof proxy === 'object' ? proxy.credentials?.password.reveal() : undefined
   const settings = [
     options.namespace,
     options.host,
@@ -335,6 +357,8 @@ function fingerprintOf(options: UpstreamOptions, tls: TlsTerms): string {
     credentials,
     secret,
     tls,
+    proxy ?? null,
+    proxySecret ?? null,
   ]
   return createHash('sha256').update(JSON.stringify(settings)).digest('hex')
 }

@@ -178,7 +178,8 @@ export class Transport implements AsyncDisposable {
         target,
       })
     } catch (error) {
-      throw asUpstreamError(error, authorityText(target.origin), signal)
+      const proxy = this.#options.dialer.proxyFor(target.origin)
+      throw asUpstreamError(error, authorityText(target.origin), signal, proxy)
     } finally {
       clearTimeout(timer)
     }

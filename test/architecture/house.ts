@@ -125,6 +125,10 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
     { modules: ['node:tls'], why: 'the dialer: TLS on a socket that it has opened' },
   ],
   [
+    'upstream/dial/tunnel.ts',
+    { modules: ['node:http'], why: 'the dialer: CONNECT, on a socket to a proxy that it has opened' },
+  ],
+  [
     'upstream/dial/public-resolver.ts',
     { modules: ['node:dns/promises'], why: 'the dialer: asks the name servers for public names' },
   ],

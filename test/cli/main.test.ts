@@ -47,6 +47,9 @@ test('entrepot check prints the effective configuration with the origin of every
   const env = {
     UPSTREAM_CREDENTIALS: '{"docker.io": {"username": "aaa", "password": "hunter3"}}',
     CHECK_CACHE_DIGEST: 'true',
+    https_proxy: 'http://robot:hunter4@proxy.example:3128',
+    NO_PROXY: 'docker.io',
+    TRUST_EGRESS_PROXY: 'true',
   }
   const argv = ['--upstream-config-file', 'upstreams.yaml', '--listen', '127.0.0.1:0', 'check', 'filesystem']
   const ran = await entrepot([...argv, '--root', '/tmp/oci-mirror'], env)
@@ -58,6 +61,10 @@ test('entrepot check prints the effective configuration with the origin of every
     'default_namespace: docker.io # default',
     'namespaces: public # default',
     'nat64_prefix: none # default',
+    'https_proxy: http://robot:[redacted]@proxy.example:3128 # https_proxy',
+    'http_proxy: none # default',
+    'proxy_bypass: docker.io # NO_PROXY',
+    'trust_egress_proxy: true # TRUST_EGRESS_PROXY',
     'check_cache_digest: true # CHECK_CACHE_DIGEST',
     'offline: false # default',
     'prove_ranges: false # default',
@@ -89,6 +96,7 @@ test('entrepot check prints the effective configuration with the origin of every
     'silence_max: 45s # default',
     'retry_after_max: 5s # default',
     'allow_http_redirects: false # default',
+    'proxy: http://robot:[redacted]@proxy.example:3128 # https_proxy',
     '- namespace: docker.io # UPSTREAM_CREDENTIALS',
     'host: registry-1.docker.io # default',
     'tls: true # default',

@@ -32,6 +32,8 @@ async function problemsOf(given: Given): Promise<readonly string[]> {
 }
 
 const HALF = { kind: 'percent', percent: 50 } as const
+const NO_PROXIES = { httpProxy: undefined, httpsProxy: undefined, proxyBypass: [], trustsProxies: false }
+const PROXY = { protocol: 'http:', host: 'proxy.example:3128', credentials: undefined } as const
 const LISTEN = { kind: 'tcp', host: '0.0.0.0', port: 8080 } as const
 
 test('without any setting the mirror listens on 8080, serves Docker Hub by default and keeps its cache in ./data', async () => {
@@ -45,6 +47,7 @@ test('without any setting the mirror listens on 8080, serves Docker Hub by defau
     defaultNamespace: 'docker.io',
     namespaces: 'public',
     nat64Prefix: undefined,
+    egress: NO_PROXIES,
     checkCacheDigest: false,
     isReadOnly: false,
     isOffline: false,
@@ -87,6 +90,23 @@ const VALUES: readonly (readonly [Given, Partial<Config>])[] = [
   ],
   [{ flags: { namespaces: 'any' } }, { namespaces: 'any' }],
   [{ flags: { 'nat64-prefix': '2001:db8:64::/96' } }, { nat64Prefix: '2001:db8:64::/96' }],
+  [{ env: { HTTPS_PROXY: PROXY.host } }, { egress: { ...NO_PROXIES, httpsProxy: PROXY } }],
+  [{ env: { https_proxy: PROXY.host } }, { egress: { ...NO_PROXIES, httpsProxy: PROXY } }],
+  [
+    { env: { http_proxy: PROXY.host, no_proxy: '.corp.example,10.0.0.0/8', TRUST_EGRESS_PROXY: 'true' } },
+    {
+      egress: {
+        ...NO_PROXIES,
+        httpProxy: PROXY,
+        proxyBypass: ['.corp.example', '10.0.0.0/8'],
+        trustsProxies: true,
+      },
+    },
+  ],
+  [
+    { flags: { 'https-proxy': PROXY.host }, env: { HTTPS_PROXY: 'other:1' } },
+    { egress: { ...NO_PROXIES, httpsProxy: PROXY } },
+  ],
   [
     { env: { OFFLINE: 'true' }, flags: { 'prove-ranges': 'true' } },
     { isOffline: true, provesRanges: true },

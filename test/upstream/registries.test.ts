@@ -30,6 +30,7 @@ test('an entry of the configuration is taken as it is', async () => {
     ...UPSTREAM_DEFAULTS,
     ...upstreamOptions(upstream),
     credentials: { kind: 'password', username: 'robot', password: new Secret('pw') },
+    proxy: 'none',
     blobInvalidationMs: undefined,
   }
   await using opened = openRegistries({ upstreams: [config] })

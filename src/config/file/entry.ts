@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { parseDuration } from '../../lib/duration.ts'
 import { parseConfiguredNamespace } from '../../oci/namespace.ts'
 import { hostHint, parseBlock, parseHost } from '../host.ts'
+import { parseEntryProxy } from '../proxy.ts'
 import { Secret } from '../secret.ts'
 
 /** Why a value is refused, as the rest of a sentence that begins with its path, and a correct value. */
@@ -36,6 +37,11 @@ export const ENTRY = z.strictObject({
   realms: listOf(parsed(parseHost, 'is not a host', hostHint)),
   retry_after_max: duration(),
   allow_http_redirects: z.boolean().optional(),
+  proxy: parsed(
+    parseEntryProxy,
+    'is not the URL of a proxy',
+    'such as http://proxy.example:3128, or none',
+  ).optional(),
 })
 
 /** The values of one entry, without those that the file leaves out. */

@@ -233,6 +233,7 @@ function assemble(
     realms: entry.realms ?? [],
     retryAfterMaxMs: entry.retry_after_max ?? UPSTREAM_DEFAULTS.retryAfterMaxMs,
     allowHttpRedirects: entry.allow_http_redirects ?? UPSTREAM_DEFAULTS.allowHttpRedirects,
+    proxy: entry.proxy,
   }
   const origins = new Map(reading.origins())
   if (given !== undefined) {

@@ -2,13 +2,22 @@ import { connect as connectTcp, type Socket } from 'node:net'
 import type { buildConnector } from 'undici'
 import { untilAborted } from '../../lib/abort.ts'
 import { type Address, addressText, parseAddress } from '../../lib/ip-address.ts'
-import { Trouble } from '../failure.ts'
+import { Trouble, troubleOf } from '../failure.ts'
 import { type AddressKind, judgeAddress } from './address.ts'
+import type { Proxy, ProxyChoice } from './egress.ts'
 import { elsewhere, openTlsSide, secure, type TlsSide, type TlsTerms } from './handshake.ts'
-import { type DialTerms, isTrustedOrigin, judgeDial, requireOrigin, unlisted } from './policy.ts'
+import {
+  type DialTerms,
+  isTrustedOrigin,
+  judgeDial,
+  requireOrigin,
+  requireProxied,
+  unlisted,
+} from './policy.ts'
 import type { Resolve } from './resolve.ts'
 import type { Strangers } from './strangers.ts'
 import { isSameOrigin, type Origin, parseOrigin } from './target.ts'
+import { openTunnel } from './tunnel.ts'
 
 /** Limits of dialling, in milliseconds. */
 export interface DialTimings {
@@ -39,6 +48,7 @@ export interface DialerOptions {
   readonly tls: TlsTerms
   readonly resolve: Resolve
   readonly timings: DialTimings
+  readonly proxyFor: ProxyChoice
   /**
    * State shared by all registries that are not configured; `undefined` in the dialer of a configured one.
    */
@@ -48,7 +58,8 @@ export interface DialerOptions {
 /**
  * Opens the sockets of one upstream: to its own host, and to the hosts of its redirects and realms. A name is
  * resolved once, each address is checked, and exactly that address is dialled, so a different second answer
- * of the DNS has no effect. No other code of this program may open an outbound socket; a test enforces that.
+ * of the DNS has no effect. Through a proxy, only the name of a host can be checked. No other code of this
+ * program may open an outbound socket; a test enforces that.
  */
 export class Dialer {
   readonly #options: DialerOptions
@@ -74,6 +85,11 @@ export class Dialer {
     void this.#answer(origin, callback)
   }
 
+  /** The proxy on the way to an origin, if there is one. */
+  proxyFor(origin: Origin): Proxy | undefined {
+    return this.#options.proxyFor(origin)
+  }
+
   async #answer(origin: Origin, callback: buildConnector.Callback): Promise<void> {
     try {
       const socket = await this.#open(origin)
@@ -87,10 +103,15 @@ export class Dialer {
     const { terms, timings, strangers } = this.#options
     requireOrigin(terms, origin)
     const client = strangers?.client
-    const addresses = await this.#permitted(origin, client)
+    const proxy = this.proxyFor(origin)
+    if (proxy !== undefined) requireProxied(terms, origin)
+    const addresses = proxy === undefined ? await this.#permitted(origin, client) : []
     const leave = strangers?.enterConnection(client)
     try {
-      const socket = await this.#dialFirst(addresses, origin)
+      const socket =
+        proxy === undefined
+          ? await this.#openDirect(addresses, origin)
+          : await this.#openThrough(proxy, origin)
       if (leave !== undefined) socket.once('close', leave)
       socket.setNoDelay(true).setKeepAlive(true, 60_000)
       return origin.protocol === 'https:'
@@ -100,6 +121,42 @@ export class Dialer {
       leave?.()
       throw error
     }
+  }
+
+  async #openDirect(addresses: readonly Address[], origin: Origin): Promise<Socket> {
+    const socket = await this.#dialFirst(addresses, origin.port)
+    this.#recheck(socket, origin)
+    return socket
+  }
+
+  /**
+   * The operator chose the proxy, so it may be at any address. Trouble with it is trouble of the upstream:
+   * tags that are stale are served meanwhile.
+   */
+  async #openThrough(proxy: Proxy, origin: Origin): Promise<Socket> {
+    try {
+      const socket = await this.#dialProxy(proxy)
+      const { resolveMs, connectMs } = this.#options.timings
+      return await openTunnel(socket, proxy, origin, resolveMs + connectMs)
+    } catch (error) {
+      const { kind, message } = troubleOf(error)
+      throw new Trouble(kind, `cannot be reached: the proxy ${message}`, { cause: error })
+    }
+  }
+
+  async #dialProxy(proxy: Proxy): Promise<Socket> {
+    const { tls, timings } = this.#options
+    const at = parseOrigin(proxy.host, proxy.protocol)
+    if (at === undefined) throw new Trouble('invalid', 'has a name that cannot be dialled')
+    const literal = parseAddress(at.hostname)
+    const texts = literal === undefined ? await this.#resolveBySystem(at.hostname) : []
+    const found = texts.map(text => parseAddress(text)).filter(address => address !== undefined)
+    const addresses = literal === undefined ? found : [literal]
+    if (addresses.length === 0) throw new Trouble('dns', 'has no address in the DNS')
+    const socket = await this.#dialFirst(addresses.slice(0, ATTEMPTS_MAX), at.port)
+    if (at.protocol === 'http:') return socket
+    this.#otherTls ??= openTlsSide(elsewhere(tls))
+    return await secure(socket, at, this.#otherTls, timings.handshakeMs)
   }
 
   /**
@@ -151,7 +208,7 @@ export class Dialer {
    * Dials one address after the other, and starts the next when the last one is slow. The first that connects
    * wins.
    */
-  async #dialFirst(addresses: readonly Address[], origin: Origin): Promise<Socket> {
+  async #dialFirst(addresses: readonly Address[], port: number): Promise<Socket> {
     const { connectMs, nextAddressMs } = this.#options.timings
     const losers = new AbortController()
     const deadline = setTimeout(
@@ -161,14 +218,13 @@ export class Dialer {
     try {
       const attempts: Promise<Socket>[] = []
       for (const address of addresses) {
-        const attempt = dialOne(address, origin.port, losers.signal)
+        const attempt = dialOne(address, port, losers.signal)
         attempts.push(attempt)
         const outcome = await firstOf(attempt, nextAddressMs, losers.signal)
         if (outcome === 'connected') break
       }
       const socket = await Promise.any(attempts)
       for (const attempt of attempts) void destroyUnless(attempt, socket)
-      this.#recheck(socket, origin)
       return socket
     } catch (error) {
       throw error instanceof AggregateError ? (error.errors[0] as Error) : error

@@ -21,6 +21,8 @@ export type DialTerms = (DynamicTerms | ConfiguredTerms) & {
 interface DynamicTerms {
   readonly kind: 'dynamic'
   readonly isAnyAddress: boolean
+  /** It may be reached through a proxy, although only the proxy sees the address. */
+  readonly trustsProxies: boolean
 }
 
 /** For an upstream that the operator configured. */
@@ -101,6 +103,37 @@ export function requireOrigin(terms: DialTerms, origin: Origin): void {
     `${terms.namespace} leads to ${authority}, which ${reason}`,
     `an entry "- namespace: ${terms.namespace}" in the upstream file`,
   )
+}
+
+/**
+ * Refuses an origin that must not be reached through a proxy. The proxy resolves names itself, in a network
+ * that may not be ours, so that only the name can be judged.
+ */
+export function requireProxied(terms: DialTerms, origin: Origin): void {
+  const { namespace } = terms
+  const entry = `the entry "- namespace: ${namespace}" of the upstream file`
+  if (terms.kind === 'dynamic') {
+    if (terms.isAnyAddress || terms.trustsProxies) return
+    throw denied(
+      `${namespace} is not configured here, and the proxy on the way hides at which address it is`,
+      `"--trust-egress-proxy", or an entry "- namespace: ${namespace}" in the upstream file`,
+    )
+  }
+  const literal = parseAddress(origin.hostname)
+  const refusal = literal === undefined ? undefined : judgeDial(terms, origin, literal, undefined)
+  if (refusal !== undefined) throw refusal
+  const isOwn = origin.hostname === terms.origin.hostname || isListed(origin, terms.realms)
+  if (literal !== undefined || isOwn || !isInternalName(origin.hostname)) return
+  if (isInternalName(terms.origin.hostname)) return
+  throw denied(
+    `${namespace} leads to ${authorityText(origin)}, which is an internal name, through a proxy`,
+    `"proxy: none" in ${entry}`,
+  )
+}
+
+/** True for names that cannot be those of a public server. */
+function isInternalName(hostname: string): boolean {
+  return !hostname.includes('.') || REFUSED_SUFFIXES.some(refused => hostname.endsWith(`.${refused}`))
 }
 
 /** True for the upstream's own origin and for the realms that the operator listed for it. */

@@ -33,7 +33,8 @@ export function skipFor(lacking: readonly string[]): string | false {
   return mustRun || lacking.length === 0 ? false : `this machine lacks ${lacking.join(', ')}`
 }
 
-function isMissing(executable: string): boolean {
+/** True if no directory of programs has an executable. */
+export function isMissing(executable: string): boolean {
   const paths = isAbsolute(executable)
     ? [executable]
     : DIRECTORIES.map(directory => `${directory}/${executable}`)

@@ -37,7 +37,7 @@ async function problemsOf(text: string): Promise<readonly string[]> {
 }
 
 const KEYS =
-  'namespace, host, tls, accept_invalid_certs, ca_file, client_cert_file, client_key_file, user_agent, username, password, password_file, docker_config, manifest_invalidation_time, blob_invalidation_time, stale_if_error, revalidation_wait, deleted_tags, silence_max, allow_addresses, realms, retry_after_max, allow_http_redirects'
+  'namespace, host, tls, accept_invalid_certs, ca_file, client_cert_file, client_key_file, user_agent, username, password, password_file, docker_config, manifest_invalidation_time, blob_invalidation_time, stale_if_error, revalidation_wait, deleted_tags, silence_max, allow_addresses, realms, retry_after_max, allow_http_redirects, proxy'
 
 /** Each text is one entry's lines below `- namespace: a.io` and `host: a.io`, on lines 3 and following. */
 const BAD_KEYS: readonly (readonly [string, string | readonly string[]])[] = [
@@ -272,6 +272,7 @@ test("oci-registry's example file works unchanged, its nulls being absent values
     realms: [],
     retryAfterMaxMs: 5000,
     allowHttpRedirects: false,
+    proxy: undefined,
   })
   assert.equal(example?.manifestInvalidationMs, 0)
   assert.equal(example?.userAgent, 'containerd/1.6.8')
@@ -294,6 +295,7 @@ test('every key reaches the configuration, and files are found beside the upstre
   realms: [Auth.Example.com]
   retry_after_max: 2s
   allow_http_redirects: true
+  proxy: http://me:hunter2@proxy.example:3128
 - {namespace: b.io, host: b.io, docker_config: ca.pem}
 `)
   const [a, b] = (await loadUpstreams(path)).upstreams

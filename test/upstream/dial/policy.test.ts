@@ -8,11 +8,17 @@ import {
   judgeDial,
   requireMirrored,
   requireOrigin,
+  requireProxied,
 } from '../../../src/upstream/dial/policy.ts'
 import { parseOrigin } from '../../../src/upstream/dial/target.ts'
 import { must, namespace } from '../../support/registries.ts'
 
-const PUBLIC: DialTerms = { kind: 'dynamic', namespace: namespace('quay.io'), isAnyAddress: false }
+const PUBLIC: DialTerms & { kind: 'dynamic' } = {
+  kind: 'dynamic',
+  namespace: namespace('quay.io'),
+  isAnyAddress: false,
+  trustsProxies: false,
+}
 const ANY: DialTerms = { ...PUBLIC, isAnyAddress: true }
 
 function configured(host: string, ...allowed: readonly string[]): DialTerms & { kind: 'configured' } {
@@ -157,4 +163,26 @@ test('a public upstream leads on only over https, to names and ports that it cou
     assert.throws(lead(host), { code: 'DENIED' }, host)
   }
   assert.throws(lead('cdn.example.com', 'http:'), { code: 'DENIED' })
+})
+
+function proxied(terms: DialTerms, url: string): () => void {
+  return () => requireProxied(terms, must(parseOrigin(url, 'https:')))
+}
+
+test('a registry that is not configured is reached through a proxy only if that proxy is trusted', () => {
+  assert.throws(proxied(PUBLIC, 'quay.io'), { code: 'DENIED', message: /"--trust-egress-proxy"/ })
+  assert.doesNotThrow(proxied({ ...PUBLIC, trustsProxies: true }, 'quay.io'))
+  assert.doesNotThrow(proxied(ANY, 'quay.io'))
+})
+
+test('through a proxy a configured upstream leads to no internal name and no forbidden address, unless it is internal itself', () => {
+  const terms = configured('registry.example.com')
+  for (const host of ['registry.example.com', 'cdn.example.net', '1.1.1.1'])
+    assert.doesNotThrow(proxied(terms, host), host)
+  for (const host of ['metadata.google.internal', 'vault.default.svc', 'localhost', 'intranet'])
+    assert.throws(proxied(terms, host), { code: 'DENIED', message: /"proxy: none"/ }, host)
+  for (const host of ['169.254.169.254', '127.0.0.1', '10.0.0.1', '[::1]'])
+    assert.throws(proxied(terms, host), { code: 'DENIED', message: /allow_addresses/ }, host)
+  assert.doesNotThrow(proxied({ ...terms, realms: ['auth.internal'] }, 'auth.internal'))
+  assert.doesNotThrow(proxied(configured('registry.internal'), 'minio.internal'))
 })
