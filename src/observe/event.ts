@@ -76,6 +76,26 @@ interface DeletedContent extends RepositoryChange {
   readonly digest: Digest | undefined
 }
 
+/** One line of the audit log: who did what to what, from where, and which row of the rules decided it. */
+export interface AuditEntry {
+  /**
+   * `login`: credentials were exchanged for a token. `login-refused`: they were wrong. `refused`: the rules
+   * refused a request. `rules`: other rules or identities are in force. `admin`: an administrator changed
+   * something.
+   */
+  readonly action: 'login' | 'login-refused' | 'refused' | 'push' | 'delete' | 'rules' | 'admin'
+  /** Name of the identity, or the name that a refused login gave. */
+  readonly who: string
+  /** An image, a repository, a file or an endpoint. */
+  readonly what?: string | undefined
+  /** Address of the client; `undefined` for a client on a unix socket. */
+  readonly from?: string | undefined
+  /** The row of the rules that decided, as `explain` names it. */
+  readonly row?: string | undefined
+  /** Why it was refused. */
+  readonly reason?: string | undefined
+}
+
 /** Details of each event, by kind. */
 export interface EventDetails {
   readonly started: {
@@ -169,6 +189,7 @@ export interface EventDetails {
     readonly durationMs: number
   }
   readonly swept: { readonly files: number }
+  readonly audited: AuditEntry
   readonly pushed: PushedManifest
   readonly 'tag-moved': MovedTag
   readonly deleted: DeletedContent

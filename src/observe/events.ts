@@ -2,6 +2,7 @@ import { type Clock, systemClock } from '../lib/clock.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import type {
+  AuditEntry,
   DamageOutcome,
   Event,
   EventDetails,
@@ -240,6 +241,11 @@ export class Events {
 
   notificationsDropped(details: EventDetails['notifications-dropped']): void {
     if (details.count > 0) this.#emit({ kind: 'notifications-dropped', details })
+  }
+
+  /** Reports something that the audit log has to tell. The log and the metrics ignore it. */
+  audited(entry: AuditEntry): void {
+    this.#emit({ kind: 'audited', details: entry })
   }
 
   #emit(event: Event): void {

@@ -53,6 +53,7 @@ export class MetricsSink implements EventSink {
     'room-refused': () => this.#metrics.roomRefused.inc(),
     'index-walked': undefined,
     swept: undefined,
+    audited: undefined,
     pushed: () => this.#metrics.pushes.inc(),
     'tag-moved': ({ by }) =>
       this.#metrics.tagMoves.inc({ by: by === UPSTREAM_ACTOR ? UPSTREAM_ACTOR : 'client' }),
