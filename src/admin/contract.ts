@@ -27,6 +27,7 @@ export interface AdminAnswers {
 export interface AdminStreams {
   readonly 'POST warm': WarmLine
   readonly 'POST verify': VerifyLine
+  readonly 'POST remove': RemoveLine
 }
 
 /** The last line of a stream that failed. */
@@ -85,22 +86,33 @@ export interface ClientReport {
   readonly lastStatus: number
 }
 
-export interface ImageList {
+export interface ImageList extends Listed {
   readonly images: readonly ListedImage[]
+  /** Number of images on all pages; on the first page only. */
+  readonly total?: number | undefined
   /** The `after` of the next page; absent on the last one. */
   readonly next?: string | undefined
 }
 
+/** Properties of every list. */
+export interface Listed {
+  /** False while the index is being rebuilt from the store: the list lacks content then. */
+  readonly isComplete: boolean
+}
+
+/** A cached tag, or a manifest that was asked for by digest and that no tag leads to. */
 export interface ListedImage extends Extent {
+  /** Its name, with a tag or with `@` and a digest. */
   readonly image: string
   readonly digest: Digest
-  readonly checkedAt: string
+  /** When the upstream last confirmed the tag; absent without a tag. */
+  readonly checkedAt?: string | undefined
   readonly lastUse?: string | undefined
   readonly hits: number
   readonly isPinned: boolean
 }
 
-export interface BlobList {
+export interface BlobList extends Listed {
   readonly blobs: readonly ListedBlob[]
   /** The `after` of the next page; absent on the last one. */
   readonly next?: string | undefined
@@ -201,6 +213,7 @@ export interface PinnedImage {
   readonly pinnedAt: string
 }
 
+/** What was removed, or would be in a dry run. */
 export interface RemovedImage {
   readonly image: string
   readonly tags: readonly string[]
@@ -209,6 +222,9 @@ export interface RemovedImage {
   /** Objects of the image that stay because other images need them, and objects that were not cached. */
   readonly keptObjects: number
 }
+
+/** One image of a removal by pattern. */
+export type RemoveLine = RemovedImage | { readonly image: string; readonly failure: string }
 
 export type WarmLine =
   | (WarmedManifest & { readonly image: string })

@@ -1,26 +1,19 @@
-import type { ImageEntry, ObjectEntry } from '../content/index/change.ts'
+import type { ImageEntry } from '../content/index/change.ts'
 import type { Mirror } from '../mirror/mirror.ts'
 import type { Directory } from '../mirror/sources.ts'
 import type { DamagedRecord } from '../observe/events.ts'
 import type { RecentPulls } from '../observe/recent-pulls.ts'
+import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import { formatImage } from '../oci/image-name.ts'
 import type { Place } from '../oci/place.ts'
-import type { Reference } from '../oci/reference.ts'
+import { type Reference, referenceText } from '../oci/reference.ts'
 import type { Desk } from '../space/desk.ts'
-import type { AdminAnswers, AdminStreams, BlobList, ClientReport, ImageList, VerifyLine } from './contract.ts'
+import type { AdminAnswers, AdminStreams, ClientReport, VerifyLine } from './contract.ts'
 import { explainedPull, extentOf, nextPull, reportOn } from './explain.ts'
-import {
-  BLOB_CURSOR,
-  cursorOf,
-  IMAGE_CURSOR,
-  limitOf,
-  namedImage,
-  orderOf,
-  platformsIn,
-  sizeIn,
-} from './query.ts'
-import { removeImage } from './remove.ts'
+import { imageName, listBlobs, listImages, matchingImages } from './lists.ts'
+import { imageNamed, isOn, namedImage, platformsIn, sizeIn } from './query.ts'
+import { Removal } from './remove.ts'
 import { isoOf } from './times.ts'
 import { warmImage } from './warm.ts'
 
@@ -31,7 +24,7 @@ export interface AdminRoutesParts {
   readonly desk: Desk | undefined
   readonly recentPulls: RecentPulls
   /** The clients that pulled recently, the latest first. */
-  recentClients(): readonly ClientReport[]
+  recentClients(): Promise<readonly ClientReport[]>
   /** Verifies all stored objects and reports its progress. */
   verify(signal: AbortSignal): AsyncIterable<VerifyLine>
   /** Records of the mirror itself found damaged since its start. */
@@ -54,9 +47,9 @@ type StreamEndpoint<Line> = (
 
 const VALUES: { readonly [Name in keyof AdminAnswers]: ValueEndpoint<AdminAnswers[Name]> } = {
   'GET status': reportStatus,
-  'GET clients': async parts => await Promise.resolve({ clients: parts.recentClients() }),
-  'GET images': listImages,
-  'GET blobs': listBlobs,
+  'GET clients': async parts => ({ clients: await parts.recentClients() }),
+  'GET images': async (parts, query) => await listImages(parts.mirror, requireDesk(parts.desk), query),
+  'GET blobs': async (parts, query) => await listBlobs(parts.mirror, requireDesk(parts.desk), query),
   'GET flows': listFlows,
   'GET explain': explainImage,
   'GET pins': listPins,
@@ -69,6 +62,7 @@ const VALUES: { readonly [Name in keyof AdminAnswers]: ValueEndpoint<AdminAnswer
 const STREAMS: { readonly [Name in keyof AdminStreams]: StreamEndpoint<AdminStreams[Name]> } = {
   'POST warm': streamWarming,
   'POST verify': (parts, _query, signal) => parts.verify(signal),
+  'POST remove': streamRemoval,
 }
 
 /** Answers an endpoint; `undefined` if it does not exist. The signal aborts when the client leaves. */
@@ -110,70 +104,42 @@ async function listFlows({ mirror }: AdminRoutesParts): Promise<AdminAnswers['GE
   return await Promise.resolve({ flows: running })
 }
 
-async function listImages({ mirror, desk }: AdminRoutesParts, query: URLSearchParams): Promise<ImageList> {
-  const after = cursorOf(query, IMAGE_CURSOR)
-  const { images, next } = await requireDesk(desk).listImages(after, limitOf(query))
-  const pinned = new Set((await mirror.pins.list()).map(nameOf))
-  const shown = await Promise.all(
-    images.map(async entry => {
-      const extent = extentOf(await mirror.inspection.manifest(entry.digest))
-      const image = `${entry.namespace}/${entry.repository}:${entry.tag}`
-      return { image, ...imageFields(entry), ...extent, isPinned: pinned.has(image) }
-    }),
-  )
-  return { images: shown, next }
-}
-
-function imageFields({ digest, checkedAtMs, lastUseMs, hits }: ImageEntry): {
-  readonly digest: ImageEntry['digest']
-  readonly checkedAt: string
-  readonly lastUse: string | undefined
-  readonly hits: number
-} {
-  const lastUse = lastUseMs === undefined ? undefined : isoOf(lastUseMs)
-  return { digest, checkedAt: isoOf(checkedAtMs), lastUse, hits }
-}
-
-async function listBlobs({ mirror, desk }: AdminRoutesParts, query: URLSearchParams): Promise<BlobList> {
-  const order = orderOf(query)
-  const after = cursorOf(query, BLOB_CURSOR)
-  const page = await requireDesk(desk).listObjects(order, after, limitOf(query))
-  await mirror.pins.refresh()
-  const blobs = page.objects.map(entry => ({
-    ...objectFields(entry),
-    isPinned: mirror.pins.has(entry.digest),
-  }))
-  return { blobs, next: page.next }
-}
-
-function objectFields({ storedAtMs, lastUseMs, ...entry }: ObjectEntry): Omit<
-  ObjectEntry,
-  'storedAtMs' | 'lastUseMs'
-> & {
-  readonly storedAt: string
-  readonly lastUse: string
-} {
-  return { ...entry, storedAt: isoOf(storedAtMs), lastUse: isoOf(lastUseMs) }
-}
-
 async function explainImage(
   parts: AdminRoutesParts,
   query: URLSearchParams,
 ): Promise<AdminAnswers['GET explain']> {
   const { mirror, desk, recentPulls } = parts
-  const { source, reference, name } = namedImage(parts.directory(), query)
+  const { source, reference, name } = await namedImage(parts, query)
   const report = await reportOn(mirror.inspection, source, reference)
-  const [stored] =
-    report.manifest === undefined ? [] : ((await desk?.objects([report.manifest.digest])) ?? [])
+  const use = await useOf(desk, source, reference, report.manifest?.digest)
   return {
     image: name,
     ...report,
     extent: report.manifest === undefined ? undefined : extentOf(report.manifest),
     isPinned: (await mirror.pins.list()).some(pin => nameOf(pin) === name),
-    lastUse: stored === undefined ? undefined : isoOf(stored.lastUseMs),
-    hits: stored?.hits,
+    lastUse: use?.lastUseMs === undefined ? undefined : isoOf(use.lastUseMs),
+    hits: use?.hits,
     lastPull: explainedPull(recentPulls.find(source, reference)),
     nextPull: nextPull(report),
+  }
+}
+
+/** Uses of an image; those of its manifest if it is no image of its own. Unknown without an index. */
+async function useOf(
+  desk: Desk | undefined,
+  place: Place,
+  reference: Reference,
+  digest: Digest | undefined,
+): Promise<Pick<ImageEntry, 'lastUseMs' | 'hits'> | undefined> {
+  if (desk === undefined || digest === undefined) return undefined
+  try {
+    const images = await desk.imagesOf(place)
+    const own = images.find(image => (image.tag ?? image.digest) === referenceText(reference))
+    return own ?? (await desk.objects([digest]))[0]
+  } catch (error) {
+    // The rest of the explanation needs no index.
+    if (error instanceof OciError) return undefined
+    throw error
   }
 }
 
@@ -182,40 +148,59 @@ async function listPins({ mirror }: AdminRoutesParts): Promise<AdminAnswers['GET
   return { pins: pins.map(entry => ({ image: nameOf(entry), pinnedAt: isoOf(entry.pinnedAtMs) })) }
 }
 
-async function addPin(
-  { mirror, directory }: AdminRoutesParts,
-  query: URLSearchParams,
-): Promise<AdminAnswers['PUT pins']> {
-  const { source, reference, name } = namedImage(directory(), query)
-  return { image: name, isNew: await mirror.pins.add(source, reference) }
+async function addPin(parts: AdminRoutesParts, query: URLSearchParams): Promise<AdminAnswers['PUT pins']> {
+  const { source, reference, name } = await namedImage(parts, query)
+  return { image: name, isNew: await parts.mirror.pins.add(source, reference) }
 }
 
 async function removePin(
-  { mirror, directory }: AdminRoutesParts,
+  parts: AdminRoutesParts,
   query: URLSearchParams,
 ): Promise<AdminAnswers['DELETE pins']> {
-  const { source, reference, name } = namedImage(directory(), query)
-  if (await mirror.pins.remove(source, reference)) return { image: name }
+  const { source, reference, name } = await namedImage(parts, query)
+  if (await parts.mirror.pins.remove(source, reference)) return { image: name }
   throw new OciError('MANIFEST_UNKNOWN', `${name} is not pinned`)
 }
 
 async function deleteImage(
-  { mirror, directory, desk }: AdminRoutesParts,
+  parts: AdminRoutesParts,
   query: URLSearchParams,
 ): Promise<AdminAnswers['DELETE images']> {
-  const { source, reference, name } = namedImage(directory(), query)
-  return { image: name, ...(await removeImage(mirror, desk, source, reference)) }
+  const { source, reference, name } = await namedImage(parts, query)
+  const removal = new Removal({ ...parts, isDryRun: isOn(query, 'dry-run') })
+  return { image: name, ...(await removal.remove({ source, reference })) }
+}
+
+async function* streamRemoval(
+  parts: AdminRoutesParts,
+  query: URLSearchParams,
+  signal: AbortSignal,
+): AsyncGenerator<AdminStreams['POST remove']> {
+  const desk = requireDesk(parts.desk)
+  const isDryRun = isOn(query, 'dry-run')
+  const removal = new Removal({ ...parts, isDryRun })
+  for await (const entry of matchingImages(desk, query)) {
+    signal.throwIfAborted()
+    const image = imageName(entry)
+    try {
+      const { source, reference } = await imageNamed(parts, image)
+      yield { image, ...(await removal.remove({ source, reference })) }
+    } catch (error) {
+      if (!(error instanceof OciError)) throw error
+      yield { image, failure: error.message }
+    }
+  }
 }
 
 async function* streamWarming(
-  { mirror, directory }: AdminRoutesParts,
+  parts: AdminRoutesParts,
   query: URLSearchParams,
   signal: AbortSignal,
 ): AsyncGenerator<AdminStreams['POST warm']> {
-  const { source, reference, name: image } = namedImage(directory(), query)
+  const { source, reference, name: image } = await namedImage(parts, query)
   let failed = 0
   const request = { source, reference, platforms: platformsIn(query) }
-  for await (const event of warmImage(mirror, request, signal)) {
+  for await (const event of warmImage(parts.mirror, request, signal)) {
     if (event.event === 'layer' && event.state === 'failed') failed += 1
     yield { ...event, image }
   }

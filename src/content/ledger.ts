@@ -1,5 +1,7 @@
 import type { Digest } from '../oci/digest.ts'
 import type { Manifest } from '../oci/manifest.ts'
+import type { Place } from '../oci/place.ts'
+import type { Reference } from '../oci/reference.ts'
 import type { SpoolFile } from '../storage/store.ts'
 
 /** A manifest and the digests it names. */
@@ -35,6 +37,8 @@ export interface Ledger {
   announced(manifest: ShownManifest): void
   /** Adds requests for the content that were answered from the cache, and the bytes sent from it. */
   used(digest: Digest, use: { readonly hits: number; readonly servedBytes: number }): void
+  /** Adds requests for an image, and those of them that were answered from the cache. */
+  pulled(place: Place, reference: Reference, use: { readonly hits: number }): void
   /**
    * Charges a spool to a namespace and reserves its first bytes, evicting if necessary. Returns `false`
    * without evicting if the content can never fit.
@@ -47,5 +51,6 @@ export const NO_LEDGER: Ledger = {
   shown: () => undefined,
   announced: () => undefined,
   used: () => undefined,
+  pulled: () => undefined,
   makeRoom: async () => await Promise.resolve(true),
 }

@@ -42,7 +42,10 @@ function adminParts(
     directory: () => inForce.current.directory,
     desk: space === undefined ? undefined : new Desk(space),
     recentPulls,
-    recentClients: () => events.recentClients.list(),
+    recentClients: async () => {
+      await threads?.report()
+      return events.recentClients.list()
+    },
     damagedRecords: () => events.damagedRecords,
     instance,
     events,

@@ -159,7 +159,8 @@ function serve({
 }: ServingParts): Pick<DaemonParts, 'recentPulls' | 'dispatch' | 'clientServer' | 'threads'> {
   const { events, epoch, inForce, mirror, instance, draining, store, ledger, clock, running } = parts
   const { firstHeaderMs, output = openStandardOutput() } = overrides
-  const [recentPulls, connections] = [new RecentPulls(), new ConnectionCounts()]
+  const recentPulls = new RecentPulls((place, reference, pulled) => ledger.pulled(place, reference, pulled))
+  const connections = new ConnectionCounts()
   const answering = new Answers({ mirror, directory: () => inForce.current.directory })
   const dispatch = new Dispatch({
     answering,

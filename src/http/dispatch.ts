@@ -44,7 +44,7 @@ export interface DispatchParts {
   readonly readingLimits?: ReadingLimits
   /** Notes every answer about content. */
   readonly ledger?: Pick<Ledger, 'used'>
-  readonly recentPulls?: Pick<RecentPulls, 'note'>
+  readonly recentPulls?: Pick<RecentPulls, 'note' | 'again'>
   /** Count of running requests, shared by all threads. */
   readonly running?: SharedCount
   /** If left out, no answer is remembered. */
@@ -258,10 +258,12 @@ export class Dispatch {
     events.requestFinished(exchange.entry())
     if (place === undefined || route === undefined || !isContent(route)) return
     const outcome = reply?.outcome
+    const hits = outcome !== undefined && FROM_CACHE.has(outcome) ? 1 : 0
     if (reply?.digest !== undefined && outcome !== undefined)
-      ledger?.used(reply.digest, { hits: FROM_CACHE.has(outcome) ? 1 : 0, servedBytes: sentBytes })
-    if (route.kind === 'manifest' && reply?.isNoted !== true)
-      recentPulls?.note(place, route.reference, { outcome, status, error })
+      ledger?.used(reply.digest, { hits, servedBytes: sentBytes })
+    if (route.kind !== 'manifest') return
+    if (reply?.isNoted === true) recentPulls?.again(place, route.reference)
+    else recentPulls?.note(place, route.reference, { outcome, status, error, hits })
   }
 }
 

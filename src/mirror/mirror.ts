@@ -193,6 +193,12 @@ export class Mirror implements AsyncDisposable {
     }
   }
 
+  /** Takes this source's right to see a digest that others still need. */
+  async unlink(source: Source, digest: Digest): Promise<void> {
+    await this.#links.remove(source, digest)
+    this.#epoch.bump()
+  }
+
   /**
    * Forgets an evicted digest and the right of places to see it. Memory is cleared before the first await: a
    * repository that fetches the content again meanwhile must not lose it.

@@ -26,8 +26,8 @@ export interface RecentClient {
 export interface SeenClient {
   readonly address: string
   readonly userAgent: string
-  readonly firstSeenMs: number
   readonly namespaces: Set<string>
+  firstSeenMs: number
   requests: number
   lastSeenMs: number
   lastStatus: number
@@ -90,8 +90,10 @@ export class RecentClients {
         continue
       }
       known.requests += client.requests
-      known.lastSeenMs = client.lastSeenMs
-      known.lastStatus = client.lastStatus
+      known.firstSeenMs = Math.min(known.firstSeenMs, client.firstSeenMs)
+      // The report of a thread is older than what this one has seen since.
+      if (client.lastSeenMs >= known.lastSeenMs) known.lastStatus = client.lastStatus
+      known.lastSeenMs = Math.max(known.lastSeenMs, client.lastSeenMs)
       for (const namespace of client.namespaces)
         if (known.namespaces.size < NAMESPACES_MAX) known.namespaces.add(namespace)
       this.#put(key, known)

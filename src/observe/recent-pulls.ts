@@ -20,19 +20,38 @@ export interface Pulled {
   readonly outcome: Outcome | undefined
   readonly status: number
   readonly error: unknown
+  /** Requests answered from the cache; more than one if a further thread reports several at once. */
+  readonly hits: number
 }
+
+type Answered = (place: Place, reference: Reference, use: Pick<Pulled, 'hits'>) => void
 
 /** Remembers the last pull of each image, in memory, so that an operator can see why one failed. */
 export class RecentPulls {
   readonly #pulls = new LRUCache<string, RecentPull>({ max: REMEMBERED_MAX })
+  readonly #answered: Answered | undefined
 
-  note(place: Place, reference: Reference, { outcome, status, error }: Pulled): void {
+  /** @param answered is called for each pull that was answered with a manifest. */
+  constructor(answered?: Answered) {
+    this.#answered = answered
+  }
+
+  note(place: Place, reference: Reference, pulled: Pulled): void {
+    const { outcome, status, error } = pulled
+    if (outcome !== undefined) this.#answered?.(place, reference, pulled)
     const message = error instanceof Error ? error.message : undefined
     const image = formatImage(place.namespace, place.repository, reference)
     this.#pulls.set(image, { atMs: Date.now(), status, outcome, message })
+  }
+
+  /** Counts a further request that got the same answer as the last one, a moment ago. */
+  again(place: Place, reference: Reference): void {
+    this.#answered?.(place, reference, ONE_HIT)
   }
 
   find(place: Place, reference: Reference): RecentPull | undefined {
     return this.#pulls.get(formatImage(place.namespace, place.repository, reference))
   }
 }
+
+const ONE_HIT = { hits: 1 } as const

@@ -1,3 +1,4 @@
+import { parseDigest } from './digest.ts'
 import { parseRepositoryName } from './name.ts'
 import { parseReference, type Reference } from './reference.ts'
 
@@ -45,3 +46,25 @@ export function formatImage(namespace: string, repository: string, reference: Re
   const tail = reference.kind === 'tag' ? `:${reference.tag}` : `@${reference.digest}`
   return `${namespace}/${repository}${tail}`
 }
+
+/** The digits of a short digest, and the name before it if it has one. */
+export interface ShortDigest {
+  readonly name: string | undefined
+  readonly hex: string
+}
+
+/**
+ * Splits `name@digest` or a digest alone, if the digest is shortened to its first digits as lists print it:
+ * `alpine@3f2a90c1d2e4`, `3f2a90c1d2e4`, `sha256:3f2a90`. A digest alone may also be complete. `undefined`
+ * means that the text has no such digest. Twelve digits without a name may be the name of a repository, too.
+ */
+export function splitShortDigest(text: string): ShortDigest | undefined {
+  const [, name, algorithm, hex = ''] = /^(?:([^@]+)@)?(sha256:|sha512:)?([0-9a-f]{4,128})$/.exec(text) ?? []
+  if (hex === '') return undefined
+  const isComplete = algorithm !== undefined && parseDigest(`${algorithm}${hex}`) !== undefined
+  if (name !== undefined) return isComplete ? undefined : { name, hex }
+  return algorithm !== undefined || hex.length >= SHOWN_DIGITS ? { name, hex } : undefined
+}
+
+/** Digits of a digest that lists print. */
+const SHOWN_DIGITS = 12

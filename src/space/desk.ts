@@ -1,12 +1,28 @@
+import { type CatalogueCalls, CatalogueError } from '../content/index/catalogue-client.ts'
 import type { ObjectOrder } from '../content/index/catalogue-queries.ts'
-import type { ImageEntry, ImagePage, ObjectEntry, ObjectPage, PlaceName } from '../content/index/change.ts'
+import type {
+  ImageEntry,
+  ImagePage,
+  ImageQuery,
+  ObjectEntry,
+  ObjectPage,
+  PlaceName,
+} from '../content/index/change.ts'
 import type { Digest } from '../oci/digest.ts'
+import { OciError } from '../oci/error.ts'
 import type { Evicted } from './evictor.ts'
 import type { Space, SpaceStatus } from './space.ts'
 
+const UNANSWERED = {
+  locked:
+    'another process uses this cache directory and has its index: ask the admin listener of that process',
+  lost: 'the index was damaged and is being rebuilt from the store: try again in a moment',
+  failed: 'the index of the cache cannot be read: see the log of the mirror',
+} as const satisfies Record<CatalogueError['kind'], string>
+
 /**
  * Answers an operator's queries about the cache. Each answer includes everything that happened before it.
- * Rejects if the index cannot be queried.
+ * Rejects with an {@link OciError} that says why if the index cannot be queried.
  */
 export class Desk {
   readonly #space: Space
@@ -15,35 +31,61 @@ export class Desk {
     this.#space = space
   }
 
+  /** False while the index is being rebuilt from the store: lists lack content then. */
+  get isComplete(): boolean {
+    return this.#space.index.isComplete
+  }
+
   async status(): Promise<SpaceStatus & { readonly links: number | undefined }> {
     const { index } = this.#space
     await index.open()
     await index.flush()
-    const links = index.state === 'open' ? await index.ask('countLinks') : undefined
+    const links = index.state === 'open' ? await this.#ask('countLinks') : undefined
     return { ...this.#space.status, links }
   }
 
-  async listImages(after: string | undefined, limit: number): Promise<ImagePage> {
-    await this.#space.index.open()
-    return await this.#space.index.ask('listImages', after, limit)
+  async listImages(query: ImageQuery): Promise<ImagePage> {
+    return await this.#ask('listImages', query)
   }
 
   async listObjects(order: ObjectOrder, after: string | undefined, limit: number): Promise<ObjectPage> {
-    await this.#space.index.open()
-    return await this.#space.index.ask('listObjects', order, after, limit)
+    return await this.#ask('listObjects', order, after, limit)
   }
 
   async objects(digests: readonly Digest[]): Promise<readonly ObjectEntry[]> {
-    await this.#space.index.open()
-    return await this.#space.index.ask('objects', digests)
+    return await this.#ask('objects', digests)
   }
 
-  async tagsOf({ namespace, repository }: PlaceName): Promise<readonly ImageEntry[]> {
-    await this.#space.index.open()
-    return await this.#space.index.ask('tagsOf', { namespace, repository })
+  /** Objects whose digest begins with these hexadecimal digits, at most `limit`. */
+  async objectsByPrefix(hex: string, limit: number): Promise<readonly ObjectEntry[]> {
+    return await this.#ask('objectsByPrefix', hex, limit)
+  }
+
+  /** The images of one repository. */
+  async imagesOf({ namespace, repository }: PlaceName): Promise<readonly ImageEntry[]> {
+    return await this.#ask('imagesOf', { namespace, repository })
   }
 
   async evict(bytes: number | undefined): Promise<Evicted> {
-    return await this.#space.evict(bytes)
+    return await told(async () => await this.#space.evict(bytes))
+  }
+
+  async #ask<Name extends keyof CatalogueCalls>(
+    name: Name,
+    ...args: Parameters<CatalogueCalls[Name]>
+  ): Promise<ReturnType<CatalogueCalls[Name]>> {
+    const { index } = this.#space
+    await index.open()
+    return await told(async () => await index.ask(name, ...args))
+  }
+}
+
+/** Says why the index cannot be queried. */
+async function told<T>(ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask()
+  } catch (error) {
+    if (!(error instanceof CatalogueError)) throw error
+    throw new OciError('UNAVAILABLE', UNANSWERED[error.kind], { cause: error })
   }
 }

@@ -6,6 +6,8 @@ import type { Incoming, ShownManifest } from '../content/ledger.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
+import type { Place } from '../oci/place.ts'
+import { type Reference, referenceText } from '../oci/reference.ts'
 import type { RecordName, SpoolFile, Store } from '../storage/store.ts'
 import { AnnouncedSizes } from './announced-sizes.ts'
 import { type Bounds, demandOf, type Filling, isAbove } from './bounds.ts'
@@ -219,11 +221,17 @@ export class Space implements AsyncDisposable, Watcher {
     this.index.noteUse(digest, { ...use, atMs, isManifest: false })
   }
 
+  /** Records a request for an image. */
+  pulled(place: Place, reference: Reference, { hits }: { readonly hits: number }): void {
+    this.index.notePull(place, referenceText(reference), { atMs: this.#parts.clock.wallMs(), hits })
+  }
+
   /** Records that a client was sent a manifest: the manifest and what it names are in use. */
   shown({ digest, blobs, manifests }: ShownManifest): void {
     const atMs = this.#parts.clock.wallMs()
     const use = { atMs, hits: 0, servedBytes: 0 }
-    this.index.noteUse(digest, { ...use, isManifest: true })
+    const children = manifests.map(named => named.digest)
+    this.index.noteUse(digest, { ...use, isManifest: true, manifests: children })
     for (const named of manifests) this.index.noteUse(named.digest, { ...use, isManifest: true })
     for (const named of blobs) this.index.noteUse(named.digest, { ...use, isManifest: false })
   }

@@ -39,3 +39,22 @@ export function adminTool(command: AdminCommand): Tool {
     },
   }
 }
+
+/** Acts on each image, also after one of them has failed. Reports failures, and returns the exit code. */
+export async function forEachImage(
+  { environment }: AdminCall,
+  images: readonly string[],
+  act: (image: string) => Promise<void>,
+): Promise<ExitCode> {
+  let code: ExitCode = EXIT.ok
+  for (const image of images) {
+    try {
+      await act(image)
+    } catch (error) {
+      if (!(error instanceof AdminError)) throw error
+      environment.stderr.write(`entrepot: ${image}: ${error.message}\n`)
+      code = EXIT.failure
+    }
+  }
+  return code
+}

@@ -2,7 +2,7 @@ import type { ExplainedManifest, Explanation } from '../../admin/contract.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool } from './command.ts'
 import { oneImage } from './images.ts'
-import { agoText, digestText, sizeText, spanText } from './text.ts'
+import { agoText, countText, digestText, sizeText, spanText } from './text.ts'
 
 /** `entrepot explain <image>`: an image in the cache, and why its last pull was a hit or a miss. */
 export const explain = adminTool({
@@ -31,9 +31,7 @@ function lines(answer: Explanation, nowMs: number): readonly string[] {
     ...tagLines(answer),
     ...(answer.lastUse === undefined
       ? []
-      : [
-          `used       ${agoText(answer.lastUse, nowMs)}, ${answer.hits ?? 0} ${answer.hits === 1 ? 'hit' : 'hits'}`,
-        ]),
+      : [`used       ${agoText(answer.lastUse, nowMs)}, ${countText(answer.hits ?? 0, 'hit')}`]),
     `last pull  ${lastPull === undefined ? 'none since the daemon started' : `${agoText(lastPull.at, nowMs)}: ${lastPull.outcome ?? lastPull.status}, because ${lastPull.why ?? 'of an error'}`}`,
     `next pull  ${nextPull.outcome}: ${nextPull.why}`,
     ...(trouble === undefined ? [] : [`upstream   in trouble: ${trouble}`]),

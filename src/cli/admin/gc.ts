@@ -3,7 +3,7 @@ import { parseBytes } from '../../lib/bytes.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool } from './command.ts'
 import { requireNoWords } from './images.ts'
-import { sizeText } from './text.ts'
+import { countText, sizeText } from './text.ts'
 
 /** `entrepot gc`: evicts now. */
 export const gc = adminTool({
@@ -30,6 +30,6 @@ async function run({ words, connection, isJson, print }: AdminCall): Promise<Exi
   })
   if (isJson) print(JSON.stringify(evicted))
   else if (evicted.objects === 0) print('nothing to evict, or everything is in use or pinned')
-  else print(`evicted ${evicted.objects} objects, ${sizeText(evicted.bytes)}`)
+  else print(`evicted ${countText(evicted.objects, 'object')}, ${sizeText(evicted.bytes)}`)
   return EXIT.ok
 }

@@ -1,8 +1,9 @@
 import { ConfigError, wordProblem } from '../../config/problem.ts'
-import { parseImageName } from '../../oci/image-name.ts'
+import { parseImageName, splitShortDigest } from '../../oci/image-name.ts'
 import type { ToolWords } from '../tool.ts'
 
-const HINT = 'such as alpine, docker.io/library/alpine:3.20 or ghcr.io/owner/name@sha256:…'
+const HINT =
+  'such as alpine, docker.io/library/alpine:3.20, ghcr.io/owner/name@sha256:… or a digest as entrepot ls prints it'
 
 /** Refuses words for a command that takes options only. */
 export function requireNoWords({ words }: ToolWords): void {
@@ -29,7 +30,7 @@ export function someImages({ words }: ToolWords): readonly string[] {
 /** The text if it names an image. */
 export function requireImage(text: string): string {
   if (text === '') throw new ConfigError([wordProblem('', 'an image is missing', HINT)])
-  if (parseImageName(text) === undefined)
+  if (parseImageName(text) === undefined && splitShortDigest(text) === undefined)
     throw new ConfigError([wordProblem(text, 'is not an image name', HINT)])
   return text
 }

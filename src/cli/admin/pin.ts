@@ -1,5 +1,5 @@
 import { EXIT, type ExitCode } from '../environment.ts'
-import { type AdminCall, adminTool } from './command.ts'
+import { type AdminCall, adminTool, forEachImage } from './command.ts'
 import { someImages } from './images.ts'
 import { agoText, tableText } from './text.ts'
 
@@ -29,14 +29,11 @@ async function list({ connection, isJson, print }: AdminCall): Promise<ExitCode>
   return EXIT.ok
 }
 
-async function change(
-  { words, connection, isJson, print }: AdminCall,
-  method: 'PUT' | 'DELETE',
-): Promise<ExitCode> {
-  for (const image of someImages(words)) {
+async function change(call: AdminCall, method: 'PUT' | 'DELETE'): Promise<ExitCode> {
+  const { words, connection, isJson, print } = call
+  return await forEachImage(call, someImages(words), async image => {
     const answer = await connection.ask(`${method} pins`, { image })
     const verb = !('isNew' in answer) ? 'unpinned' : answer.isNew ? 'pinned' : 'already pinned'
     print(isJson ? JSON.stringify(answer) : `${verb} ${answer.image}`)
-  }
-  return EXIT.ok
+  })
 }

@@ -2,7 +2,7 @@ import type { DaemonReport, SpaceReport } from '../../admin/contract.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool } from './command.ts'
 import { requireNoWords } from './images.ts'
-import { barText, digestText, sizeText, spanText, tableText } from './text.ts'
+import { barText, countText, digestText, sizeText, spanText, tableText } from './text.ts'
 
 /** `entrepot status`: the size of the cache and current downloads. */
 export const status = adminTool({
@@ -44,7 +44,7 @@ function lostLines(lostTags: DaemonReport['lostTags']): readonly string[] {
   if (lostTags.length === 0) return []
   const shown = lostTags.slice(0, LOST_SHOWN_MAX)
   return [
-    `lost      ${lostTags.length} tags deleted by their upstreams, still served`,
+    `lost      ${countText(lostTags.length, 'tag')} deleted upstream, still served`,
     ...shown.map(({ image, lostForMs }) => `  ${image}  since ${spanText(lostForMs)}`),
     ...(shown.length < lostTags.length ? [`  and ${lostTags.length - shown.length} more`] : []),
   ]
@@ -67,7 +67,7 @@ function spaceLines(space: SpaceReport): readonly string[] {
       : INDEX_TEXT[space.indexState]
   const lines = [
     `used      ${sizeText(usedBytes)}  ${bound}`,
-    `content   ${objects} objects, ${sizeText(storedBytes)}; downloads and leftovers ${sizeText(scratchBytes)}`,
+    `content   ${countText(objects, 'object')}, ${sizeText(storedBytes)}; downloads and leftovers ${sizeText(scratchBytes)}`,
     ...(space.links === undefined ? [] : [`links     ${space.links}`]),
     ...(freeBytes === undefined
       ? []

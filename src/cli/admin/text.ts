@@ -12,6 +12,11 @@ export function sizeText(bytes: number): string {
   return `${value.toFixed(digits)} ${UNITS[unit]}`
 }
 
+/** A count with its noun, such as `1 hit` or `2 hits`. */
+export function countText(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
+}
+
 const SPANS = [
   ['d', 86_400_000],
   ['h', 3_600_000],

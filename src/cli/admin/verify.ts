@@ -3,7 +3,7 @@ import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool } from './command.ts'
 import { requireNoWords } from './images.ts'
 import { LiveLines } from './live-lines.ts'
-import { barText, sizeText } from './text.ts'
+import { barText, countText, sizeText } from './text.ts'
 
 /** `entrepot verify`: verifies all stored content. */
 export const verify = adminTool({
@@ -26,7 +26,9 @@ async function run({ words, connection, environment, isJson, print }: AdminCall)
   const bad = (last?.damaged ?? 0) + (last?.unreadable ?? 0)
   if (!isJson && last !== undefined) {
     const { objects, bytes, damaged, unreadable } = last
-    print(`verified ${objects} objects, ${sizeText(bytes)}: ${damaged} damaged, ${unreadable} unreadable`)
+    print(
+      `verified ${countText(objects, 'object')}, ${sizeText(bytes)}: ${damaged} damaged, ${unreadable} unreadable`,
+    )
   }
   return bad === 0 ? EXIT.ok : EXIT.failure
 }

@@ -4,11 +4,10 @@ import type { WarmedLayer } from '../../admin/contract.ts'
 import { ConfigError, flagProblem } from '../../config/problem.ts'
 import { parsePlatform } from '../../oci/platform.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
-import { type AdminCall, adminTool } from './command.ts'
-import { AdminError } from './connection.ts'
+import { type AdminCall, adminTool, forEachImage } from './command.ts'
 import { requireImage, someImages } from './images.ts'
 import { LiveLines } from './live-lines.ts'
-import { barText, digestText, sizeText } from './text.ts'
+import { barText, countText, digestText, sizeText } from './text.ts'
 
 /** `entrepot warm <image>…`: pulls images into the cache in advance. */
 export const warm = adminTool({
@@ -43,17 +42,11 @@ async function run(call: AdminCall): Promise<ExitCode> {
     file === undefined
       ? someImages(words)
       : [...words.words.map(requireImage), ...(await readList(resolve(environment.cwd, file)))]
-  let failed = 0
-  for (const image of images) {
-    try {
-      if (!(await warmOne(call, image, platforms))) failed += 1
-    } catch (error) {
-      if (!(error instanceof AdminError)) throw error
-      failed += 1
-      environment.stderr.write(`entrepot: ${image}: ${error.message}\n`)
-    }
-  }
-  return failed === 0 ? EXIT.ok : EXIT.failure
+  let isWhole = true
+  const code = await forEachImage(call, images, async image => {
+    if (!(await warmOne(call, image, platforms))) isWhole = false
+  })
+  return isWhole ? code : EXIT.failure
 }
 
 async function readList(path: string): Promise<readonly string[]> {
@@ -110,6 +103,6 @@ function summary(layers: readonly WarmedLayer[]): string {
   const sumOf = (state: WarmedLayer['state']): number =>
     layers.filter(layer => layer.state === state).reduce((sum, layer) => sum + layer.sizeBytes, 0)
   const failed = layers.filter(({ state }) => state === 'failed').length
-  const trouble = failed === 0 ? '' : `, ${failed} layers failed`
+  const trouble = failed === 0 ? '' : `, ${countText(failed, 'layer')} failed`
   return `  pulled ${sizeText(sumOf('pulled'))}, ${sizeText(sumOf('cached'))} already cached${trouble}`
 }

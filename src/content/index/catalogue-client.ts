@@ -8,6 +8,7 @@ import type {
   Change,
   ImageEntry,
   ImagePage,
+  ImageQuery,
   ObjectEntry,
   ObjectPage,
   PlaceName,
@@ -21,6 +22,7 @@ export interface CatalogueCalls {
   apply(changes: readonly Change[]): Totals
   beginWalk(): void
   unseen(after: number, limit: number): DigestSlice
+  unread(after: number, limit: number): DigestSlice
   manifests(after: number, limit: number): DigestSlice
   markNamed(digests: readonly Digest[]): void
   clearNamed(): void
@@ -31,8 +33,11 @@ export interface CatalogueCalls {
   takeLinks(digests: readonly Digest[]): readonly (readonly PlaceName[])[]
   objects(digests: readonly Digest[]): readonly ObjectEntry[]
   listObjects(order: ObjectOrder, after: string | undefined, limit: number): ObjectPage
-  listImages(after: string | undefined, limit: number): ImagePage
-  tagsOf(place: PlaceName): readonly ImageEntry[]
+  objectsByPrefix(hex: string, limit: number): readonly ObjectEntry[]
+  listImages(query: ImageQuery): ImagePage
+  imagesOf(place: PlaceName): readonly ImageEntry[]
+  /** Brings what is known of images up to date at the end of a walk. */
+  settleImages(): void
   /** True if the file still has its name. */
   isThere(): boolean
   startOver(): void

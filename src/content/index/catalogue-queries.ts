@@ -5,8 +5,6 @@ import type {
   Candidate,
   CandidateQuery,
   CandidateSlice,
-  ImageEntry,
-  ImagePage,
   ObjectEntry,
   ObjectPage,
   PlaceName,
@@ -14,6 +12,8 @@ import type {
 
 type Row = Record<string, SQLOutputValue>
 
+/** Digits of the longest digest. */
+const DIGITS_MAX = 128
 /** Most rows read for one slice, matching or not. */
 const SCANNED_MAX = 20_000
 
@@ -130,22 +130,21 @@ export class CatalogueQueries {
     }
   }
 
-  listImages(after: string | undefined, limit: number): ImagePage {
-    const [place = '-1', tag = ''] = after?.split(' ') ?? []
-    const rows = this.#statements.images.all(Number(place), Number(place), tag, limit)
-    const last = rows.at(-1)
-    return {
-      images: rows.map(imageEntry),
-      next:
-        rows.length < limit || last === undefined
-          ? undefined
-          : `${Number(last['place'])} ${String(last['tag'])}`,
-    }
+  /** Objects whose digest begins with these hexadecimal digits, at most `limit`. */
+  objectsByPrefix(hex: string, limit: number): readonly ObjectEntry[] {
+    const [first, last] = ['0', 'f'].map(digit => Buffer.from(hex.padEnd(DIGITS_MAX, digit), 'hex'))
+    // A shorter digest sorts before a longer one with the same beginning.
+    const start = first?.subarray(0, Math.ceil(hex.length / 2)) ?? null
+    return this.#statements.range.all(start, last ?? null, limit).map(row => this.#objectEntry(row))
   }
 
-  /** All tags of one repository. */
-  tagsOf({ namespace, repository }: PlaceName): readonly ImageEntry[] {
-    return this.#statements.tags.all(namespace, repository).map(imageEntry)
+  /** Objects that a walk has found but not read yet, in slices. */
+  unread(after: number, limit: number): DigestSlice {
+    const rows = this.#statements.unread.all(after, limit)
+    return {
+      digests: rows.map(row => digestOfBytes(row['digest'])),
+      next: rows.length < limit ? -1 : Number(rows.at(-1)?.['id']),
+    }
   }
 
   unseen(walk: number, after: number, limit: number): DigestSlice {
@@ -185,22 +184,6 @@ function placeName(row: Row): PlaceName {
   return { namespace: String(row['namespace']), repository: String(row['repository']) }
 }
 
-function imageEntry(row: Row): ImageEntry {
-  return {
-    ...placeName(row),
-    tag: String(row['tag']),
-    digest: digestOfBytes(row['digest']),
-    checkedAtMs: Number(row['checked_at']),
-    lastUseMs: row['last_use'] === null ? undefined : Number(row['last_use']),
-    hits: Number(row['hits'] ?? 0),
-  }
-}
-
-const IMAGES = `SELECT tag.place, tag.tag, tag.digest, tag.checked_at, namespace.name AS namespace, place.repository,
-    object.last_use, object.hits
-  FROM tag JOIN place ON place.id = tag.place JOIN namespace ON namespace.id = place.namespace
-  LEFT JOIN object ON object.digest = tag.digest`
-
 // oxlint-disable-next-line typescript/explicit-function-return-type
 function prepare(database: DatabaseSync) {
   const sql = (text: string): ReturnType<DatabaseSync['prepare']> => database.prepare(text)
@@ -233,10 +216,8 @@ function prepare(database: DatabaseSync) {
       size: sql('SELECT * FROM object ORDER BY size DESC LIMIT ? OFFSET ?'),
       hits: sql('SELECT * FROM object ORDER BY hits DESC LIMIT ? OFFSET ?'),
     },
-    images: sql(
-      `${IMAGES} WHERE tag.place > ? OR (tag.place = ? AND tag.tag > ?) ORDER BY tag.place, tag.tag LIMIT ?`,
-    ),
-    tags: sql(`${IMAGES} WHERE namespace.name = ? AND place.repository = ? ORDER BY tag.tag`),
+    range: sql('SELECT * FROM object WHERE digest BETWEEN ? AND ? ORDER BY digest LIMIT ?'),
+    unread: sql('SELECT id, digest FROM object WHERE is_read = 0 AND id > ? ORDER BY id LIMIT ?'),
     unseen: sql('SELECT id, digest, walk FROM object WHERE id > ? ORDER BY id LIMIT ?'),
   }
 }

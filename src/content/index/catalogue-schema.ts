@@ -2,7 +2,7 @@ import type { DatabaseSync } from 'node:sqlite'
 import { type Digest, hexOf } from '../../oci/digest.ts'
 
 /** Version of the tables, to be raised with every change. A catalogue of another version is deleted. */
-const VERSION = 1
+const VERSION = 2
 
 const SCHEMA = `
   CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -20,13 +20,21 @@ const SCHEMA = `
     served INTEGER NOT NULL DEFAULT 0,
     is_manifest INTEGER NOT NULL DEFAULT 0,
     owner INTEGER NOT NULL,
-    walk INTEGER NOT NULL
+    walk INTEGER NOT NULL,
+    is_read INTEGER NOT NULL
   ) STRICT;
   CREATE INDEX object_by_use ON object (is_manifest, last_use);
+  CREATE INDEX object_unread ON object (id) WHERE is_read = 0;
   CREATE TABLE link (digest BLOB NOT NULL, place INTEGER NOT NULL, PRIMARY KEY (digest, place)) STRICT, WITHOUT ROWID;
   CREATE TABLE tag (
-    place INTEGER NOT NULL, tag TEXT NOT NULL, digest BLOB NOT NULL, checked_at INTEGER NOT NULL, PRIMARY KEY (place, tag)
+    place INTEGER NOT NULL, tag TEXT NOT NULL, digest BLOB NOT NULL, checked_at INTEGER NOT NULL,
+    last_use INTEGER, hits INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (place, tag)
   ) STRICT, WITHOUT ROWID;
+  CREATE TABLE shown (
+    place INTEGER NOT NULL, digest BLOB NOT NULL, last_use INTEGER, hits INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (place, digest)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE child (digest BLOB NOT NULL, parent BLOB NOT NULL, PRIMARY KEY (digest, parent)) STRICT, WITHOUT ROWID;
   INSERT INTO meta VALUES ('is_stale', 1);
 `
 

@@ -1,6 +1,8 @@
 import { closeSync, fchmodSync, openSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
-import type { Digest } from '../../oci/digest.ts'
+import { type Digest, parseDigest } from '../../oci/digest.ts'
+import { MANIFEST_SIZE_MAX } from '../../oci/manifest.ts'
+import { CatalogueImages } from './catalogue-images.ts'
 import { CatalogueQueries, type DigestSlice } from './catalogue-queries.ts'
 import { digestBytes, requireSchema } from './catalogue-schema.ts'
 import type { Change, PlaceName, Totals } from './change.ts'
@@ -26,6 +28,7 @@ export interface CatalogueState {
 export class Catalogue {
   readonly #database: DatabaseSync
   readonly #queries: CatalogueQueries
+  readonly images: CatalogueImages
   readonly #wasStale: boolean
   readonly #statements
   #walk: number
@@ -44,6 +47,7 @@ export class Catalogue {
       this.#wasStale = requireSchema(this.#database)
       this.#statements = prepare(this.#database)
       this.#queries = new CatalogueQueries(this.#database)
+      this.images = new CatalogueImages(this.#database)
       this.#walk = Number(this.#statements.readMeta.get('walk')?.['value'] ?? 0)
       this.#statements.writeMeta.run('is_stale', 1)
       this.#sumUp()
@@ -106,6 +110,12 @@ export class Catalogue {
     return this.#queries.unseen(this.#walk, after, limit)
   }
 
+  /** Removes all links of a digest and returns their repositories. */
+  takeLinks(digest: Digest): readonly PlaceName[] {
+    this.images.unshowAll(digestBytes(digest))
+    return this.#queries.takeLinks(digest)
+  }
+
   /** Closes the file properly, so that the next process can use it without a walk. */
   close(end: { readonly isStale: boolean }): void {
     if (!end.isStale) this.#statements.writeMeta.run('is_stale', 0)
@@ -121,20 +131,25 @@ export class Catalogue {
       case 'removed':
         return this.#remove(change.digest)
       case 'used': {
-        const { atMs, hits, servedBytes, isManifest, digest } = change
+        const { atMs, hits, servedBytes, isManifest, digest, manifests = [] } = change
         this.#statements.use.run(atMs, hits, servedBytes, isManifest ? 1 : 0, digestBytes(digest))
-        return undefined
+        return this.images.nameChildren(digest, manifests)
       }
+      case 'read':
+        this.#statements.markRead.run(change.manifests === undefined ? 0 : 1, digestBytes(change.digest))
+        return this.images.nameChildren(change.digest, change.manifests ?? [])
+      case 'pulled':
+        return this.#pull(change)
       case 'linked':
         return this.#link(change.place, change.digest)
       case 'unlinked':
-        this.#statements.unlink.run(digestBytes(change.digest), this.#placeOf(change.place).id)
-        return undefined
+        return this.#unlink(this.#placeOf(change.place).id, digestBytes(change.digest))
       case 'tagged': {
         const { place, tag, digest, atMs } = change
-        this.#statements.tag.run(this.#placeOf(place).id, tag, digestBytes(digest), atMs)
+        const { id } = this.#placeOf(place)
+        this.#statements.tag.run(id, tag, digestBytes(digest), atMs)
         this.#statements.use.run(0, 0, 0, 1, digestBytes(digest))
-        return undefined
+        return this.images.show(id, digestBytes(digest))
       }
       case 'untagged':
         this.#statements.untag.run(this.#placeOf(change.place).id, change.tag)
@@ -162,7 +177,9 @@ export class Catalogue {
     const known = this.#statements.read.get(key)
     if (known === undefined) {
       const owner = this.#ownerOfNew(key, namespace)
-      this.#statements.insert.run({ key, size: sizeBytes, at: atMs, owner, walk: this.#walk })
+      // Manifests that come from an upstream are noted when they are shown, so only finds have to be read.
+      const isRead = lastUse === 'replace' || sizeBytes > MANIFEST_SIZE_MAX ? 1 : 0
+      this.#statements.insert.run({ key, size: sizeBytes, at: atMs, owner, walk: this.#walk, isRead })
       this.#objects += 1
       this.#add(owner, sizeBytes)
       return
@@ -189,6 +206,18 @@ export class Catalogue {
     this.#statements.own.run(owner, key)
     this.#add(current, -Number(known['size']))
     this.#add(owner, Number(known['size']))
+  }
+
+  #unlink(place: number, digest: Uint8Array): void {
+    this.#statements.unlink.run(digest, place)
+    this.images.unshow(place, digest)
+  }
+
+  #pull({ place, reference, ...use }: Change & { readonly kind: 'pulled' }): void {
+    const { id } = this.#placeOf(place)
+    const digest = parseDigest(reference)
+    if (digest === undefined) this.images.pulledTag(id, reference, use)
+    else this.images.pulledDigest(id, digestBytes(digest), use)
   }
 
   #outranks(owner: number, current: number): boolean {
@@ -271,7 +300,8 @@ function prepare(database: DatabaseSync) {
     ),
     read: sql('SELECT owner, size FROM object WHERE digest = ?'),
     insert: sql(
-      'INSERT INTO object (digest, size, stored_at, last_use, owner, walk) VALUES (:key, :size, :at, :at, :owner, :walk)',
+      `INSERT INTO object (digest, size, stored_at, last_use, owner, walk, is_read)
+       VALUES (:key, :size, :at, :at, :owner, :walk, :isRead)`,
     ),
     update: sql(
       'UPDATE object SET size = :size, last_use = max(last_use, :at), walk = :walk WHERE digest = :key',
@@ -280,6 +310,7 @@ function prepare(database: DatabaseSync) {
     use: sql(
       'UPDATE object SET last_use = max(last_use, ?), hits = hits + ?, served = served + ?, is_manifest = max(is_manifest, ?) WHERE digest = ?',
     ),
+    markRead: sql('UPDATE object SET is_read = 1, is_manifest = max(is_manifest, ?) WHERE digest = ?'),
     own: sql('UPDATE object SET owner = ? WHERE digest = ?'),
     owners: sql(
       'SELECT DISTINCT place.namespace AS namespace FROM link JOIN place ON place.id = link.place WHERE link.digest = ?',

@@ -21,6 +21,24 @@ export type Change =
       readonly hits: number
       readonly servedBytes: number
       readonly isManifest: boolean
+      /** The manifests that it names, if it is an index. */
+      readonly manifests?: readonly Digest[] | undefined
+    }
+  /** What a walk of the store found by reading content that was new to it. */
+  | {
+      readonly kind: 'read'
+      readonly digest: Digest
+      /** The manifests that it names; `undefined` if it is not a manifest. */
+      readonly manifests: readonly Digest[] | undefined
+    }
+  /** Clients asked for an image, by a tag or by a digest. */
+  | {
+      readonly kind: 'pulled'
+      readonly place: PlaceName
+      readonly reference: string
+      readonly atMs: number
+      /** Requests answered from the cache. */
+      readonly hits: number
     }
   | { readonly kind: 'linked' | 'unlinked'; readonly place: PlaceName; readonly digest: Digest }
   | {
@@ -102,18 +120,40 @@ export interface ObjectPage {
   readonly next: string | undefined
 }
 
-/** A cached tag. */
+/** A cached image: a tag, or a manifest that clients asked for by digest and that no tag leads to. */
 export interface ImageEntry extends PlaceName {
-  readonly tag: string
+  /** `undefined` for an image that is known by its digest only. */
+  readonly tag: string | undefined
   readonly digest: Digest
-  readonly checkedAtMs: number
-  /** `undefined` if the manifest itself is not stored. */
+  /** When the upstream last confirmed the tag; `undefined` without a tag. */
+  readonly checkedAtMs: number | undefined
+  /** Last request for this image; `undefined` if nothing is known of any. */
   readonly lastUseMs: number | undefined
+  /** Requests for this image that were answered from the cache. */
   readonly hits: number
+}
+
+/** Sort order of a listing of images. */
+type ImageOrder = 'name' | 'last-use' | 'hits'
+
+/** Selects images. */
+export interface ImageQuery {
+  /** As {@link imageMatcher} reads them; an image has to match one of them, if there is any. */
+  readonly patterns: readonly string[]
+  /** Only images of this registry. */
+  readonly namespace: string | undefined
+  /** Only images whose last use was before this time. */
+  readonly usedBeforeMs: number | undefined
+  readonly order: ImageOrder
+  /** The `next` of the page before. */
+  readonly after: string | undefined
+  readonly limit: number
 }
 
 /** A page of images; pass `next` to get the following page. */
 export interface ImagePage {
   readonly images: readonly ImageEntry[]
   readonly next: string | undefined
+  /** Number of images on all pages. Counted for the first page only. */
+  readonly total: number | undefined
 }

@@ -4,7 +4,7 @@ import type { Events } from '../../observe/events.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { CatalogueState } from './catalogue.ts'
 import { type CatalogueCalls, CatalogueClient, CatalogueError } from './catalogue-client.ts'
-import type { Change, Totals } from './change.ts'
+import type { Change, PlaceName, Totals } from './change.ts'
 
 /** Interval between writes of the pending changes, in milliseconds. */
 const FLUSH_MS = 2000
@@ -31,6 +31,21 @@ interface Use {
   readonly hits: number
   readonly servedBytes: number
   readonly isManifest: boolean
+  /** The manifests that an index names. */
+  readonly manifests?: readonly Digest[] | undefined
+}
+
+interface CountedPulls {
+  readonly kind: 'pulled'
+  readonly place: PlaceName
+  readonly reference: string
+  atMs: number
+  hits: number
+}
+
+interface Pull {
+  readonly atMs: number
+  readonly hits: number
 }
 
 /**
@@ -53,6 +68,7 @@ export class IndexFeed implements AsyncDisposable {
   #pendingBytes = 0
   readonly #pendingByNamespace = new Map<string, number>()
   readonly #uses = new Map<Digest, Use>()
+  readonly #pulls = new Map<string, CountedPulls>()
   /**
    * During a rebuild the index knows less than is stored. This is the sum before the rebuild, with the
    * changes since.
@@ -122,8 +138,23 @@ export class IndexFeed implements AsyncDisposable {
             hits: use.hits + known.hits,
             servedBytes: use.servedBytes + known.servedBytes,
             isManifest: use.isManifest || known.isManifest,
+            manifests: use.manifests ?? known.manifests,
           },
     )
+    this.#schedule()
+  }
+
+  /** Records a request for an image by a tag or a digest; many of these are written as one. */
+  notePull({ namespace, repository }: PlaceName, reference: string, { atMs, hits }: Pull): void {
+    const key = `${namespace}/${repository} ${reference}`
+    const known = this.#pulls.get(key)
+    if (known === undefined) {
+      const place = { namespace, repository }
+      this.#pulls.set(key, { kind: 'pulled', place, reference, atMs, hits })
+    } else {
+      known.atMs = Math.max(atMs, known.atMs)
+      known.hits += hits
+    }
     this.#schedule()
   }
 
@@ -185,7 +216,7 @@ export class IndexFeed implements AsyncDisposable {
 
   /** Writes the pending changes. Opens an index that was never opened only if its file exists. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const hasNews = this.#pending.length + this.#uses.size > 0
+    const hasNews = this.#waiting > 0
     if (this.#state === 'absent' && hasNews && (await isFile(this.#parts.path))) await this.open()
     this.#isClosed = true
     await this.#opening
@@ -200,8 +231,13 @@ export class IndexFeed implements AsyncDisposable {
     await client[Symbol.asyncDispose]()
   }
 
+  /** Number of changes, uses and pulls that are not written yet. */
+  get #waiting(): number {
+    return this.#pending.length + this.#uses.size + this.#pulls.size
+  }
+
   #schedule(): void {
-    const count = this.#pending.length + this.#uses.size
+    const count = this.#waiting
     if (this.#isClosed) return
     if (count >= FLUSH_CHANGES && count % FLUSH_CHANGES === 0) void this.flush()
     else this.#timer ??= setTimeout(() => void this.flush(), FLUSH_MS).unref()
@@ -234,7 +270,7 @@ export class IndexFeed implements AsyncDisposable {
   }
 
   async #flush(): Promise<void> {
-    if (this.#pending.length === 0 && this.#uses.size === 0 && this.#state === 'open') return
+    if (this.#waiting === 0 && this.#state === 'open') return
     await this.open()
     if (this.#state !== 'open') {
       this.#forget()
@@ -244,8 +280,10 @@ export class IndexFeed implements AsyncDisposable {
       change: { kind: 'used', digest, ...use } as const,
       bytes: 0,
     }))
+    const pulls = [...this.#pulls.values()].map(change => ({ change, bytes: 0 }))
     this.#uses.clear()
-    const pending = [...this.#pending, ...uses]
+    this.#pulls.clear()
+    const pending = [...this.#pending, ...uses, ...pulls]
     this.#pending = []
     for (let start = 0; start < pending.length; start += CHUNK) {
       const chunk = pending.slice(start, start + CHUNK)
@@ -275,6 +313,7 @@ export class IndexFeed implements AsyncDisposable {
     this.#pendingByNamespace.clear()
     this.#pending = []
     this.#uses.clear()
+    this.#pulls.clear()
   }
 
   /** Updates the state after a failure of the index. */

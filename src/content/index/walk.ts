@@ -2,7 +2,7 @@ import type { Clock } from '../../lib/clock.ts'
 import type { Events } from '../../observe/events.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { MANIFEST_SIZE_MAX, type Manifest, parseManifest } from '../../oci/manifest.ts'
-import type { RecordName, Store } from '../../storage/store.ts'
+import type { RecordName, Store, StoredObject } from '../../storage/store.ts'
 import { readTagRecord } from '../tag-record.ts'
 import type { Change } from './change.ts'
 import type { IndexFeed } from './feed.ts'
@@ -20,6 +20,9 @@ export interface WalkParts {
   /** Removes the links of content that is not stored. */
   readonly forgetLinks: (digests: readonly Digest[]) => Promise<void>
 }
+
+/** First bytes of a JSON object: a brace, or white space before it. */
+const JSON_STARTS: ReadonlySet<number | undefined> = new Set([0x7b, 0x20, 0x09, 0x0a, 0x0d])
 
 /** Counts of a walk. */
 export interface Walked {
@@ -40,7 +43,9 @@ export async function walkStore(parts: WalkParts, signal: AbortSignal): Promise<
   await parts.index.ask('beginWalk')
   const objects = await walkObjects(parts, signal)
   const records = await walkRecords(parts, signal)
+  await readFound(parts, signal)
   const gone = await forgetGone(parts, signal)
+  await parts.index.ask('settleImages')
   return { objects, records, gone, deadLinks: await forgetDeadLinks(parts, signal) }
 }
 
@@ -72,16 +77,34 @@ async function noteRecord({ store, index, events }: WalkParts, name: RecordName)
   if (name.kind === 'link') index.note({ kind: 'linked', place: name, digest: name.digest })
   if (name.kind !== 'tag') return
   try {
-    const bytes = await store.readRecord(name)
-    const tagged = bytes === undefined ? undefined : tagChange(name, bytes)
+    const tagged = await noteTag({ store, index }, name)
     if (tagged === undefined) return
-    index.note(tagged)
     for (const digest of await childrenOf(store, tagged.digest)) {
       index.noteUse(digest, { atMs: 0, hits: 0, servedBytes: 0, isManifest: true })
     }
   } catch (error) {
     events.storageFailed('index', error)
   }
+}
+
+/**
+ * Notes a tag as its record says. The tag may have moved or gone while the record was read, and that may have
+ * been noted first, so the record is read once more.
+ */
+async function noteTag(
+  { store, index }: Pick<WalkParts, 'store' | 'index'>,
+  name: RecordName & { readonly kind: 'tag' },
+): Promise<(Change & { readonly kind: 'tagged' }) | undefined> {
+  let noted: (Change & { readonly kind: 'tagged' }) | undefined
+  for (let bytes = await store.readRecord(name); bytes !== undefined; ) {
+    const tagged = tagChange(name, bytes)
+    if (tagged === undefined || tagged.digest === noted?.digest) return noted
+    index.note(tagged)
+    noted = tagged
+    bytes = await store.readRecord(name)
+  }
+  if (noted !== undefined) index.note({ kind: 'untagged', place: name, tag: name.tag })
+  return undefined
 }
 
 /** The change described by a tag's record; `undefined` if the record is damaged. */
@@ -113,13 +136,43 @@ async function namedBy(store: Store, digest: Digest): Promise<readonly Digest[]>
 async function readManifest(store: Store, digest: Digest): Promise<Manifest | undefined> {
   await using object = await store.open(digest)
   if (object === undefined || object.sizeBytes > MANIFEST_SIZE_MAX) return undefined
-  const pieces: Uint8Array[] = []
-  for await (const piece of object.read(0, object.sizeBytes)) pieces.push(Uint8Array.from(piece))
+  // Most small objects are layers, which show by their first byte.
+  const [first] = await readBytes(object, 0, Math.min(1, object.sizeBytes))
+  if (!JSON_STARTS.has(first)) return undefined
   try {
-    return parseManifest(Buffer.concat(pieces))
+    return parseManifest(await readBytes(object, 0, object.sizeBytes))
   } catch {
     return undefined
   }
+}
+
+async function readBytes(object: StoredObject, start: number, end: number): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = []
+  for await (const piece of object.read(start, end)) pieces.push(Uint8Array.from(piece))
+  return Buffer.concat(pieces)
+}
+
+/**
+ * Reads what this walk has found new to the index, as far as it is small enough for a manifest. Without it an
+ * image that is known by its digest only would be missing in every list after a rebuild.
+ */
+async function readFound(parts: WalkParts, signal: AbortSignal): Promise<void> {
+  const { index, store, events } = parts
+  for (let after = 0; after >= 0; ) {
+    const { digests, next } = await index.ask('unread', after, SLICE)
+    for (const digest of digests) {
+      signal.throwIfAborted()
+      try {
+        const manifest = await readManifest(store, digest)
+        index.note({ kind: 'read', digest, manifests: manifest?.manifests.map(child => child.digest) })
+      } catch (error) {
+        events.storageFailed('index', error)
+      }
+    }
+    if (digests.length > 0) await rest(parts, signal)
+    after = next
+  }
+  await index.flush()
 }
 
 async function forgetGone({ store, index, clock }: WalkParts, signal: AbortSignal): Promise<number> {

@@ -81,6 +81,8 @@ export interface NotedPull {
   readonly status: number
   /** The reason of a failure. */
   readonly message: string | undefined
+  /** Requests answered from the cache since the last report. */
+  readonly hits: number
 }
 
 /** A request for content that a further thread passes to the first one. */
@@ -121,4 +123,6 @@ export interface ThreadCalls {
   /** Takes no new work; resolves when the last connection is closed. */
   drain(): Promise<void>
   metrics(): Promise<ThreadMetrics>
+  /** Reports what has not been reported yet, before it resolves. */
+  report(): void
 }

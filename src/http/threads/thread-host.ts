@@ -99,6 +99,11 @@ export class ThreadHost implements AsyncDisposable {
     return this.#lastMetrics
   }
 
+  /** Resolves once everything that the thread has answered is reported, or if it is too busy for that. */
+  async report(): Promise<void> {
+    await within(METRICS_MS, this.#channel.call('report'))
+  }
+
   /** Ends the thread. Transfers in progress are cut, and reported in the log. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isEnding = true
@@ -214,9 +219,9 @@ export class ThreadHost implements AsyncDisposable {
     const { mirror, ledger, recentPulls, recentClients } = this.#parts
     for (const { digest, hits, servedBytes } of used) ledger.used(digest, { hits, servedBytes })
     for (const digest of shown) void mirror.shownAgain(digest)
-    for (const { place, reference, outcome, status, message } of pulls) {
+    for (const { place, reference, outcome, status, message, hits } of pulls) {
       const error = message === undefined ? undefined : new Error(message)
-      recentPulls.note(place, reference, { outcome, status, error })
+      recentPulls.note(place, reference, { outcome, status, error, hits })
     }
     recentClients.merge(clients)
   }

@@ -107,6 +107,7 @@ class ServingThread {
         await this.#sayLast()
       },
       metrics: async () => await this.#metrics.snapshot(),
+      report: () => this.#account(),
     }
   }
 

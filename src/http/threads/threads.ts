@@ -57,6 +57,11 @@ export class Threads implements AsyncDisposable {
     return all.filter(metrics => metrics !== undefined)
   }
 
+  /** Resolves once all threads have reported what they answered. */
+  async report(): Promise<void> {
+    await Promise.all(this.#hosts.map(async host => await host.report()))
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#hosts.map(async host => await host[Symbol.asyncDispose]()))
     this.#forwarded.destroy()

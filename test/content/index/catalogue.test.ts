@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { Catalogue } from '../../../src/content/index/catalogue.ts'
-import type { CandidateQuery } from '../../../src/content/index/change.ts'
+import type { CandidateQuery, ImageQuery } from '../../../src/content/index/change.ts'
 import { type Digest, digestOf } from '../../../src/oci/digest.ts'
 
 async function open(t: TestContext): Promise<{ readonly path: string; readonly catalogue: Catalogue }> {
@@ -19,6 +19,24 @@ const stored = (name: string, sizeBytes: number, atMs: number) =>
   ({ kind: 'stored', digest: digest(name), sizeBytes, atMs }) as const
 const linked = (name: string, namespace: string) =>
   ({ kind: 'linked', digest: digest(name), place: { namespace, repository: 'a/b' } }) as const
+
+const pulled = (reference: string, atMs: number, hits: number) =>
+  ({
+    kind: 'pulled',
+    place: { namespace: 'docker.io', repository: 'a/b' },
+    reference,
+    atMs,
+    hits,
+  }) as const
+
+const EVERY_IMAGE: ImageQuery = {
+  patterns: [],
+  namespace: undefined,
+  usedBeforeMs: undefined,
+  order: 'name',
+  after: undefined,
+  limit: 100,
+}
 
 const ALL: CandidateQuery = {
   isManifest: false,
@@ -135,13 +153,83 @@ test('tags are listed in pages that together have each once, with the last use o
     }
   }
   catalogue.apply([stored('a1', 1, 50)])
-  const first = catalogue.queries.listImages(undefined, 4)
-  const second = catalogue.queries.listImages(first.next, 4)
+  const first = catalogue.images.list({ ...EVERY_IMAGE, limit: 4 })
+  const second = catalogue.images.list({ ...EVERY_IMAGE, after: first.next, limit: 4 })
+  assert.deepEqual([first.total, second.total], [6, undefined])
   const names = [...first.images, ...second.images].map(({ repository, tag }) => `${repository}:${tag}`)
   assert.deepEqual(names, ['a:1', 'a:2', 'b:1', 'b:2', 'c:1', 'c:2'])
   assert.equal(first.images[0]?.lastUseMs, 50)
   assert.equal(first.images[1]?.lastUseMs, undefined)
   assert.equal(second.next, undefined)
+  catalogue.close({ isStale: false })
+})
+
+test('a tag, a digest without a tag and a moved tag are images; a manifest of a listed index is not', async t => {
+  const { catalogue } = await open(t)
+  const place = { namespace: 'docker.io', repository: 'a/b' }
+  const shown = (name: string, manifests: readonly Digest[] = []) =>
+    ({
+      kind: 'used',
+      digest: digest(name),
+      atMs: 1,
+      hits: 0,
+      servedBytes: 0,
+      isManifest: true,
+      manifests,
+    }) as const
+  for (const name of ['index', 'child', 'alone', 'old', 'new', 'layer'])
+    catalogue.apply([stored(name, 1, 1), linked(name, 'docker.io')])
+  catalogue.apply([
+    shown('index', [digest('child')]),
+    { kind: 'tagged', place, tag: 'latest', digest: digest('old'), atMs: 1 },
+    { kind: 'tagged', place, tag: 'latest', digest: digest('new'), atMs: 2 },
+    ...['index', 'child', 'alone'].map(name => shown(name)),
+    ...['index', 'child', 'alone', 'new'].map(name => pulled(digest(name), 5, 1)),
+    pulled('latest', 9, 2),
+  ])
+  const listed = catalogue.images.list(EVERY_IMAGE).images
+  const names = listed.map(({ tag, digest: listedDigest }) => tag ?? listedDigest)
+  assert.deepEqual(names, ['latest', ...['index', 'alone', 'old'].map(digest)].toSorted())
+  const byName = new Map(listed.map(image => [image.tag ?? image.digest, image]))
+  assert.deepEqual([byName.get('latest')?.hits, byName.get('latest')?.lastUseMs], [2, 9])
+  assert.deepEqual([byName.get(digest('alone'))?.hits, byName.get(digest('alone'))?.lastUseMs], [1, 5])
+  catalogue.apply([{ kind: 'removed', digest: digest('index') }])
+  assert.ok(catalogue.images.list(EVERY_IMAGE).images.some(image => image.digest === digest('child')))
+  catalogue.takeLinks(digest('alone'))
+  assert.ok(!catalogue.images.list(EVERY_IMAGE).images.some(image => image.digest === digest('alone')))
+  catalogue.close({ isStale: false })
+})
+
+test('images come by last use, by hits, by registry, by pattern and by how long they were not used', async t => {
+  const { catalogue } = await open(t)
+  for (const [number, namespace] of ['docker.io', 'ghcr.io', 'quay.io'].entries()) {
+    const place = { namespace, repository: 'team/app' }
+    catalogue.apply([{ kind: 'tagged', place, tag: 'v1', digest: digest(namespace), atMs: 1 }])
+    catalogue.apply([{ kind: 'pulled', place, reference: 'v1', atMs: 100 - number, hits: (number * 2) % 3 }])
+  }
+  const registries = (query: Partial<ImageQuery>): readonly string[] =>
+    catalogue.images.list({ ...EVERY_IMAGE, ...query }).images.map(({ namespace }) => namespace)
+  assert.deepEqual(registries({ order: 'last-use' }), ['docker.io', 'ghcr.io', 'quay.io'])
+  assert.deepEqual(registries({ order: 'hits' }), ['ghcr.io', 'quay.io', 'docker.io'])
+  assert.deepEqual(registries({ order: 'hits', after: '2' }), ['docker.io'])
+  assert.deepEqual(registries({ namespace: 'ghcr.io' }), ['ghcr.io'])
+  assert.deepEqual(registries({ patterns: ['quay.io', 'team/*'] }), ['docker.io', 'quay.io'])
+  assert.deepEqual(registries({ usedBeforeMs: 100 }), ['ghcr.io', 'quay.io'])
+  catalogue.close({ isStale: false })
+})
+
+test('objects are found by the first digits of their digests, whole or odd in number', async t => {
+  const { catalogue } = await open(t)
+  catalogue.apply(['a', 'b', 'c'].map(name => stored(name, 1, 1)))
+  const hex = digest('b').slice('sha256:'.length)
+  for (const length of [1, 5, 12, 64]) {
+    const found = catalogue.queries.objectsByPrefix(hex.slice(0, length), 10)
+    assert.ok(
+      found.some(entry => entry.digest === digest('b')),
+      `${length} digits`,
+    )
+    assert.ok(found.every(entry => entry.digest.startsWith(`sha256:${hex.slice(0, length)}`)))
+  }
   catalogue.close({ isStale: false })
 })
 

@@ -55,7 +55,7 @@ function makeHost(pullBlob: () => Promise<Answer>): Rig {
     answering: { pullBlob } as unknown as ContentAnswering,
     mirror: { shownAgain: nothing },
     ledger: { used: () => undefined },
-    recentPulls: { note: () => undefined },
+    recentPulls: { note: () => undefined, again: () => undefined },
     recentClients: { merge: () => undefined },
     events: seeEvents().events,
     output: { write: () => undefined },
