@@ -49,6 +49,8 @@ export interface DaemonReport {
   readonly lostTags: readonly { readonly image: string; readonly lostForMs: number }[]
   /** Records of the mirror itself found damaged since its start. */
   readonly damagedRecords: readonly DamagedRecord[]
+  /** Why nothing is stored at present: pulls pass through uncached. Absent if all is well. */
+  readonly storeTrouble?: string | undefined
   /** `null` with a store that has no index, such as a bucket. */
   readonly space: SpaceReport | null
 }

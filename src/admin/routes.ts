@@ -29,6 +29,8 @@ export interface AdminRoutesParts {
   verify(signal: AbortSignal): AsyncIterable<VerifyLine>
   /** Records of the mirror itself found damaged since its start. */
   damagedRecords(): readonly DamagedRecord[]
+  /** Why the store takes nothing at present. */
+  storeTrouble(): string | undefined
   readonly about: { readonly version: string; readonly startedAtMs: number; readonly store: string }
 }
 
@@ -95,6 +97,7 @@ async function reportStatus(parts: AdminRoutesParts): Promise<AdminAnswers['GET 
     flows: mirror.flows.length,
     lostTags,
     damagedRecords: parts.damagedRecords(),
+    storeTrouble: parts.storeTrouble(),
     space: (await desk?.status()) ?? null,
   }
 }

@@ -37,6 +37,8 @@ export interface Config {
   readonly store: StoreConfig
   /** Write nothing: serve stored content, and pass everything else through. */
   readonly isReadOnly?: boolean
+  /** Start even if the data directory cannot be written; pulls then pass through uncached. */
+  readonly passesThrough?: boolean
   /** Limits of the cache's size; a bucket has rules of its own for that. */
   readonly space?: SpaceConfig
   /** Time that running transfers have to finish after SIGTERM; 300 s by default. */

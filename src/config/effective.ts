@@ -43,6 +43,7 @@ export function effectiveSettings(
     setting('trust_egress_proxy', config.egress?.trustsProxies ?? false, 'trust-egress-proxy'),
     setting('check_cache_digest', config.checkCacheDigest, 'check-cache-digest'),
     setting('offline', config.isOffline, 'offline'),
+    setting('pass_through', config.passesThrough ?? false, 'pass-through'),
     setting('prove_ranges', config.provesRanges, 'prove-ranges'),
     setting('scrub_interval', scrubInterval(config), 'scrub-interval'),
     setting('scrub_rate', formatBytes(config.scrub.bytesPerSecond), 'scrub-rate'),

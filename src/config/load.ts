@@ -141,6 +141,7 @@ type Scalars = Pick<
   | 'checkCacheDigest'
   | 'isReadOnly'
   | 'isOffline'
+  | 'passesThrough'
   | 'provesRanges'
   | 'drainMs'
   | 'workers'
@@ -165,6 +166,7 @@ function readScalars(reader: SettingsReader): Scalars {
     checkCacheDigest: reader.parse(reader.find('check-cache-digest'), parseBoolean) ?? false,
     isReadOnly: reader.parse(reader.find('read-only'), parseBoolean) ?? false,
     isOffline: reader.parse(reader.find('offline'), parseBoolean) ?? false,
+    passesThrough: reader.parse(reader.find('pass-through'), parseBoolean) ?? false,
     provesRanges: reader.parse(reader.find('prove-ranges'), parseBoolean) ?? false,
     drainMs: reader.parse(reader.find('drain-timeout'), parseDrain) ?? DRAIN_DEFAULT_MS,
     workers:

@@ -101,6 +101,15 @@ export const SETTINGS = {
     noun: 'true or false',
     hint: 'write true or false',
   },
+  'pass-through': {
+    environment: 'PASS_THROUGH',
+    type: 'boolean',
+    group: 'general',
+    default: 'false',
+    description: 'Start even if the data directory cannot be written, and then cache nothing',
+    noun: 'true or false',
+    hint: 'write true or false',
+  },
   'prove-ranges': {
     environment: 'PROVE_RANGES',
     type: 'boolean',

@@ -93,7 +93,7 @@ export class StoredManifests {
       return true
     } catch (error) {
       events.storageFailed('store-manifest', error)
-      events.bypassChanged(true, 'manifests')
+      events.bypassChanged(true, 'manifests', error)
       this.#unstored.set(digest, namespace)
       return false
     }

@@ -69,6 +69,32 @@ export function flushRepeatedLines({ events }: Pick<DaemonParts, 'events'>): Dis
   return { [Symbol.dispose]: () => clearInterval(timer) }
 }
 
+const PROBE_EVERY_MS = 5000
+/** A probe of a bucket is a request that costs money. */
+const PROBE_BUCKET_EVERY_MS = 60_000
+
+/** Probes the store now and regularly, so that trouble shows without a pull that meets it. */
+export function watchStore({ config, bareStore, events, probeEveryMs }: DaemonParts): Disposable {
+  let isProbing = false
+  const probe = async (): Promise<void> => {
+    if (isProbing) return
+    isProbing = true
+    try {
+      await bareStore.probe()
+      events.bypassChanged(false, 'probe')
+    } catch (error) {
+      events.bypassChanged(true, 'probe', error)
+    } finally {
+      isProbing = false
+    }
+  }
+  void probe()
+  const defaultMs = config.store.kind === 's3' ? PROBE_BUCKET_EVERY_MS : PROBE_EVERY_MS
+  const timer = setInterval(() => void probe(), probeEveryMs ?? defaultMs)
+  timer.unref()
+  return { [Symbol.dispose]: () => clearInterval(timer) }
+}
+
 /** Drains up to the limit, then disposes of everything; see {@link Daemon.stop}. */
 export async function stop(parts: DaemonParts, owned: AsyncDisposable): Promise<void> {
   const { config, events, dispatch, bareStore, uploadsMs, draining } = parts

@@ -47,6 +47,7 @@ function adminParts(
       return events.recentClients.list()
     },
     damagedRecords: () => events.damagedRecords,
+    storeTrouble: () => events.storeTrouble,
     instance,
     events,
     renderMetrics: async () => await metrics.render(await threads?.metrics()),

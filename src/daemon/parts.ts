@@ -82,15 +82,18 @@ export interface DaemonParts {
   /** Aborts when the daemon stops waiting for running transfers. */
   readonly cut: AbortController
   readonly uploadsMs: number
+  /** Time between probes of the store; `undefined` for the default. */
+  readonly probeEveryMs: number | undefined
   readonly instance: string
 }
 
 /** Opens the store that is configured. */
 export async function openStore(config: Config, events: Events, buffers: BufferPool): Promise<Store> {
-  const { store } = config
+  const { store, passesThrough: mayBeUnwritable = false } = config
   if (store.kind === 'filesystem' && config.isReadOnly === true)
     return await openReadOnlyStore(store.root, buffers)
-  if (store.kind === 'filesystem') return await openFilesystemStore({ root: store.root, events, buffers })
+  if (store.kind === 'filesystem')
+    return await openFilesystemStore({ root: store.root, events, buffers, mayBeUnwritable })
   // The AWS SDK takes a tenth of a second and 37 MB to load, so only S3 users load it.
   const { openS3Store } = await import('../storage/s3/store.ts')
   const { bucket, region, endpoint, prefix, isPathStyle, accessKey, secretKey } = store
@@ -109,6 +112,7 @@ export async function openStore(config: Config, events: Events, buffers: BufferP
     spoolDirectory: store.spoolDirectory,
     redirect: store.isRedirecting ? { endpoint: store.redirectEndpoint } : undefined,
     events,
+    mayBeUnwritable,
   })
 }
 

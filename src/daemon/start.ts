@@ -21,7 +21,15 @@ import { type Output, openStandardOutput } from '../observe/output.ts'
 import { RecentPulls } from '../observe/recent-pulls.ts'
 import type { Store } from '../storage/store.ts'
 import type { RegistriesOptions } from '../upstream/registries.ts'
-import { cutNow, flushRepeatedLines, reload, stop, warnOfRisks, watchUpstreamFile } from './lifecycle.ts'
+import {
+  cutNow,
+  flushRepeatedLines,
+  reload,
+  stop,
+  warnOfRisks,
+  watchStore,
+  watchUpstreamFile,
+} from './lifecycle.ts'
 import { listenForAdministration, listenForClients } from './listeners.ts'
 import {
   type DaemonParts,
@@ -60,6 +68,7 @@ export interface DaemonOverrides {
   readonly store?: Store
   readonly firstHeaderMs?: number
   readonly uploadsMs?: number
+  readonly probeEveryMs?: number
   /** Environment, name resolution, limits for public registries, and timings of the upstreams. */
   readonly upstream?: Pick<RegistriesOptions, 'environment' | 'resolve' | 'strangerLimits' | 'timings'>
 }
@@ -78,6 +87,7 @@ export async function startDaemon(config: Config, overrides: DaemonOverrides = {
   const client = await listenForClients(parts)
   undo.use(await watchUpstreamFile(parts))
   undo.use(flushRepeatedLines(parts))
+  undo.use(watchStore(parts))
   if (config.isReadOnly !== true) parts.scrub.start()
   warnOfRisks(parts, config.upstreams)
   const [loadMs, openMs] = [Math.round(loadedAtMs), Math.round(openedAtMs - loadedAtMs)]
@@ -98,7 +108,12 @@ async function compose(
   overrides: DaemonOverrides,
   undo: AsyncDisposableStack,
 ): Promise<DaemonParts> {
-  const { clock = systemClock, log = openLog(config.logLevel), uploadsMs = UPLOADS_MS } = overrides
+  const {
+    clock = systemClock,
+    log = openLog(config.logLevel),
+    uploadsMs = UPLOADS_MS,
+    probeEveryMs,
+  } = overrides
   const [metrics, epoch, buffers] = [createMetrics(), new Epoch(), new BufferPool()]
   const [draining, running] = [new AbortController(), new SharedCount()]
   const events = new Events(log, metrics, clock)
@@ -139,7 +154,13 @@ async function compose(
     evicted: async (digest, places) => await mirror.forgetEvicted(digest, places),
   })
   const cut = new AbortController()
-  return { ...base, ...serving, bareStore, space, cut, uploadsMs, reloads: new Turns() }
+  return { ...base, ...serving, bareStore, space, cut, uploadsMs, probeEveryMs, reloads: new Turns() }
+}
+
+/** Rejects if the store cannot take a few KiB now, or did not take the last blob or manifest. */
+async function probe(events: Events, store: Pick<Store, 'probe'>): Promise<void> {
+  await store.probe()
+  if (events.storeTrouble !== undefined) throw new Error(events.storeTrouble)
 }
 
 interface ServingParts
@@ -172,7 +193,10 @@ function serve({
     recentPulls,
     running,
     remembering: { epoch, clock },
-    readiness: { isDraining: () => draining.signal.aborted, probeStore: async () => await store.probe() },
+    readiness: {
+      isDraining: () => draining.signal.aborted,
+      probeStore: async () => await probe(events, store),
+    },
     ...(firstHeaderMs === undefined ? {} : { firstHeaderMs }),
   })
   const clientServer = new HttpServer(

@@ -155,7 +155,7 @@ export interface EventDetails {
   readonly 'store-opened': Readonly<Record<string, unknown>>
   readonly 'storage-failed': { readonly operation: string; readonly error: unknown }
   /** The store became unwritable, or writable again. */
-  readonly 'bypass-changed': { readonly isBypassing: boolean }
+  readonly 'bypass-changed': { readonly isBypassing: boolean; readonly error?: unknown }
   readonly quarantined: { readonly digest: Digest; readonly error: unknown }
   readonly 'record-damaged': {
     readonly record: OwnRecord

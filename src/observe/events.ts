@@ -17,6 +17,9 @@ import type { Metrics } from './metrics.ts'
 import { MetricsSink } from './metrics-sink.ts'
 import { RecentClients } from './recent-clients.ts'
 
+/** Kinds of writes to the store. A probe is a few KiB that are removed at once. */
+type Writing = 'blobs' | 'manifests' | 'probe'
+
 /** Damage to records of one kind since the start. */
 export interface DamagedRecord {
   readonly record: OwnRecord
@@ -38,8 +41,8 @@ export class Events {
   readonly #metrics: MetricsSink
   readonly #log: LogSink
   readonly #sinks: readonly EventSink[]
-  /** Kinds of objects that the store failed to take at the last attempt. */
-  readonly #unwritable = new Set<'blobs' | 'manifests'>()
+  /** What the store failed to take at the last attempt, with the failure. */
+  readonly #unwritable = new Map<Writing, unknown>()
   readonly #damagedRecords = new Map<OwnRecord, DamagedRecord>()
 
   constructor(
@@ -147,14 +150,22 @@ export class Events {
   }
 
   /** Notes that the store refused a write or took one. Only a change of state is an event. */
-  bypassChanged(isBypassing: boolean, what: 'blobs' | 'manifests' = 'blobs'): void {
+  bypassChanged(isBypassing: boolean, what: Writing = 'blobs', error?: unknown): void {
     const wasBypassing = this.#unwritable.size > 0
-    if (isBypassing) this.#unwritable.add(what)
-    // A disk with room for a manifest may have none for a blob, but not the other way round.
-    else if (what === 'manifests') this.#unwritable.delete(what)
-    else this.#unwritable.clear()
+    if (isBypassing) this.#unwritable.set(what, error)
+    // A disk with room for a manifest or a probe may have none for a blob, but not the other way round.
+    else if (what === 'blobs') this.#unwritable.clear()
+    else this.#unwritable.delete(what)
     if (this.#unwritable.size > 0 === wasBypassing) return
-    this.#emit({ kind: 'bypass-changed', details: { isBypassing } })
+    const details = error === undefined ? { isBypassing } : { isBypassing, error }
+    this.#emit({ kind: 'bypass-changed', details })
+  }
+
+  /** Why the store takes nothing at present; `undefined` if it takes everything. */
+  get storeTrouble(): string | undefined {
+    if (this.#unwritable.size === 0) return undefined
+    const [error] = [...this.#unwritable.values()].filter(known => known !== undefined)
+    return error instanceof Error ? error.message : 'the last write failed'
   }
 
   quarantined(digest: Digest, error: unknown): void {

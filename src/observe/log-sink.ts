@@ -140,8 +140,10 @@ export class LogSink implements EventSink {
     this.#repeated.error(kind, { operation, err: error }, 'storage failed')
   }
 
-  #bypassChanged({ isBypassing }: EventDetails['bypass-changed']): void {
-    if (isBypassing) this.#log.error({}, 'store cannot be written: pulls pass through uncached until it can')
+  #bypassChanged({ isBypassing, error }: EventDetails['bypass-changed']): void {
+    const fields = error === undefined ? {} : { err: error }
+    if (isBypassing)
+      this.#log.error(fields, 'store cannot be written: pulls pass through uncached until it can')
     else this.#log.info({}, 'store can be written again')
   }
 }

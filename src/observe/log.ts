@@ -60,12 +60,13 @@ const CAUSES_MAX = 8
 
 /**
  * Log form of an error: the messages of the error and its causes, outermost first. A bug also gets the stack
- * of the innermost cause; for refusals and upstream errors the messages are enough.
+ * of the innermost cause; for refusals, upstream errors and failures of the system the messages are enough.
  */
 function causeChain(error: unknown): object {
   const messages: string[] = []
   let stack: string | undefined
   let current: unknown = error
+  let innermost: unknown
   for (let depth = 0; depth < CAUSES_MAX && current instanceof Error; depth += 1) {
     const code = (current as NodeJS.ErrnoException).code
     messages.push(
@@ -76,8 +77,15 @@ function causeChain(error: unknown): object {
       ),
     )
     stack = current.stack
+    innermost = current
     current = current.cause
   }
   if (messages.length === 0) return { messages: [clip(String(error))] }
-  return error instanceof OciError || error instanceof UpstreamError ? { messages } : { messages, stack }
+  const isPlain = error instanceof OciError || error instanceof UpstreamError || isSystemError(innermost)
+  return isPlain ? { messages } : { messages, stack }
+}
+
+/** True for a failure of the operating system, such as a full disk. It says all by its code and its path. */
+function isSystemError(error: unknown): boolean {
+  return error instanceof Error && 'syscall' in error && 'code' in error
 }

@@ -38,6 +38,23 @@ async function entrepot(argv: readonly string[], env: Readonly<Record<string, st
   })
 }
 
+test('a data directory that this user may not write ends the start with one sentence that says what to do', async () => {
+  for (const [root, reason] of [
+    ['/sys', /^entrepot: the data directory \/sys cannot be written by uid \d+, gid \d+: it .+\n$/],
+    [
+      '/sys/entrepot',
+      /^entrepot: the data directory \/sys\/entrepot cannot be created by uid \d+, gid \d+: .+\n$/,
+    ],
+  ] as const) {
+    const argv = ['--listen', '127.0.0.1:0', '--admin-listen', 'off', 'filesystem', '--root', root]
+    const { code, stderr, stdout } = await entrepot(argv)
+    assert.equal(code, 2)
+    assert.match(stderr, reason)
+    assert.match(stderr, /choose another directory with --root, or start with --pass-through/)
+    assert.doesNotMatch(stdout, /listening/)
+  }
+})
+
 test('entrepot check prints the effective configuration with the origin of every value, secrets redacted', async () => {
   await writeFile(
     join(cwd, 'upstreams.yaml'),
@@ -67,6 +84,7 @@ test('entrepot check prints the effective configuration with the origin of every
     'trust_egress_proxy: true # TRUST_EGRESS_PROXY',
     'check_cache_digest: true # CHECK_CACHE_DIGEST',
     'offline: false # default',
+    'pass_through: false # default',
     'prove_ranges: false # default',
     'scrub_interval: 7d # default',
     'scrub_rate: 16MiB # default',

@@ -59,6 +59,7 @@ interface Pod {
     readonly securityContext: object
     readonly volumeMounts: readonly { readonly name: string; readonly mountPath: string }[]
   }[]
+  readonly initContainers?: readonly { readonly command: readonly string[] }[]
   readonly securityContext: object
   readonly terminationGracePeriodSeconds: number
   readonly volumes?: readonly { readonly name: string }[]
@@ -137,6 +138,14 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
         capabilities: { drop: ['ALL'] },
       })
       assert.ok(pod.terminationGracePeriodSeconds > 300)
+    })
+
+    test(`with ${name}, a directory of the node is given to the user of the daemon`, async () => {
+      const { pod } = workload(await render([caseFile(name)]))
+      const hasHostPath = (pod.volumes ?? []).some(volume => 'hostPath' in volume)
+      assert.equal(pod.initContainers?.length ?? 0, hasHostPath ? 1 : 0)
+      const script = pod.initContainers?.[0]?.command.at(-1) ?? ''
+      if (hasHostPath) assert.match(script, / chown -R 65532:65532 \/var\/lib\/entrepot$/)
     })
 
     test(`with ${name}, every mounted volume exists`, async () => {

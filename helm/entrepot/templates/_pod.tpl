@@ -25,6 +25,31 @@ spec:
   {{- end }}
   securityContext:
     {{- toYaml .Values.podSecurityContext | nindent 4 }}
+  {{- $filesystem := .Values.storage.filesystem }}
+  {{- if and (not (include "entrepot.isS3" .)) $filesystem.hostPath $filesystem.chownHostPath }}
+  {{- $owner := printf "%d:%d" (int .Values.podSecurityContext.runAsUser) (int .Values.podSecurityContext.runAsGroup) }}
+  initContainers:
+    # The kubelet makes the directory for root, and fsGroup does not apply to it.
+    - name: own-cache
+      image: {{ include "entrepot.image" . }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      command:
+        - sh
+        - -c
+        - '[ "$(stat -c %u:%g /var/lib/entrepot)" = {{ $owner }} ] || chown -R {{ $owner }} /var/lib/entrepot'
+      securityContext:
+        runAsUser: 0
+        runAsGroup: 0
+        runAsNonRoot: false
+        allowPrivilegeEscalation: false
+        readOnlyRootFilesystem: true
+        capabilities:
+          drop: [ALL]
+          add: [CHOWN, DAC_READ_SEARCH]
+      volumeMounts:
+        - name: cache
+          mountPath: /var/lib/entrepot
+  {{- end }}
   containers:
     - name: entrepot
       image: {{ include "entrepot.image" . }}

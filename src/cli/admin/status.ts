@@ -22,6 +22,8 @@ async function run({ words, connection, isJson, print }: AdminCall): Promise<Exi
   print(
     `entrepot ${answer.version}, up ${spanText(Date.now() - Date.parse(answer.startedAt))}, ${answer.store}`,
   )
+  if (answer.storeTrouble !== undefined)
+    print(`trouble   nothing is cached, pulls pass through: ${answer.storeTrouble}`)
   if (answer.space === null) print('space     kept by the bucket and its lifecycle rules')
   else for (const line of spaceLines(answer.space)) print(line)
   for (const { record, count, outcome } of answer.damagedRecords)

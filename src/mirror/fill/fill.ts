@@ -224,7 +224,7 @@ export class Fill {
   #giveUpSpooling(operation: string, error: unknown): void {
     const { events } = this.#parts
     events.storageFailed(operation, error)
-    events.bypassChanged(true)
+    events.bypassChanged(true, 'blobs', error)
     this.#finish({ result: 'not-stored', sizeBytes: 0, resumes: 0, error: undefined })
     this.#opening.resolve({ kind: 'unspoolable' })
   }
@@ -274,7 +274,7 @@ export class Fill {
         // The refusal of room is an event of its own, and nothing is wrong with the store.
         if (!(error instanceof NoRoomError)) {
           events.storageFailed('write-spool', error)
-          events.bypassChanged(true)
+          events.bypassChanged(true, 'blobs', error)
         }
         const { checkpoint } = download
         spool.breakOff((range, held, signal) => bypass.read(this.wanted, range, signal, { checkpoint, held }))
@@ -302,7 +302,7 @@ export class Fill {
       return 'stored'
     } catch (error) {
       events.storageFailed('adopt', error)
-      events.bypassChanged(true)
+      events.bypassChanged(true, 'blobs', error)
       return 'not-stored'
     }
   }

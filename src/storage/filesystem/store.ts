@@ -16,6 +16,7 @@ import { measureRoom } from './room.ts'
 import { SpoolDirectory } from './spool-directory.ts'
 import { DiskSpool } from './spool-file.ts'
 import { listContent, listRecords } from './walk.ts'
+import { isRefusal, refusalOf, requireWritable } from './writable.ts'
 
 /** Time for which a successful probe is reused. */
 const PROBE_FRESH_MS = 1_000
@@ -27,32 +28,43 @@ export interface FilesystemStoreOptions {
   readonly clock?: Pick<Clock, 'monotonicMs'>
   /** Buffers for reads; the daemon shares one pool among all readers. */
   readonly buffers?: BufferPool
+  /** Accept a root that this user may not write to. Nothing is cached then. */
+  readonly mayBeUnwritable?: boolean
 }
 
 /**
- * Opens the store below a root and sweeps the files that dead processes left there. A root that is readable
- * but not writable is accepted: hits are served, and every write tries again. Throws if the root is missing
- * and cannot be created.
+ * Opens the store below a root and sweeps the files that dead processes left there. Rejects with a
+ * `StoreUnusableError` if this user may not write there, unless that is allowed: hits are then served, and
+ * every write tries again.
  */
 export async function openFilesystemStore(options: FilesystemStoreOptions): Promise<FilesystemStore> {
-  const { events, clock = systemClock, buffers = new BufferPool() } = options
+  const { events, clock = systemClock, buffers = new BufferPool(), mayBeUnwritable = false } = options
   const root = resolve(options.root)
-  await prepareRoot(root)
-  const spools = await SpoolDirectory.open({ path: join(root, 'spool'), events, clock })
-  return new FilesystemStore({ root, events, clock, buffers, spools })
+  await prepareRoot(root, mayBeUnwritable)
+  await using undo = new AsyncDisposableStack()
+  const spools = undo.use(await SpoolDirectory.open({ path: join(root, 'spool'), events, clock }))
+  const store = new FilesystemStore({ root, events, clock, buffers, spools })
+  if (!mayBeUnwritable)
+    await requireWritable({ path: root, flag: '--root' }, async () => await spools.probe())
+  undo.move()
+  return store
 }
 
-async function prepareRoot(root: string): Promise<void> {
+async function prepareRoot(root: string, mayBeUnwritable: boolean): Promise<void> {
   try {
     await makeDurableDirectory(root)
   } catch (error) {
+    if (isRefusal(error)) {
+      if (mayBeUnwritable) return
+      throw await refusalOf({ path: root, flag: '--root' }, error)
+    }
     throw new Error(`the storage root ${root} cannot be created`, { cause: error })
   }
   const found = await stat(root)
   if (!found.isDirectory()) throw new Error(`the storage root ${root} is not a directory`)
 }
 
-interface FilesystemStoreParts extends Required<FilesystemStoreOptions> {
+interface FilesystemStoreParts extends Required<Omit<FilesystemStoreOptions, 'mayBeUnwritable'>> {
   readonly spools: SpoolDirectory
 }
 

@@ -6,6 +6,7 @@ import type { Events } from '../../observe/events.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { StoreUnavailableError } from '../../oci/error.ts'
 import { SpoolDirectory } from '../filesystem/spool-directory.ts'
+import { requireWritable } from '../filesystem/writable.ts'
 import { contentKey, parseContentKey, parseRecordKey, RECORD_BYTES_MAX, recordKey } from '../layout.ts'
 import type {
   Durability,
@@ -45,6 +46,8 @@ export interface S3StoreOptions {
   readonly events: Pick<Events, 'storageFailed' | 'swept' | 'warned' | 'storeOpened'>
   readonly clock?: Clock
   readonly limits?: Partial<S3Limits>
+  /** Accept a spool directory that this user may not write to. Nothing is cached then. */
+  readonly mayBeUnwritable?: boolean
 }
 
 /**
@@ -57,6 +60,8 @@ export async function openS3Store(options: S3StoreOptions): Promise<S3Store> {
   const connection = undo.use(new S3Connection({ address, events, clock, limits }))
   await describeBucket(connection, events)
   const spools = undo.use(await SpoolDirectory.open({ path: spoolDirectory, events, clock }))
+  if (options.mayBeUnwritable !== true)
+    await requireWritable({ path: spoolDirectory, flag: '--spool-dir' }, async () => await spools.probe())
   const presigner =
     options.redirect === undefined ? undefined : createPresigner(connection, options.redirect.endpoint)
   return new S3Store({ connection, spools, events, presigner, owned: undo.move() })

@@ -12,6 +12,7 @@ const digest = defined(parseDigest(text))
 const reported: string[] = []
 const store = await openFilesystemStore({
   root,
+  mayBeUnwritable: true,
   events: { storageFailed: operation => void reported.push(operation), swept: () => undefined },
 })
 assert.equal((await get(store, digest))?.toString(), 'content')
