@@ -20,6 +20,9 @@ export interface AdminAnswers {
   readonly 'PUT pins': { readonly image: string; readonly isNew: boolean }
   readonly 'DELETE pins': { readonly image: string }
   readonly 'DELETE images': RemovedImage
+  readonly 'GET events': EventList
+  /** Number of deliveries that are due again. */
+  readonly 'POST events': { readonly deliveries: number }
   readonly 'POST evict': { readonly objects: number; readonly bytes: number }
 }
 
@@ -260,4 +263,34 @@ export interface VerifyLine {
   readonly damaged: number
   /** Objects that could not be read, so that their state is unknown. */
   readonly unreadable: number
+}
+
+export interface EventList {
+  readonly events: readonly ListedEvent[]
+  readonly endpoints: readonly EndpointReport[]
+  /** The `after` of the next page; absent on the last one. */
+  readonly next?: string | undefined
+}
+
+/** A notification, with its state for each endpoint that it is for. */
+export interface ListedEvent {
+  readonly id: string
+  readonly at: string
+  readonly type: string
+  readonly subject?: string | undefined
+  readonly data: Readonly<Record<string, unknown>>
+  readonly deliveries: readonly {
+    readonly endpoint: string
+    readonly state: 'pending' | 'delivered' | 'dropped'
+    readonly attempts: number
+    readonly error?: string | undefined
+  }[]
+}
+
+/** An endpoint of notifications. */
+export interface EndpointReport {
+  readonly endpoint: string
+  readonly pending: number
+  /** True if the endpoint answered 410 and gets nothing until a replay. */
+  readonly isDisabled: boolean
 }

@@ -168,6 +168,8 @@ export function cursorOf(query: URLSearchParams, form: RegExp): string | undefin
 
 /** A cursor of the list of blobs: the number of blobs before it. */
 export const BLOB_CURSOR = /^[0-9]{1,15}$/
+/** A cursor of the list of events: the sequence number of the last one. */
+export const EVENT_CURSOR = /^[0-9]{1,15}$/
 /**
  * A cursor of the list of images: the namespace, repository and reference of the last one, or the number of
  * images before the page if it is not sorted by name.
@@ -190,6 +192,15 @@ export function sizeIn(query: URLSearchParams): number | undefined {
   const bytes = Number(text)
   if (/^[0-9]+$/.test(text) && Number.isSafeInteger(bytes) && bytes > 0) return bytes
   throw invalid('bytes', text, 'a whole number above 0')
+}
+
+/** Reads `since`, a time in ISO 8601; the beginning of time if the parameter is missing. */
+export function sinceIn(query: URLSearchParams): number {
+  const text = query.get('since')
+  if (text === null) return 0
+  const atMs = Date.parse(text)
+  if (!Number.isNaN(atMs)) return atMs
+  throw invalid('since', text, 'a time such as 2026-11-21T03:00:00Z')
 }
 
 function invalid(name: string, value: string, accepted: string): OciError {

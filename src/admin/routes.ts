@@ -2,6 +2,7 @@ import type { ImageEntry } from '../content/index/change.ts'
 import type { Mirror } from '../mirror/mirror.ts'
 import type { Directory } from '../mirror/sources.ts'
 import type { DamagedRecord } from '../observe/events.ts'
+import type { Notifications } from '../observe/notifications/notifications.ts'
 import type { RecentPulls } from '../observe/recent-pulls.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
@@ -10,6 +11,7 @@ import type { Place } from '../oci/place.ts'
 import { type Reference, referenceText } from '../oci/reference.ts'
 import type { Desk } from '../space/desk.ts'
 import type { AdminAnswers, AdminStreams, ClientReport, VerifyLine } from './contract.ts'
+import { listEvents, replayEvents } from './events.ts'
 import { explainedPull, extentOf, nextPull, reportOn } from './explain.ts'
 import { imageName, listBlobs, listImages, matchingImages } from './lists.ts'
 import { imageNamed, isOn, namedImage, platformsIn, sizeIn } from './query.ts'
@@ -31,6 +33,7 @@ export interface AdminRoutesParts {
   damagedRecords(): readonly DamagedRecord[]
   /** Why the store takes nothing at present. */
   storeTrouble(): string | undefined
+  readonly notifications: Notifications
   readonly about: { readonly version: string; readonly startedAtMs: number; readonly store: string }
 }
 
@@ -58,6 +61,8 @@ const VALUES: { readonly [Name in keyof AdminAnswers]: ValueEndpoint<AdminAnswer
   'PUT pins': addPin,
   'DELETE pins': removePin,
   'DELETE images': deleteImage,
+  'GET events': async ({ notifications }, query) => await listEvents(notifications, query),
+  'POST events': async ({ notifications }, query) => await replayEvents(notifications, query),
   'POST evict': evict,
 }
 

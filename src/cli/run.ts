@@ -4,6 +4,7 @@ import { ConfigError, formatProblem, type Problem } from '../config/problem.ts'
 import type { StoreKind } from '../config/store.ts'
 import { nearest } from '../lib/nearest.ts'
 import { version } from '../lib/version.ts'
+import { events } from './admin/events.ts'
 import { explain } from './admin/explain.ts'
 import { gc } from './admin/gc.ts'
 import { ls } from './admin/ls.ts'
@@ -41,6 +42,7 @@ const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   ['warm', warm],
   ['verify', verify],
   ['gc', gc],
+  ['events', events],
 ])
 const STORES: ReadonlyMap<string, StoreKind> = new Map([
   ['filesystem', 'filesystem'],
@@ -129,7 +131,8 @@ const USAGE = `A pull-through caching mirror for OCI registries.
   entrepot pin [image]…, unpin <image>…          protect images from eviction, or stop protecting them
   entrepot warm <image>… [--platform OS/ARCH]    pull images into the cache
   entrepot verify                                verify everything in the cache
-  entrepot gc [--free SIZE]                      evict now`
+  entrepot gc [--free SIZE]                      evict now
+  entrepot events ls | replay                    show what endpoints were told, or tell them again`
 
 const EPILOGUE = `In brackets: the environment variable (a flag wins over it) and the default.
 Exit codes: 0 success, 1 failure, 2 the configuration is invalid and nothing was started.`

@@ -1,6 +1,7 @@
 import type { LogLevel } from '../lib/log-level.ts'
 import type { NamePattern } from '../oci/name-pattern.ts'
 import type { Namespace } from '../oci/namespace.ts'
+import type { NoticeType } from '../oci/notice-type.ts'
 import type { EgressConfig, ProxyConfig } from './proxy.ts'
 import type { Secret } from './secret.ts'
 
@@ -112,6 +113,8 @@ export type SizeConfig =
 export interface FileSections {
   /** Names whose content is pushed here and comes from no registry; none by default. */
   readonly hosted: readonly HostedClaim[]
+  /** Endpoints that are told what happens; none by default. */
+  readonly notifications: readonly NotificationConfig[]
 }
 
 /** Names that are hosted. */
@@ -122,7 +125,7 @@ export interface HostedClaim {
 }
 
 /** The sections of a file that has none. */
-export const NO_SECTIONS: FileSections = { hosted: [] }
+export const NO_SECTIONS: FileSections = { hosted: [], notifications: [] }
 
 /** One entry of the upstream file. */
 export interface UpstreamConfig {
@@ -158,6 +161,27 @@ export interface UpstreamConfig {
   readonly allowHttpRedirects: boolean
   /** Proxy for all hosts of the upstream; `none` for no proxy, `undefined` for that of the environment. */
   readonly proxy?: ProxyConfig | 'none' | undefined
+}
+
+/** An endpoint that is told what happens. */
+export interface NotificationConfig {
+  /** Unique. It is shown, unlike the URL. */
+  readonly name: string
+  /** Address of requests. Its path or query may hold a token. */
+  readonly url: Secret
+  /** `cloudevents`, the default, or the envelope of CNCF Distribution. */
+  readonly format: 'cloudevents' | 'distribution'
+  /** File with the key of the signature; `undefined` for unsigned requests. */
+  readonly secretFile: string | undefined
+  /** All of them by default. */
+  readonly types: readonly NoticeType[]
+  /** Only these repositories, and events that concern none; all of them if `undefined`. */
+  readonly names: readonly NamePattern[] | undefined
+  readonly caFile: string | undefined
+  /** CIDR blocks in which the endpoint may be although the policy refuses them. */
+  readonly allowAddresses: readonly string[]
+  /** Longest time that an answer may take; 10 s by default. */
+  readonly timeoutMs: number
 }
 
 export type UpstreamCredentials =

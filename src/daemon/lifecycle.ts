@@ -1,6 +1,7 @@
 import type { UpstreamConfig } from '../config/config.ts'
 import { FileWatch, loadSettledUpstreams } from '../config/file/watch.ts'
 import { riskNotices } from '../config/notices.ts'
+import { notifyEndpoints } from './notifications.ts'
 import { type DaemonParts, directoryText, inForceOf } from './parts.ts'
 
 const FLUSH_EVERY_MS = 60_000
@@ -24,7 +25,8 @@ async function reloadOnce(parts: DaemonParts): Promise<void> {
       },
       clock,
     )
-    const { upstreams } = loaded
+    const { upstreams, sections } = loaded
+    await notifyEndpoints(config, sections.notifications, parts)
     registries.replace(upstreams)
     inForce.replace(inForceOf(config, loaded, registries))
     const { directory } = inForce.current

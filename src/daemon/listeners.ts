@@ -34,7 +34,19 @@ export async function listenForAdministration(
 }
 
 function adminParts(
-  { config, events, metrics, mirror, inForce, space, scrub, recentPulls, threads, instance }: DaemonParts,
+  {
+    config,
+    events,
+    metrics,
+    mirror,
+    inForce,
+    space,
+    scrub,
+    recentPulls,
+    threads,
+    instance,
+    notifications,
+  }: DaemonParts,
   isSocket: boolean,
 ): AdminParts {
   return {
@@ -42,6 +54,7 @@ function adminParts(
     directory: () => inForce.current.directory,
     desk: space === undefined ? undefined : new Desk(space),
     recentPulls,
+    notifications,
     recentClients: async () => {
       await threads?.report()
       return events.recentClients.list()

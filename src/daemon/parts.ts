@@ -19,6 +19,7 @@ import type { Mirror } from '../mirror/mirror.ts'
 import type { Directory } from '../mirror/sources.ts'
 import type { Events } from '../observe/events.ts'
 import type { Metrics } from '../observe/metrics.ts'
+import type { Notifications } from '../observe/notifications/notifications.ts'
 import type { RecentPulls } from '../observe/recent-pulls.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import { Space } from '../space/space.ts'
@@ -74,6 +75,7 @@ export interface DaemonParts {
   readonly mirror: Mirror
   readonly scrub: Scrub
   readonly recentPulls: RecentPulls
+  readonly notifications: Notifications
   readonly dispatch: Dispatch
   readonly clientServer: HttpServer
   readonly threads: Threads | undefined

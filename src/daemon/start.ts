@@ -17,6 +17,7 @@ import { Mirror } from '../mirror/mirror.ts'
 import { Events } from '../observe/events.ts'
 import { type Log, openLog } from '../observe/log.ts'
 import { createMetrics } from '../observe/metrics.ts'
+import { Notifications } from '../observe/notifications/notifications.ts'
 import { type Output, openStandardOutput } from '../observe/output.ts'
 import { RecentPulls } from '../observe/recent-pulls.ts'
 import type { Store } from '../storage/store.ts'
@@ -31,6 +32,7 @@ import {
   watchUpstreamFile,
 } from './lifecycle.ts'
 import { listenForAdministration, listenForClients } from './listeners.ts'
+import { notifyEndpoints } from './notifications.ts'
 import {
   type DaemonParts,
   inForceOf,
@@ -116,12 +118,16 @@ async function compose(
   } = overrides
   const [metrics, epoch, buffers] = [createMetrics(), new Epoch(), new BufferPool()]
   const [draining, running] = [new AbortController(), new SharedCount()]
-  const events = new Events(log, metrics, clock)
+  const notifications = undo.use(new Notifications())
+  const events = new Events(log, metrics, clock, [notifications])
   const instance = `entrepot-${randomBytes(6).toString('hex')}`
   const registries = undo.use(registriesOf(config, { events, clock, instance, epoch }, overrides.upstream))
   const inForce = new Current(inForceOf(config, config, registries))
   events.nameNamespaces(inForce.current.directory.terms.keys())
   const bareStore = undo.use(overrides.store ?? (await openStore(config, events, buffers)))
+  const { resolve } = overrides.upstream ?? {}
+  const notifying = { notifications, clock, events, instance, resolve }
+  await notifyEndpoints(config, config.sections.notifications, notifying)
   const isBounded = overrides.store === undefined
   const space = isBounded ? spaceOf(config, { bare: bareStore, events, clock }, inForce) : undefined
   if (space !== undefined) undo.use(space)
@@ -145,6 +151,7 @@ async function compose(
     scrub,
     instance,
     draining,
+    notifications,
   }
   const serving = serve({ ...base, store, ledger, running, overrides })
   undo.use(serving.threads)

@@ -37,7 +37,7 @@ export interface FinishedFill {
 }
 
 /** Records that the mirror keeps for itself. */
-export type OwnRecord = 'pins' | 'tag' | 'scrub' | 'index'
+export type OwnRecord = 'pins' | 'tag' | 'scrub' | 'index' | 'outbox' | 'history'
 
 /**
  * Fate of a damaged record. `restored`: read from its second copy. `rebuilt`: derived again from its source.
@@ -145,12 +145,7 @@ export interface EventDetails {
     readonly tag: string
     readonly error: unknown
   }
-  readonly 'tag-lost': {
-    readonly namespace: Namespace
-    readonly repository: string
-    readonly tag: string
-    readonly digest: Digest
-  }
+  readonly 'tag-lost': Place & { readonly tag: Tag; readonly digest: Digest }
   /** Location of the store and the abilities found when it was opened. */
   readonly 'store-opened': Readonly<Record<string, unknown>>
   readonly 'storage-failed': { readonly operation: string; readonly error: unknown }

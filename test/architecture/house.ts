@@ -57,6 +57,13 @@ const ROOMS: House['rooms'] = new Map([
     ]),
   ],
   [
+    'observe',
+    new Map([
+      ['.', []],
+      ['notifications', ['.']],
+    ]),
+  ],
+  [
     'http',
     new Map([
       ['.', ['remembered', 'resources', 'tls']],
@@ -102,6 +109,7 @@ export const KNOWN_SHARED_NAMES: ReadonlySet<string> = new Set([])
 export const KNOWN_STATE: ReadonlyMap<string, string> = new Map([
   ['observe/output.ts: standardOutput', 'a process has one standard output'],
   ['content/index/catalogue-thread.ts: host', 'the entry of a thread, which has one index'],
+  ['observe/notifications/outbox-thread.ts: keeper', 'the entry of a thread, which has one outbox'],
 ])
 
 interface Door {
@@ -179,6 +187,15 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
     { modules: ['node:sqlite', 'node:fs'], why: 'the database of the index, and its mode' },
   ],
   ['content/index/catalogue-thread.ts', { modules: ['node:fs'], why: 'removes an index that is damaged' }],
+  // The outbox of notifications.
+  [
+    'observe/notifications/outbox.ts',
+    { modules: ['node:sqlite', 'node:fs'], why: 'the database of the outbox, and its mode' },
+  ],
+  [
+    'observe/notifications/outbox-thread.ts',
+    { modules: ['node:fs'], why: 'puts an outbox aside that is damaged' },
+  ],
   // Logs.
   ['observe/log.ts', { modules: ['pino'], why: 'log lines, to standard error' }],
   ['observe/output.ts', { modules: ['pino'], why: 'standard output and standard error' }],

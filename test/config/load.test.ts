@@ -55,7 +55,7 @@ test('without any setting the mirror listens on 8080, serves Docker Hub by defau
     upstreamConfigFile: undefined,
     upstreamCredentials: new Map(),
     upstreams: [],
-    sections: { hosted: [] },
+    sections: { hosted: [], notifications: [] },
     store: { kind: 'filesystem', root: '/srv/data' },
     drainMs: 300_000,
     workers: Math.min(availableParallelism(), 4),

@@ -2,6 +2,7 @@ import { nearest } from '../../lib/nearest.ts'
 import type { FileSections } from '../config.ts'
 import type { Problem } from '../problem.ts'
 import { readHosted } from './hosted.ts'
+import { readNotifications } from './notifications.ts'
 import type { NamedFile, ReadSection, ShownValue } from './section.ts'
 import { isShowable, type YamlSection } from './yaml-file.ts'
 
@@ -13,6 +14,7 @@ const READERS: {
   ) => ReadSection<FileSections[Name]>
 } = {
   hosted: readHosted,
+  notifications: readNotifications,
 }
 
 const NAMES: readonly string[] = ['upstreams', ...Object.keys(READERS)]
@@ -34,7 +36,11 @@ export function readSections(
     problems.push(...result.problems)
     return result.value
   }
-  return { sections: { hosted: read('hosted') }, shown, problems }
+  return {
+    sections: { hosted: read('hosted'), notifications: read('notifications') },
+    shown,
+    problems,
+  }
 }
 
 function unknownSection(section: YamlSection, file: NamedFile): readonly Problem[] {

@@ -33,6 +33,8 @@ interface ConfiguredTerms {
   readonly allowed: readonly Cidr[]
   /** Hosts that the operator trusts as much as the upstream itself. */
   readonly realms: readonly string[]
+  /** Entry of the upstream file with these settings, for refusals; by default that of the namespace. */
+  readonly entry?: string
 }
 
 const REFUSED_SUFFIXES = [
@@ -164,7 +166,7 @@ export function judgeDial(
   if (isMeant(terms.origin, kind) && origin.hostname === terms.origin.hostname) return undefined
   return denied(
     `${terms.namespace} leads to ${authorityText(origin)}, which is at a ${DESCRIBED[kind]} address`,
-    `"allow_addresses: [${block}]" in the entry "- namespace: ${terms.namespace}" of the upstream file`,
+    `"allow_addresses: [${block}]" in the entry "${terms.entry ?? `- namespace: ${terms.namespace}`}" of the upstream file`,
   )
 }
 

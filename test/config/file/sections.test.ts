@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { readSections } from '../../../src/config/file/sections.ts'
 import { readYamlFile } from '../../../src/config/file/yaml-file.ts'
 import { formatOrigin, formatProblem } from '../../../src/config/problem.ts'
+import { NOTICE_TYPES } from '../../../src/oci/notice-type.ts'
 
 const FILE = { name: 'u', path: '/u' }
 
@@ -51,7 +52,7 @@ test('each value of a section is shown with its line', () => {
 
 const BAD: readonly (readonly [string, string])[] = [
   ['hosts: []', 'u:1: hosts is not a known section (did you mean hosted?)'],
-  ['hunter2: []', 'u:1: has an unknown section (known sections: upstreams, hosted)'],
+  ['hunter2: []', 'u:1: has an unknown section (known sections: upstreams, hosted, notifications)'],
   ['upstreams: 5', 'u:1: upstreams must be a list of upstreams (begin each one with "- namespace:")'],
   ['hosted: yes', 'u:1: hosted must be a list'],
   ['hosted:\n- a.io/**', 'u:2: hosted[0] must be a map of keys and values'],
@@ -62,6 +63,23 @@ const BAD: readonly (readonly [string, string])[] = [
     'u:2: hosted[0].names is not a pattern of names (a namespace and a name, such as registry.example.com/** or docker.io/acme/**)',
   ],
   ['hosted:\n- names: [a]', 'u:2: hosted[0].names must be text'],
+  ['notifications:\n- name: ci', 'u:2: notifications[0].url is missing'],
+  [
+    'notifications:\n- {name: ci, url: "https://user:word@a.io/"}',
+    'u:2: notifications[0].url is not a URL (such as https://ci.example.com/hook, without a user name)',
+  ],
+  [
+    'notifications:\n- {name: ci, url: "http://a.io", events: [tag.move]}',
+    `u:2: notifications[0].events[0] is not a known value (one of ${NOTICE_TYPES.join(', ')})`,
+  ],
+  [
+    'notifications:\n- {name: ci, url: "http://a.io"}\n- {name: ci, url: "http://b.io"}',
+    'u:3: notifications[1].name is ci again, as on line 2 (one name for each endpoint)',
+  ],
+  [
+    'notifications:\n- {name: ci, url: "http://a.io", timeout: 2h}',
+    'u:2: notifications[0].timeout is not a duration from 1s to 1m (such as 10s)',
+  ],
   [
     'hosted:\n- names: a.io/**\n- names: a.io/**',
     'u:3: hosted[1].names is a.io/** again, which line 2 claims (keep one)',
@@ -81,3 +99,30 @@ for (const [text, problem] of BAD) {
     assert.equal(read(text).problems.map(formatProblem)[0], problem)
   })
 }
+
+test('an endpoint has defaults, paths beside the file, and a URL that is never shown', () => {
+  const { sections, shown, problems } = read(`
+notifications:
+  - name: ci
+    url: https://ci.example.com/hook?token=hunter2
+    secret_file: ci-secret
+    names: [docker.io/acme/**]
+    events: [tag.moved]
+    timeout: 5s
+  - name: chat
+    url: http://10.0.0.1:8080
+`)
+  assert.deepEqual(problems, [])
+  const [ci, chat] = sections.notifications
+  assert.equal(ci?.url.reveal(), 'https://ci.example.com/hook?token=hunter2')
+  assert.ok(ci.secretFile?.endsWith('/ci-secret'))
+  assert.deepEqual(
+    [ci.types, ci.names?.map(({ text }) => text), ci.timeoutMs],
+    [['tag.moved'], ['docker.io/acme/**'], 5000],
+  )
+  assert.deepEqual(
+    [chat?.format, chat?.types, chat?.names, chat?.timeoutMs],
+    ['cloudevents', NOTICE_TYPES, undefined, 10_000],
+  )
+  assert.doesNotMatch(JSON.stringify(shown), /hunter2/)
+})

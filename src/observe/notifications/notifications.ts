@@ -1,0 +1,183 @@
+import { randomUUID } from 'node:crypto'
+import type { Clock } from '../../lib/clock.ts'
+import type { Event, EventSink } from '../event.ts'
+import type { Events } from '../events.ts'
+import { Courier, type Endpoint, envelopeFor } from './courier.ts'
+import type { Sender } from './envelope.ts'
+import { draftNotice, type Notice } from './notice.ts'
+import type { Addressed, ListedNotice, OutboxBounds, ReplayQuery } from './outbox.ts'
+import { OutboxClient } from './outbox-client.ts'
+
+/** Bounds of the outbox: what is older or exceeds the number is dropped. */
+const OUTBOX_BOUNDS: OutboxBounds = { noticesMax: 10_000, ageMsMax: 7 * 24 * 3_600_000 }
+/** Most notices that may wait for the disk. */
+const UNWRITTEN_MAX = 2000
+
+export interface NotificationsParts {
+  /** Directory of the outbox. */
+  readonly directory: string
+  readonly sender: Sender
+  readonly clock: Clock
+  readonly events: Events
+  readonly bounds?: OutboxBounds
+}
+
+/** State of one endpoint. */
+export interface EndpointStatus {
+  readonly endpoint: string
+  readonly pending: number
+  readonly isDisabled: boolean
+}
+
+/**
+ * Tells endpoints what happens, from an outbox on disk. It takes events like any other sink, and never delays
+ * or fails what they report.
+ */
+export class Notifications implements EventSink, AsyncDisposable {
+  #parts: NotificationsParts | undefined
+  #outbox: OutboxClient | undefined
+  #endpoints: readonly Endpoint[] = []
+  #couriers: readonly Courier[] = []
+  readonly #unwritten = new Set<Promise<void>>()
+  #gathered: Addressed[] = []
+
+  /**
+   * Opens the outbox if there are endpoints, and begins to bring them what waits in it. Replaces the
+   * endpoints of an earlier call.
+   */
+  async start(parts: NotificationsParts, endpoints: readonly Endpoint[]): Promise<void> {
+    this.#parts = parts
+    await this.#stopCouriers()
+    this.#endpoints = endpoints
+    if (endpoints.length === 0 && this.#outbox === undefined) return
+    try {
+      this.#outbox ??= await openOutbox(parts)
+      await this.#startCouriers(parts, this.#outbox)
+    } catch (error) {
+      parts.events.storageFailed('outbox', error)
+    }
+  }
+
+  take(event: Event): void {
+    const parts = this.#parts
+    if (parts === undefined || this.#endpoints.length === 0) return
+    const draft = draftNotice(event)
+    if (draft === undefined) return
+    const { place, ...rest } = draft
+    const notice = { id: randomUUID(), atMs: parts.clock.wallMs(), ...rest }
+    const endpoints = this.#endpoints.filter(
+      endpoint => endpoint.wants(place) && isFor(endpoint, notice, parts.sender),
+    )
+    if (endpoints.length === 0) return
+    if (this.#outbox === undefined || this.#gathered.length >= UNWRITTEN_MAX) {
+      parts.events.notificationsDropped({ count: endpoints.length, why: 'the outbox cannot take them' })
+      return
+    }
+    this.#gathered.push({ notice, endpoints: endpoints.map(({ name }) => name) })
+    if (this.#unwritten.size === 0) this.#write(parts, this.#outbox)
+  }
+
+  /** Resolves once every event taken so far is in the outbox, or has failed to get there. */
+  async settled(): Promise<void> {
+    while (this.#unwritten.size > 0) await Promise.all(this.#unwritten)
+  }
+
+  /** The newest notices before a sequence number. */
+  async list(before: number, limit: number): Promise<readonly ListedNotice[]> {
+    return (await this.#outbox?.call('list', before, limit)) ?? []
+  }
+
+  /** Sends notices again, and enables their endpoints. Returns the number of deliveries. */
+  async replay(query: ReplayQuery): Promise<number> {
+    const count = (await this.#outbox?.call('replay', query)) ?? 0
+    for (const courier of this.#couriers)
+      if (query.endpoint === undefined || query.endpoint === courier.name) courier.restart()
+    return count
+  }
+
+  async status(): Promise<readonly EndpointStatus[]> {
+    const pending = (await this.#outbox?.call('pending')) ?? {}
+    return this.#couriers.map(({ name, isDisabled }) => ({
+      endpoint: name,
+      pending: pending[name] ?? 0,
+      isDisabled,
+    }))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.settled()
+    await this.#stopCouriers()
+    await this.#outbox?.[Symbol.asyncDispose]()
+    this.#outbox = undefined
+    this.#endpoints = []
+  }
+
+  /** Writes what has gathered with one sync; what comes meanwhile gathers for the next one. */
+  #write(parts: NotificationsParts, outbox: OutboxClient): void {
+    const addressed = this.#gathered
+    this.#gathered = []
+    const written = this.#writeNow(parts, outbox, addressed)
+    this.#unwritten.add(written)
+    void written.finally(() => {
+      this.#unwritten.delete(written)
+      if (this.#gathered.length > 0) this.#write(parts, outbox)
+    })
+  }
+
+  async #writeNow(
+    { clock, events }: NotificationsParts,
+    outbox: OutboxClient,
+    addressed: readonly Addressed[],
+  ): Promise<void> {
+    try {
+      const dropped = await outbox.call('add', addressed, clock.wallMs())
+      events.notificationsDropped({ count: dropped, why: 'the outbox is full, or they are too old' })
+      for (const courier of this.#couriers) courier.wake()
+    } catch (error) {
+      const count = addressed.reduce((sum, { endpoints }) => sum + endpoints.length, 0)
+      events.storageFailed('outbox', error)
+      events.notificationsDropped({ count, why: 'the outbox cannot be written' })
+    }
+  }
+
+  async #startCouriers({ clock, events, sender }: NotificationsParts, outbox: OutboxClient): Promise<void> {
+    const names = this.#endpoints.map(({ name }) => name)
+    const disabled = await outbox.call('configure', names)
+    this.#couriers = this.#endpoints.map(
+      endpoint =>
+        new Courier({
+          endpoint,
+          outbox,
+          clock,
+          events,
+          sender,
+          isDisabled: disabled.includes(endpoint.name),
+        }),
+    )
+  }
+
+  async #stopCouriers(): Promise<void> {
+    await Promise.all(this.#couriers.map(async courier => await courier[Symbol.asyncDispose]()))
+    this.#couriers = []
+  }
+}
+
+async function openOutbox({
+  directory,
+  events,
+  bounds = OUTBOX_BOUNDS,
+}: NotificationsParts): Promise<OutboxClient> {
+  const outbox = new OutboxClient()
+  try {
+    const wasDamaged = await outbox.call('open', directory, bounds)
+    if (wasDamaged) events.recordDamaged('outbox', 'lost', new Error('the outbox is not a database'))
+    return outbox
+  } catch (error) {
+    await outbox[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+function isFor(endpoint: Endpoint, notice: Notice, sender: Sender): boolean {
+  return endpoint.types.has(notice.type) && envelopeFor(endpoint, notice, sender) !== undefined
+}
