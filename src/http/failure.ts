@@ -20,15 +20,21 @@ export interface Failure {
 
 const STATUS = {
   BLOB_UNKNOWN: 404,
+  BLOB_UPLOAD_INVALID: 400,
+  BLOB_UPLOAD_UNKNOWN: 404,
   DENIED: 403,
   DIGEST_INVALID: 400,
   HEADERS_TOO_LARGE: 431,
   LOOP_DETECTED: 508,
+  MANIFEST_BLOB_UNKNOWN: 400,
+  MANIFEST_INVALID: 400,
+  MANIFEST_TOO_LARGE: 413,
   MANIFEST_UNKNOWN: 404,
   NAME_INVALID: 400,
   NAME_UNKNOWN: 404,
   RANGE_INVALID: 416,
   REQUEST_INVALID: 400,
+  SIZE_INVALID: 400,
   TAG_INVALID: 400,
   // Not 429: containerd repeats a request five times within milliseconds after a 429, and dockerd hangs on
   // one. After a 503 both go to the origin.

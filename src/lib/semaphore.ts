@@ -50,3 +50,14 @@ export class Semaphore {
     }
   }
 }
+
+/** Runs an action for each item, a limited number at a time. Stops at the first failure, and throws it. */
+export async function atOnce<T>(
+  items: readonly T[],
+  countMax: number,
+  action: (item: T) => Promise<void>,
+): Promise<void> {
+  for (let start = 0; start < items.length; start += countMax) {
+    await Promise.all(items.slice(start, start + countMax).map(action))
+  }
+}

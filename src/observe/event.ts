@@ -37,7 +37,7 @@ export interface FinishedFill {
 }
 
 /** Records that the mirror keeps for itself. */
-export type OwnRecord = 'pins' | 'tag' | 'scrub' | 'index' | 'outbox' | 'history'
+export type OwnRecord = 'pins' | 'tag' | 'scrub' | 'index' | 'outbox' | 'history' | 'hosted' | 'upload'
 
 /**
  * Fate of a damaged record. `restored`: read from its second copy. `rebuilt`: derived again from its source.

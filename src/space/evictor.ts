@@ -1,6 +1,7 @@
 import type { Candidate, PlaceName } from '../content/index/change.ts'
 import type { IndexFeed } from '../content/index/feed.ts'
 import type { Clock } from '../lib/clock.ts'
+import { atOnce } from '../lib/semaphore.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import { parseRepositoryName, type RepositoryName } from '../oci/name.ts'
@@ -130,7 +131,7 @@ export class Evictor {
 
   async #removeAll(victims: readonly Candidate[]): Promise<readonly Candidate[]> {
     const gone: Candidate[] = []
-    await atOnce(victims, async victim => {
+    await atOnce(victims, AT_ONCE, async victim => {
       if (await this.#remove(victim)) gone.push(victim)
     })
     await this.forgetLinks(gone.map(({ digest }) => digest))
@@ -153,7 +154,7 @@ export class Evictor {
     if (gone.length === 0) return
     const { store, index, others, events } = this.#parts
     const links = await index.ask('takeLinks', gone)
-    await atOnce([...gone.entries()], async ([position, digest]) => {
+    await atOnce([...gone.entries()], AT_ONCE, async ([position, digest]) => {
       const names = links[position] ?? []
       try {
         const isGone = await store.unlessBack(
@@ -167,13 +168,6 @@ export class Evictor {
       // The content was fetched again or could not be forgotten, so its repositories can still see it.
       for (const place of names) index.note({ kind: 'linked', place, digest })
     })
-  }
-}
-
-/** Runs an action for each item, a few at a time. */
-async function atOnce<T>(items: readonly T[], action: (item: T) => Promise<void>): Promise<void> {
-  for (let start = 0; start < items.length; start += AT_ONCE) {
-    await Promise.all(items.slice(start, start + AT_ONCE).map(action))
   }
 }
 

@@ -273,7 +273,7 @@ export class Space implements AsyncDisposable, Watcher {
     const { events, root } = this.#parts
     try {
       if (this.#ticks % TICKS_TO_CHECK === 0) {
-        const kept = [join(root, 'spool', 'kept'), join(root, 'quarantine')]
+        const kept = [join(root, 'spool', 'kept'), join(root, 'spool', 'uploads'), join(root, 'quarantine')]
         this.#book.countedLeftovers(await measureLeftovers(kept))
         await this.index.open()
         await this.index.requireFile()

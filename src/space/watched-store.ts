@@ -1,17 +1,21 @@
 import type { Incoming } from '../content/ledger.ts'
 import { Turns } from '../lib/turns.ts'
 import type { Digest } from '../oci/digest.ts'
+import type { UploadId } from '../oci/upload-id.ts'
 import type {
   Durability,
   LocalFile,
+  RecordGroup,
   RecordName,
   Room,
   SpoolFile,
   Store,
   StoredEntry,
   StoredObject,
+  UploadSpool,
 } from '../storage/store.ts'
 import { type RoomKeeper, WatchedSpool } from './watched-spool.ts'
+import { WatchedUpload } from './watched-upload.ts'
 
 /** Is notified of changes to a store, and asked before it grows. */
 export interface Watcher extends RoomKeeper {
@@ -82,12 +86,22 @@ export class WatchedStore implements Store {
     }
   }
 
+  async createUpload(id: UploadId): Promise<UploadSpool> {
+    return new WatchedUpload(await this.#store.createUpload(id), this.#watcher)
+  }
+
+  async openUpload(id: UploadId): Promise<UploadSpool | undefined> {
+    const upload = await this.#store.openUpload(id)
+    return upload === undefined ? undefined : new WatchedUpload(upload, this.#watcher)
+  }
+
   async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {
-    if (!(spool instanceof WatchedSpool)) throw new TypeError('a spool of another store cannot be adopted')
+    const watched = spool instanceof WatchedUpload ? spool.watched : spool
+    if (!(watched instanceof WatchedSpool)) throw new TypeError('a spool of another store cannot be adopted')
     await this.#turns.take(digest, async () => {
-      await this.#store.adopt(spool.inner, digest, sizeBytes)
-      spool.becomeObject()
-      this.#watcher.stored(digest, sizeBytes, spool.namespace)
+      await this.#store.adopt(watched.inner, digest, sizeBytes)
+      watched.becomeObject()
+      this.#watcher.stored(digest, sizeBytes, watched.namespace)
     })
   }
 
@@ -151,6 +165,10 @@ export class WatchedStore implements Store {
 
   listRecords(): AsyncIterable<RecordName> {
     return this.#store.listRecords()
+  }
+
+  listRecordsOf(group: RecordGroup): AsyncIterable<RecordName> {
+    return this.#store.listRecordsOf(group)
   }
 
   async measureRoom(): Promise<Room | undefined> {
@@ -219,5 +237,6 @@ class WatchedObject implements StoredObject {
  * a store that is not watched always has room.
  */
 export async function chargeSpool(spool: SpoolFile, incoming: Incoming): Promise<boolean> {
-  return spool instanceof WatchedSpool ? await spool.charge(incoming) : true
+  const watched = spool instanceof WatchedUpload ? spool.watched : spool
+  return watched instanceof WatchedSpool ? await watched.charge(incoming) : true
 }

@@ -2,7 +2,9 @@ import { createHash } from 'node:crypto'
 import { algorithmOf, type Digest, hexOf, parseDigest } from '../oci/digest.ts'
 import { parseRepositoryName, parseTag } from '../oci/name.ts'
 import { parseConfiguredNamespace } from '../oci/namespace.ts'
-import type { RecordName } from './store.ts'
+import type { Place } from '../oci/place.ts'
+import { parseUploadId } from '../oci/upload-id.ts'
+import type { RecordGroup, RecordName } from './store.ts'
 
 /**
  * The key of content, for blobs and manifests alike. mcronce/oci-registry 0.4 uses the same key for blobs,
@@ -20,22 +22,70 @@ export function contentKey(digest: Digest): string {
  * folds case cannot hold a store.
  */
 export function recordKey(name: RecordName): string {
-  if (isState(name)) return `state/${name.kind}`
-  const repository = `repositories/${name.namespace}/${name.repository}`
   switch (name.kind) {
     case 'tag':
-      return `${repository}/_tags/${name.tag}`
+      return `repositories/${placeKey(name)}/_tags/${name.tag}`
     case 'link':
-      return `${repository}/_links/${algorithmOf(name.digest)}/${hexOf(name.digest)}`
+      return `repositories/${placeKey(name)}/_links/${digestPath(name.digest)}`
+    case 'hosted-repository':
+      return `${groupPrefix(name)}${name.namespace}/${name.repository.replaceAll('/', '+')}`
+    case 'hosted-upload':
+      return `${groupPrefix(name)}${name.id}`
+    case 'hosted-tag':
+    case 'hosted-tagged':
+      return `${groupPrefix(name)}${name.tag}`
+    case 'hosted-manifest':
+    case 'hosted-blob':
+      return `${groupPrefix(name)}${digestPath(name.digest)}`
+    case 'hosted-referrer':
+      return `${groupPrefix(name)}${digestFileName(name.referrer)}`
+    case 'hosted-hold':
+      return `${groupPrefix(name)}${placeKey(name)}/_by/${name.by === undefined ? ITSELF : digestFileName(name.by)}`
+    case 'scrub':
+    case 'pins':
+    case 'pins-copy':
+    case 'pins-damaged':
+      return `state/${name.kind}`
     default:
       return name satisfies never
   }
 }
 
-function isState(
-  name: RecordName,
-): name is RecordName & { readonly kind: Exclude<RecordName['kind'], 'tag' | 'link'> } {
-  return name.kind !== 'tag' && name.kind !== 'link'
+/** What the keys of all records of a group begin with: a directory of their own. */
+export function groupPrefix(group: RecordGroup): string {
+  switch (group.kind) {
+    case 'hosted-repository':
+      return 'hosted/names/'
+    case 'hosted-upload':
+      return 'hosted/uploads/'
+    case 'hosted-tag':
+      return `${HOSTED}/${placeKey(group)}/_tags/`
+    case 'hosted-manifest':
+      return `${HOSTED}/${placeKey(group)}/_manifests/`
+    case 'hosted-blob':
+      return `${HOSTED}/${placeKey(group)}/_blobs/`
+    case 'hosted-referrer':
+      return `${HOSTED}/${placeKey(group)}/_referrers/${digestPath(group.digest)}/`
+    case 'hosted-tagged':
+      return `${HOSTED}/${placeKey(group)}/_tagged/${digestPath(group.digest)}/`
+    case 'hosted-hold':
+      return group.digest === undefined ? `${HOLDS}/` : `${contentKey(group.digest).replace('blobs', HOLDS)}/`
+    default:
+      return group satisfies never
+  }
+}
+
+const HOSTED = 'hosted/repositories'
+const HOLDS = 'hosted/holds'
+/** The holder of content that a repository holds as its own manifest or blob. */
+const ITSELF = 'itself'
+
+function placeKey({ namespace, repository }: Place): string {
+  return `${namespace}/${repository}`
+}
+
+function digestPath(digest: Digest): string {
+  return `${algorithmOf(digest)}/${hexOf(digest)}`
 }
 
 /** The digest of a key made by {@link contentKey}; `undefined` for any other key. */
@@ -47,22 +97,106 @@ export function parseContentKey(key: string): Digest | undefined {
 
 /** The name of the record of a key made by {@link recordKey}; `undefined` for any other key. */
 export function parseRecordKey(key: string): RecordName | undefined {
-  const match = /^repositories\/([^/]+)\/(.+)\/(_tags|_links)\/([^/]+)(?:\/([^/]+))?$/.exec(key)
-  const [, namespaceText = '', repositoryText = '', kind, first = '', second] = match ?? []
+  const [root, area, ...rest] = key.split('/')
+  if (root === 'repositories') return parseCacheKey(key)
+  if (root !== 'hosted') return undefined
+  switch (area) {
+    case 'names':
+      return parseRepositoryKey(rest)
+    case 'uploads': {
+      const id = rest.length === 1 ? parseUploadId(rest[0] ?? '') : undefined
+      return id === undefined ? undefined : { kind: 'hosted-upload', id }
+    }
+    case 'repositories':
+      return parseHostedKey(rest)
+    case 'holds':
+      return parseHoldKey(rest)
+    case undefined:
+    default:
+      return undefined
+  }
+}
+
+function parseCacheKey(key: string): RecordName | undefined {
+  const { place, marker, rest } = splitPlace(key.split('/').slice(1))
+  const [first = '', second, ...more] = rest
+  if (place === undefined || more.length > 0) return undefined
+  if (marker === '_tags') {
+    const tag = second === undefined ? parseTag(first) : undefined
+    return tag === undefined ? undefined : { kind: 'tag', ...place, tag }
+  }
+  const digest = marker === '_links' ? parseDigest(`${first}:${second}`) : undefined
+  return digest === undefined ? undefined : { kind: 'link', ...place, digest }
+}
+
+function parseRepositoryKey(parts: readonly string[]): RecordName | undefined {
+  const [namespace = '', name = '', ...more] = parts
+  if (more.length > 0) return undefined
+  const place = parsePlace(namespace, name.replaceAll('+', '/'))
+  return place === undefined ? undefined : { kind: 'hosted-repository', ...place }
+}
+
+function parseHostedKey(parts: readonly string[]): RecordName | undefined {
+  const { place, marker, rest } = splitPlace(parts)
+  const [first = '', second = '', third = '', ...more] = rest
+  if (place === undefined || more.length > 0) return undefined
+  if (marker === '_tags') {
+    const tag = rest.length === 1 ? parseTag(first) : undefined
+    return tag === undefined ? undefined : { kind: 'hosted-tag', ...place, tag }
+  }
+  const digest = parseDigest(`${first}:${second}`)
+  if (digest === undefined) return undefined
+  if (marker === '_referrers') {
+    const referrer = parseDigestFileName(third)
+    return referrer === undefined ? undefined : { kind: 'hosted-referrer', ...place, digest, referrer }
+  }
+  if (marker === '_tagged') {
+    const tag = parseTag(third)
+    return tag === undefined ? undefined : { kind: 'hosted-tagged', ...place, digest, tag }
+  }
+  if (rest.length !== 2) return undefined
+  if (marker === '_manifests') return { kind: 'hosted-manifest', ...place, digest }
+  return marker === '_blobs' ? { kind: 'hosted-blob', ...place, digest } : undefined
+}
+
+function parseHoldKey([algorithm, first, rest, ...parts]: readonly string[]): RecordName | undefined {
+  const digest = parseContentKey(`blobs/${algorithm}/${first}/${rest}`)
+  const { place, marker, rest: names } = splitPlace(parts)
+  const [holder = '', ...more] = names
+  if (digest === undefined || place === undefined || marker !== '_by' || more.length > 0) return undefined
+  if (holder === ITSELF) return { kind: 'hosted-hold', ...place, digest }
+  const by = parseDigestFileName(holder)
+  return by === undefined ? undefined : { kind: 'hosted-hold', ...place, digest, by }
+}
+
+interface SplitKey {
+  readonly place: Place | undefined
+  readonly marker: string | undefined
+  readonly rest: readonly string[]
+}
+
+/** Splits the parts of a key at the first component that no repository name can have. */
+function splitPlace([namespace = '', ...parts]: readonly string[]): SplitKey {
+  const end = parts.findIndex(part => part.startsWith('_'))
+  const place = end === -1 ? undefined : parsePlace(namespace, parts.slice(0, end).join('/'))
+  return { place, marker: parts[end], rest: parts.slice(end + 1) }
+}
+
+function parsePlace(namespaceText: string, repositoryText: string): Place | undefined {
   const namespace = parseConfiguredNamespace(namespaceText)
   const repository = parseRepositoryName(repositoryText)
   if (namespace !== namespaceText || repository === undefined) return undefined
-  if (kind === '_tags') {
-    const tag = second === undefined ? parseTag(first) : undefined
-    return tag === undefined ? undefined : { kind: 'tag', namespace, repository, tag }
-  }
-  const digest = parseDigest(`${first}:${second}`)
-  return digest === undefined ? undefined : { kind: 'link', namespace, repository, digest }
+  return { namespace, repository }
 }
 
 /** A digest as one component of a file name: `<algorithm>-<hex>`. */
 export function digestFileName(digest: Digest): string {
   return `${algorithmOf(digest)}-${hexOf(digest)}`
+}
+
+/** The inverse of {@link digestFileName}; `undefined` for any other name. */
+function parseDigestFileName(name: string): Digest | undefined {
+  return parseDigest(name.replace('-', ':'))
 }
 
 /**

@@ -1,6 +1,7 @@
 import type { Digest } from '../oci/digest.ts'
-import type { RepositoryName, Tag } from '../oci/name.ts'
-import type { Namespace } from '../oci/namespace.ts'
+import type { Tag } from '../oci/name.ts'
+import type { Place } from '../oci/place.ts'
+import type { UploadId } from '../oci/upload-id.ts'
 
 /**
  * Bytes at rest. One suite (`test/storage/contract.ts`) proves this contract for every implementation.
@@ -39,6 +40,19 @@ export interface Store extends AsyncDisposable {
   adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void>
 
   /**
+   * Creates the spool of an upload, whose digest is not known yet. It outlives this process: disposing of it
+   * closes it, and {@link openUpload} opens it again. {@link adopt} takes it like any other spool.
+   */
+  createUpload(id: UploadId): Promise<UploadSpool>
+
+  /**
+   * Opens the spool of an upload again, with the bytes that an earlier process wrote, of which only those
+   * that it synced survive a power cut; `undefined` if there are none here. One process uses an upload at a
+   * time.
+   */
+  openUpload(id: UploadId): Promise<UploadSpool | undefined>
+
+  /**
    * Removes content; `false` if it was absent. Open handles stay readable if the store can keep bytes that
    * have no name any more, as a disk can. In other stores their reads may throw, but never return other
    * bytes. The same holds for content that `adopt` replaces or `quarantine` moves.
@@ -71,6 +85,9 @@ export interface Store extends AsyncDisposable {
 
   /** Walks all records of tags and links, in the same way. */
   listRecords(): AsyncIterable<RecordName>
+
+  /** Walks the records of one group, in the same way. */
+  listRecordsOf(group: RecordGroup): AsyncIterable<RecordName>
 
   /** Room of the medium; `undefined` for a store without a limit of its own. */
   measureRoom(): Promise<Room | undefined>
@@ -112,27 +129,51 @@ export interface LocalFile {
   readonly fd: number
 }
 
+/** Name of a record; `storage/layout.ts` makes its key. */
+export type RecordName = CacheRecordName | HostedRecordName | StateRecordName
+
 /**
- * Name of a record; `storage/layout.ts` makes its key. `tag`: the digest that a tag had when its registry was
- * last asked. `link`: lets a repository see a digest. `pins`: the images that must not be evicted.
- * `pins-copy`: their second copy. `pins-damaged`: the last copy that could not be read. `scrub`: the progress
- * of the verification of stored content.
+ * Records of mirrored repositories. `tag`: the digest that a tag had when its registry was last asked.
+ * `link`: lets a repository see a digest.
  */
-export type RecordName =
-  | {
-      readonly kind: 'tag'
-      readonly namespace: Namespace
-      readonly repository: RepositoryName
-      readonly tag: Tag
-    }
-  | {
-      readonly kind: 'link'
-      readonly namespace: Namespace
-      readonly repository: RepositoryName
-      readonly digest: Digest
-    }
-  | { readonly kind: 'scrub' }
-  | { readonly kind: 'pins' | 'pins-copy' | 'pins-damaged' }
+type CacheRecordName =
+  | (Place & { readonly kind: 'tag'; readonly tag: Tag })
+  | (Place & { readonly kind: 'link'; readonly digest: Digest })
+
+/**
+ * Records of hosted repositories. `hosted-repository`: something was once pushed there; never removed.
+ * `hosted-tag`: the manifest that a tag names. `hosted-tagged`: the tag may name the manifest `digest`.
+ * `hosted-manifest`: the repository has this manifest. `hosted-blob`: it has this blob, and since when
+ * somebody relies on it. `hosted-referrer`: the manifest `referrer` names `digest` as its subject.
+ * `hosted-hold`: the repository holds the content of `digest`, because the manifest `by` names it, or,
+ * without `by`, because the content is itself a manifest or blob of it. `hosted-upload`: an upload that has
+ * begun.
+ */
+export type HostedRecordName =
+  | (Place & { readonly kind: 'hosted-repository' })
+  | (Place & { readonly kind: 'hosted-tag'; readonly tag: Tag })
+  | (Place & { readonly kind: 'hosted-tagged'; readonly digest: Digest; readonly tag: Tag })
+  | (Place & { readonly kind: 'hosted-manifest' | 'hosted-blob'; readonly digest: Digest })
+  | (Place & { readonly kind: 'hosted-referrer'; readonly digest: Digest; readonly referrer: Digest })
+  | (Place & { readonly kind: 'hosted-hold'; readonly digest: Digest; readonly by?: Digest | undefined })
+  | { readonly kind: 'hosted-upload'; readonly id: UploadId }
+
+/**
+ * `scrub`: the progress of the verification of stored content. `pins`: the images that must not be evicted.
+ * `pins-copy`: their second copy. `pins-damaged`: the last copy that could not be read.
+ */
+interface StateRecordName {
+  readonly kind: 'scrub' | 'pins' | 'pins-copy' | 'pins-damaged'
+}
+
+/** Records that {@link Store.listRecordsOf} lists together, by the kind of their {@link RecordName}. */
+export type RecordGroup =
+  | { readonly kind: 'hosted-repository' | 'hosted-upload' }
+  | (Place & { readonly kind: 'hosted-tag' | 'hosted-manifest' | 'hosted-blob' })
+  /** The referrers of a subject, or the tags that may name a manifest. */
+  | (Place & { readonly kind: 'hosted-referrer' | 'hosted-tagged'; readonly digest: Digest })
+  /** Everything that holds a digest, in all repositories; without a digest, all holds. */
+  | { readonly kind: 'hosted-hold'; readonly digest?: Digest | undefined }
 
 /** `durable` writes survive a power cut; `relaxed` ones may not. */
 export type Durability = 'durable' | 'relaxed'
@@ -192,4 +233,14 @@ export interface SpoolFile extends AsyncDisposable {
    * deleted.
    */
   keep(): void
+}
+
+/** The spool of an upload. It stays when it is disposed of, unless it was adopted or removed. */
+export interface UploadSpool extends SpoolFile {
+  /** When this resolves, the bytes appended so far survive a power cut. */
+  sync(): Promise<void>
+  /** Cuts the file off; no append may be running. */
+  truncate(sizeBytes: number): Promise<void>
+  /** Disposes of the spool and removes its bytes. */
+  remove(): Promise<void>
 }

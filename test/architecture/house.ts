@@ -17,9 +17,10 @@ const LAYERS: ReadonlyMap<string, Layer> = new Map([
   ['content', layer(['oci', 'observe', 'lib'], [STORE])],
   ['space', layer(['content', 'oci', 'observe', 'lib'], [STORE])],
   ['mirror', layer(['content', 'oci', 'observe', 'lib'], [STORE, 'upstream/registry.ts'])],
+  ['hosted', layer(['content', 'oci', 'observe', 'lib'], [STORE])],
   ['access', layer(['oci', 'observe', 'lib'], ['config/config.ts'])],
   ['http', layer(['content', 'access', 'oci', 'observe', 'lib'])],
-  ['admin', layer(['content', 'space', 'mirror', 'access', 'http', 'oci', 'observe', 'lib'])],
+  ['admin', layer(['content', 'space', 'mirror', 'hosted', 'access', 'http', 'oci', 'observe', 'lib'])],
   ['cli', layer(['config', 'oci', 'observe', 'lib'], ['admin/contract.ts'])],
 ])
 

@@ -211,6 +211,19 @@ export class SimulatedStore implements Store {
     return this.#disk.records.delete(recordKey(name))
   }
 
+  async createUpload(): Promise<never> {
+    await this.#turn()
+    throw new Error('nobody uploads to the simulated disk')
+  }
+
+  async openUpload(): Promise<undefined> {
+    await this.#turn()
+  }
+
+  listRecordsOf(): never {
+    throw new Error('nobody lists the simulated disk')
+  }
+
   list(): never {
     throw new Error('nobody lists the simulated disk')
   }

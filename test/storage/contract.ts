@@ -4,7 +4,8 @@ import { describe, it, type TestContext } from 'node:test'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { parseRepositoryName, parseTag } from '../../src/oci/name.ts'
 import { parseNamespace } from '../../src/oci/namespace.ts'
-import type { RecordName, SpoolFile, Store, StoredObject } from '../../src/storage/store.ts'
+import { newUploadId } from '../../src/oci/upload-id.ts'
+import type { RecordGroup, RecordName, SpoolFile, Store, StoredObject } from '../../src/storage/store.ts'
 
 /** A store that a test has for itself, and how to be rid of it. */
 export interface OpenedStore {
@@ -111,6 +112,8 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
   describe(`${name}: spools`, { concurrency: true }, () => spoolContract(withStore))
   describe(`${name}: records`, { concurrency: true }, () => recordContract(withStore))
   describe(`${name}: walks`, { concurrency: true }, () => walkContract(withStore))
+  describe(`${name}: uploads`, { concurrency: true }, () => uploadContract(withStore))
+  describe(`${name}: groups of records`, { concurrency: true }, () => groupContract(withStore))
 }
 
 type WithStore = (title: string, body: (store: Store, mayLoseHandles: boolean) => Promise<void>) => void
@@ -640,5 +643,126 @@ function recordContract(withStore: WithStore): void {
     assert.equal(await store.deleteRecord(name), true)
     assert.equal(await store.readRecord(name), undefined)
     assert.equal(await store.deleteRecord(name), false)
+  })
+}
+
+function uploadContract(withStore: WithStore): void {
+  withStore('an upload is left as it was written, and its next owner appends to it', async store => {
+    const id = newUploadId()
+    const { bytes, digest } = sample(300_000)
+    {
+      await using upload = await store.createUpload(id)
+      await upload.append(bytes.subarray(0, 100_000))
+      await upload.sync()
+    }
+    await using upload = defined(await store.openUpload(id))
+    assert.equal(upload.sizeBytes, 100_000)
+    await upload.append(bytes.subarray(100_000))
+    assert.deepEqual(await readSpool(upload), bytes)
+    await store.adopt(upload, digest, bytes.length)
+    assert.deepEqual(await get(store, digest), bytes)
+  })
+
+  withStore('nothing is left of an upload that was adopted or removed', async store => {
+    const { bytes, digest } = sample(1000)
+    const [adopted, removed] = [newUploadId(), newUploadId()]
+    {
+      await using upload = await store.createUpload(adopted)
+      await upload.append(bytes)
+      await store.adopt(upload, digest, bytes.length)
+    }
+    const upload = await store.createUpload(removed)
+    await upload.append(bytes)
+    await upload.remove()
+    assert.equal(await store.openUpload(adopted), undefined)
+    assert.equal(await store.openUpload(removed), undefined)
+    assert.equal(await store.openUpload(newUploadId()), undefined)
+  })
+
+  withStore('an upload that is cut off goes on from there', async store => {
+    const { bytes, digest } = sample(5000)
+    await using upload = await store.createUpload(newUploadId())
+    await upload.append(bytes.subarray(0, 3000))
+    await upload.append(Buffer.alloc(700))
+    await upload.truncate(3000)
+    assert.equal(upload.sizeBytes, 3000)
+    await upload.append(bytes.subarray(3000))
+    await store.adopt(upload, digest, bytes.length)
+    assert.deepEqual(await get(store, digest), bytes)
+  })
+}
+
+/** A place, and digests for records of hosted repositories. */
+function hostedRecords(): {
+  readonly records: readonly RecordName[]
+  readonly groups: readonly RecordGroup[]
+} {
+  const place = {
+    namespace: defined(parseNamespace('registry.example.com:5000')),
+    repository: defined(parseRepositoryName('team/app')),
+  }
+  const other = { ...place, repository: defined(parseRepositoryName('team/app/more')) }
+  const [one, two] = [digestOf(Buffer.from('1')), digestOf(Buffer.from('2'), 'sha512')]
+  const [tag, id] = [defined(parseTag('v1.0')), newUploadId()]
+  const records = [place, other].flatMap((at): RecordName[] => [
+    { kind: 'hosted-repository', ...at },
+    { kind: 'hosted-tag', ...at, tag },
+    { kind: 'hosted-tagged', ...at, digest: one, tag },
+    { kind: 'hosted-manifest', ...at, digest: one },
+    { kind: 'hosted-blob', ...at, digest: two },
+    { kind: 'hosted-referrer', ...at, digest: one, referrer: two },
+    { kind: 'hosted-hold', ...at, digest: two },
+    { kind: 'hosted-hold', ...at, digest: two, by: one },
+  ])
+  const groups: RecordGroup[] = [
+    { kind: 'hosted-repository' },
+    { kind: 'hosted-upload' },
+    { kind: 'hosted-tag', ...place },
+    { kind: 'hosted-manifest', ...place },
+    { kind: 'hosted-blob', ...place },
+    { kind: 'hosted-referrer', ...place, digest: one },
+    { kind: 'hosted-tagged', ...place, digest: one },
+    { kind: 'hosted-hold', digest: two },
+  ]
+  return { records: [...records, { kind: 'hosted-upload', id }], groups }
+}
+
+/** True if a record belongs to a group, told from their members alone. */
+function isIn(record: RecordName, group: RecordGroup): boolean {
+  return Object.entries(group).every(
+    ([member, value]) => (record as Record<string, unknown>)[member] === value,
+  )
+}
+
+async function namesOf(listed: AsyncIterable<RecordName>): Promise<string[]> {
+  const names: string[] = []
+  for await (const name of listed) names.push(JSON.stringify(name))
+  return names.sort()
+}
+
+function groupContract(withStore: WithStore): void {
+  withStore('a group lists the names of its records, and no others', async store => {
+    const { records, groups } = hostedRecords()
+    await store.writeRecord(
+      tagRecord('v1.0', 'team/app', 'registry.example.com:5000'),
+      Buffer.from('x'),
+      'relaxed',
+    )
+    for (const record of records) await store.writeRecord(record, Buffer.from('{}'), 'durable')
+    for (const group of groups) {
+      const expected = records.filter(record => isIn(record, group)).map(record => JSON.stringify(record))
+      assert.ok(expected.length > 0)
+      assert.deepEqual(await namesOf(store.listRecordsOf(group)), expected.sort(), JSON.stringify(group))
+    }
+    assert.equal((await namesOf(store.listRecordsOf({ kind: 'hosted-hold' }))).length, 4)
+  })
+
+  withStore('a record that is removed leaves its group, and a group of nothing is empty', async store => {
+    const { records, groups } = hostedRecords()
+    for (const record of records) await store.writeRecord(record, Buffer.from('{}'), 'relaxed')
+    for (const record of records) assert.equal(await store.deleteRecord(record), true)
+    for (const group of groups) assert.deepEqual(await namesOf(store.listRecordsOf(group)), [])
+    for (const record of records) await store.writeRecord(record, Buffer.from('{}'), 'durable')
+    assert.equal((await namesOf(store.listRecordsOf({ kind: 'hosted-hold' }))).length, 4)
   })
 }

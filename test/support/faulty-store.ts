@@ -1,13 +1,16 @@
 import type { Digest } from '../../src/oci/digest.ts'
+import type { UploadId } from '../../src/oci/upload-id.ts'
 import type {
   Durability,
   LocalFile,
+  RecordGroup,
   RecordName,
   Room,
   SpoolFile,
   Store,
   StoredEntry,
   StoredObject,
+  UploadSpool,
 } from '../../src/storage/store.ts'
 
 /** Operations of a store that a test can make fail. */
@@ -48,6 +51,17 @@ export class FaultyStore implements Store {
     return new FaultySpool(await this.#inner.createSpool(digest, claimant), this)
   }
 
+  async createUpload(id: UploadId): Promise<UploadSpool> {
+    this.refuse('createSpool')
+    return new FaultyUpload(await this.#inner.createUpload(id), this)
+  }
+
+  async openUpload(id: UploadId): Promise<UploadSpool | undefined> {
+    this.refuse('open')
+    const inner = await this.#inner.openUpload(id)
+    return inner === undefined ? undefined : new FaultyUpload(inner, this)
+  }
+
   async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {
     this.refuse('adopt')
     await this.#inner.adopt(spool instanceof FaultySpool ? spool.inner : spool, digest, sizeBytes)
@@ -84,6 +98,10 @@ export class FaultyStore implements Store {
     return this.#inner.listRecords()
   }
 
+  listRecordsOf(group: RecordGroup): AsyncIterable<RecordName> {
+    return this.#inner.listRecordsOf(group)
+  }
+
   async measureRoom(): Promise<Room | undefined> {
     return await this.#inner.measureRoom()
   }
@@ -98,11 +116,11 @@ export class FaultyStore implements Store {
   }
 }
 
-class FaultySpool implements SpoolFile {
-  readonly inner: SpoolFile
+class FaultySpool<Inner extends SpoolFile = SpoolFile> implements SpoolFile {
+  readonly inner: Inner
   readonly #store: FaultyStore
 
-  constructor(inner: SpoolFile, store: FaultyStore) {
+  constructor(inner: Inner, store: FaultyStore) {
     this.inner = inner
     this.#store = store
   }
@@ -134,5 +152,19 @@ class FaultySpool implements SpoolFile {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.inner[Symbol.asyncDispose]()
+  }
+}
+
+class FaultyUpload extends FaultySpool<UploadSpool> implements UploadSpool {
+  async sync(): Promise<void> {
+    await this.inner.sync()
+  }
+
+  async truncate(sizeBytes: number): Promise<void> {
+    await this.inner.truncate(sizeBytes)
+  }
+
+  async remove(): Promise<void> {
+    await this.inner.remove()
   }
 }

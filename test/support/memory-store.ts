@@ -1,6 +1,8 @@
 import type { Digest } from '../../src/oci/digest.ts'
+import type { UploadId } from '../../src/oci/upload-id.ts'
 import {
   contentKey,
+  groupPrefix,
   parseContentKey,
   parseRecordKey,
   RECORD_BYTES_MAX,
@@ -8,12 +10,14 @@ import {
 } from '../../src/storage/layout.ts'
 import type {
   Durability,
+  RecordGroup,
   RecordName,
   Room,
   SpoolFile,
   Store,
   StoredEntry,
   StoredObject,
+  UploadSpool,
 } from '../../src/storage/store.ts'
 
 const PIECE_BYTES = 256 * 1024
@@ -35,6 +39,22 @@ export class MemoryStore implements Store {
     const leftover = this.#leftovers.get(key)
     this.#leftovers.delete(key)
     return new MemorySpool(leftover ?? Buffer.alloc(0), bytes => this.#leftovers.set(key, bytes))
+  }
+
+  async createUpload(id: UploadId): Promise<UploadSpool> {
+    return this.#upload(id, Buffer.alloc(0))
+  }
+
+  async openUpload(id: UploadId): Promise<UploadSpool | undefined> {
+    const left = this.#leftovers.get(id)
+    return left === undefined ? undefined : this.#upload(id, left)
+  }
+
+  #upload(id: UploadId, bytes: Buffer): MemorySpool {
+    this.#leftovers.delete(id)
+    const spool = new MemorySpool(bytes, left => this.#leftovers.set(id, left))
+    spool.keep()
+    return spool
   }
 
   async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {
@@ -77,9 +97,17 @@ export class MemoryStore implements Store {
     }
   }
 
-  async *listRecords(): AsyncGenerator<RecordName> {
+  listRecords(): AsyncIterable<RecordName> {
+    return this.#recordsBelow('repositories/')
+  }
+
+  listRecordsOf(group: RecordGroup): AsyncIterable<RecordName> {
+    return this.#recordsBelow(groupPrefix(group))
+  }
+
+  async *#recordsBelow(prefix: string): AsyncGenerator<RecordName> {
     for (const key of this.#records.keys()) {
-      const name = parseRecordKey(key)
+      const name = key.startsWith(prefix) ? parseRecordKey(key) : undefined
       if (name !== undefined) yield name
     }
   }
@@ -130,7 +158,7 @@ class MemoryObject implements StoredObject {
   }
 }
 
-class MemorySpool implements SpoolFile {
+class MemorySpool implements UploadSpool {
   readonly #leave: (bytes: Buffer) => void
   #buffer: Buffer
   #sizeBytes: number
@@ -169,8 +197,22 @@ class MemorySpool implements SpoolFile {
     this.#sizeBytes = 0
   }
 
+  async truncate(sizeBytes: number): Promise<void> {
+    this.#assertOpen()
+    this.#sizeBytes = Math.min(sizeBytes, this.#sizeBytes)
+  }
+
+  async sync(): Promise<void> {
+    // Memory is as durable as it gets.
+  }
+
   keep(): void {
     this.#isKept = true
+  }
+
+  async remove(): Promise<void> {
+    this.#isKept = false
+    await this[Symbol.asyncDispose]()
   }
 
   /** Takes the bytes out; nothing can be appended afterwards. */

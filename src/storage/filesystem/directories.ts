@@ -1,4 +1,4 @@
-import { constants, mkdir, open } from 'node:fs/promises'
+import { constants, mkdir, open, rmdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { hasCode } from '../../lib/system-error.ts'
 
@@ -45,6 +45,20 @@ async function makeOne(path: string): Promise<string[]> {
 /** Makes a directory and its missing parents, all durable. */
 export async function makeDurableDirectory(path: string): Promise<void> {
   for (const made of await makeDirectory(path)) await syncDirectory(dirname(made))
+}
+
+/**
+ * Removes a directory and its parents below the root, as far as they are empty. Tidiness only: never throws.
+ * A writer that loses its directory to this makes it again.
+ */
+export async function removeEmpty(path: string, root: string): Promise<void> {
+  for (let at = path; at.startsWith(root) && at !== root; at = dirname(at)) {
+    try {
+      await rmdir(at)
+    } catch {
+      return
+    }
+  }
 }
 
 /** Remembers which directories below a root are durable, so that a process syncs each of them once. */

@@ -4,11 +4,21 @@ import { BufferPool } from '../../lib/reader-buffers.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { OciError } from '../../oci/error.ts'
 import { contentKey } from '../layout.ts'
-import type { Durability, RecordName, Room, SpoolFile, Store, StoredEntry, StoredObject } from '../store.ts'
+import type {
+  Durability,
+  RecordGroup,
+  RecordName,
+  Room,
+  SpoolFile,
+  Store,
+  StoredEntry,
+  StoredObject,
+  UploadSpool,
+} from '../store.ts'
 import { openFileObject } from './object.ts'
 import { readRecordFile } from './record-file.ts'
 import { measureRoom } from './room.ts'
-import { listContent, listRecords } from './walk.ts'
+import { listContent, listRecords, listRecordsOf } from './walk.ts'
 
 /** Opens the store below a root for reading only: it creates and changes nothing. Throws if it is missing. */
 export async function openReadOnlyStore(root: string, buffers = new BufferPool()): Promise<Store> {
@@ -42,6 +52,14 @@ class ReadOnlyFilesystemStore implements Store {
     return await refuse()
   }
 
+  async createUpload(): Promise<UploadSpool> {
+    return await refuse()
+  }
+
+  async openUpload(): Promise<UploadSpool | undefined> {
+    return await Promise.resolve(undefined)
+  }
+
   async adopt(): Promise<void> {
     await refuse()
   }
@@ -72,6 +90,10 @@ class ReadOnlyFilesystemStore implements Store {
 
   listRecords(): AsyncIterable<RecordName> {
     return listRecords(this.#root)
+  }
+
+  listRecordsOf(group: RecordGroup): AsyncIterable<RecordName> {
+    return listRecordsOf(this.#root, group)
   }
 
   async measureRoom(): Promise<Room> {

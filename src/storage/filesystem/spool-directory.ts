@@ -5,17 +5,19 @@ import type { Clock } from '../../lib/clock.ts'
 import { hasCode } from '../../lib/system-error.ts'
 import type { Events } from '../../observe/events.ts'
 import type { Digest } from '../../oci/digest.ts'
+import type { UploadId } from '../../oci/upload-id.ts'
 import { leftoverFileName } from '../layout.ts'
-import { makeDirectory } from './directories.ts'
+import { makeDirectory, makeDurableDirectory } from './directories.ts'
 import { createRegular, openRegular, writeFully } from './regular-file.ts'
-import { DiskSpool } from './spool-file.ts'
+import { DiskSpool, type DiskSpoolParts } from './spool-file.ts'
 import { formatOwner, identifySelf, type Owner } from './spool-owner.ts'
-import { KEPT_DIRECTORY, leaveSpool, OWNER_FILE, sweepSpools } from './spool-sweep.ts'
+import { KEPT_DIRECTORY, leaveSpool, OWNER_FILE, sweepSpools, UPLOADS_DIRECTORY } from './spool-sweep.ts'
 
 /** Longest time of one sweep; the next sweep does the rest. */
 const SWEEP_MAX_MS = 1_000
 const SWEEP_EVERY_MS = 10 * 60_000
 const PROBE_BYTES = 4_096
+const STAY = async (): Promise<void> => await Promise.resolve()
 
 export interface SpoolDirectoryOptions {
   /** Shared by all processes on one store. Must be on the same file system as the adopted content. */
@@ -28,7 +30,8 @@ export interface SpoolDirectoryOptions {
  * Scratch space that several processes may share. Each process has its own directory, `<random>/`, with a
  * file that identifies it, and a sweep spares the directories of living processes. Partial fills that can be
  * resumed are in `kept/<boot>/<digest>` or `<digest>.<claimant>`, which no process owns. Taking one is a
- * single rename, so exactly one of several claimants gets it. Nothing here is ever synced.
+ * single rename, so exactly one of several claimants gets it. Uploads are in `uploads/<id>`, for whichever
+ * process is asked for them next. Nothing here is synced, except uploads when their owner asks for it.
  */
 export class SpoolDirectory implements AsyncDisposable {
   readonly #options: SpoolDirectoryOptions
@@ -36,6 +39,7 @@ export class SpoolDirectory implements AsyncDisposable {
   readonly #name = randomUUID()
   readonly #own: string
   readonly #kept: string | undefined
+  readonly #uploads: string
   readonly #timer: NodeJS.Timeout
   #claim: Promise<void> | undefined
   #sweeping: Promise<void> | undefined
@@ -46,6 +50,7 @@ export class SpoolDirectory implements AsyncDisposable {
     this.#self = self
     this.#own = join(options.path, this.#name)
     this.#kept = self === undefined ? undefined : join(options.path, KEPT_DIRECTORY, self.bootId)
+    this.#uploads = join(options.path, UPLOADS_DIRECTORY)
     this.#timer = setInterval(() => void this.sweep(), SWEEP_EVERY_MS).unref()
   }
 
@@ -67,6 +72,34 @@ export class SpoolDirectory implements AsyncDisposable {
     if (leftover !== undefined) return leftover
     const handle = await this.#create(name)
     return this.#spool({ handle, path: join(this.#own, name), sizeBytes: 0 }, leftoverName)
+  }
+
+  /** Creates the file of an upload; see {@link Store.createUpload}. */
+  async createUpload(id: UploadId): Promise<DiskSpool> {
+    if (this.#isClosed) throw new Error('the store is closed')
+    const path = join(this.#uploads, id)
+    const create = async (): Promise<FileHandle> => await createRegular(path)
+    const handle = await create().catch(async (error: unknown) => {
+      if (!hasCode(error, 'ENOENT')) throw error
+      await makeDurableDirectory(this.#uploads)
+      return await create()
+    })
+    return this.#upload({ handle, path, sizeBytes: 0 })
+  }
+
+  /** Opens the file of an upload again; see {@link Store.openUpload}. */
+  async openUpload(id: UploadId): Promise<DiskSpool | undefined> {
+    const path = join(this.#uploads, id)
+    const file = await openRegular(path, 'write')
+    if (file === undefined) return undefined
+    return this.#upload({ handle: file.handle, path, sizeBytes: Number(file.stats.size) })
+  }
+
+  #upload(parts: Pick<DiskSpoolParts, 'handle' | 'path' | 'sizeBytes'>): DiskSpool {
+    // It stays where it is, so the next process finds it under its id.
+    const spool = new DiskSpool({ ...parts, leave: STAY, events: this.#options.events })
+    spool.keep()
+    return spool
   }
 
   /**

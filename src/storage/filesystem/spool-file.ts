@@ -1,7 +1,7 @@
 import { type FileHandle, unlink } from 'node:fs/promises'
 import { hasCode } from '../../lib/system-error.ts'
 import type { Events } from '../../observe/events.ts'
-import type { Durability, LocalFile, SpoolFile } from '../store.ts'
+import type { Durability, LocalFile, UploadSpool } from '../store.ts'
 import { readFully, writeFully } from './regular-file.ts'
 
 export interface DiskSpoolParts {
@@ -18,7 +18,7 @@ export interface DiskSpoolParts {
  * A spool in a file. Bytes below `sizeBytes` are never overwritten while readers use them, so readers need no
  * lock. Bytes that a failed append left above are never given out, and the next append overwrites them.
  */
-export class DiskSpool implements SpoolFile {
+export class DiskSpool implements UploadSpool {
   readonly #parts: DiskSpoolParts
   #sizeBytes: number
   #state: 'open' | 'moving' | 'adopted' | 'closed' = 'open'
@@ -55,8 +55,24 @@ export class DiskSpool implements SpoolFile {
     this.#sizeBytes = 0
   }
 
+  async truncate(sizeBytes: number): Promise<void> {
+    this.#assertOpen()
+    await this.#parts.handle.truncate(sizeBytes)
+    this.#sizeBytes = Math.min(sizeBytes, this.#sizeBytes)
+  }
+
+  async sync(): Promise<void> {
+    this.#assertOpen()
+    await this.#parts.handle.datasync()
+  }
+
   keep(): void {
     this.#isKept = true
+  }
+
+  async remove(): Promise<void> {
+    this.#isKept = false
+    await this[Symbol.asyncDispose]()
   }
 
   /**

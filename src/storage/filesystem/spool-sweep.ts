@@ -12,6 +12,10 @@ import { livenessOf, type Owner, parseOwner } from './spool-owner.ts'
 export const OWNER_FILE = 'owner'
 /** Directory of leftovers for later fills, with one subdirectory per boot. */
 export const KEPT_DIRECTORY = 'kept'
+/** Directory of uploads, which no process owns. */
+export const UPLOADS_DIRECTORY = 'uploads'
+/** Time for which the bytes of an upload are kept after the last write, whatever its record says. */
+const UPLOAD_FOR_MS = 7 * 24 * 3_600_000
 /** Time for which a leftover is kept for its next fill. */
 const KEPT_FOR_MS = 24 * 3_600_000
 /**
@@ -43,14 +47,18 @@ export async function sweepSpools(terms: SweepTerms): Promise<number> {
     if (name === terms.own) continue
     try {
       const directory = join(terms.path, name)
-      swept +=
-        name === KEPT_DIRECTORY ? await sweepKept(directory, terms) : await sweepInstance(directory, terms)
+      swept += await sweepDirectory(name, directory, terms)
     } catch (error) {
       // Another sweep was faster, or this is a file that is not ours.
       if (!hasCode(error, 'ENOENT', 'ENOTDIR', 'ENOTEMPTY')) terms.onError(error)
     }
   }
   return swept
+}
+
+async function sweepDirectory(name: string, directory: string, terms: SweepTerms): Promise<number> {
+  if (name === UPLOADS_DIRECTORY) return await sweepAged(directory, terms, UPLOAD_FOR_MS)
+  return name === KEPT_DIRECTORY ? await sweepKept(directory, terms) : await sweepInstance(directory, terms)
 }
 
 /**
@@ -123,16 +131,24 @@ async function sweepKept(directory: string, terms: SweepTerms): Promise<number> 
   let swept = 0
   for (const boot of await readdir(directory)) {
     const limitMs = boot === terms.self?.bootId ? KEPT_FOR_MS : SILENCE_MAX_MS
-    for (const name of await readdir(join(directory, boot))) {
-      if (terms.isOver()) return swept
-      const path = join(directory, boot, name)
-      swept += await unlessGone(async () => {
-        if (distance((await stat(path)).mtimeMs, terms) <= limitMs) return false
-        await rm(path, { recursive: true, force: true })
-        return true
-      })
-    }
+    swept += await sweepAged(join(directory, boot), terms, limitMs)
+    if (terms.isOver()) return swept
     if (boot !== terms.self?.bootId) await removeIfEmpty(join(directory, boot))
+  }
+  return swept
+}
+
+/** Removes the files that were last written longer ago than the limit. */
+async function sweepAged(directory: string, terms: SweepTerms, limitMs: number): Promise<number> {
+  let swept = 0
+  for (const name of await readdir(directory)) {
+    if (terms.isOver()) return swept
+    const path = join(directory, name)
+    swept += await unlessGone(async () => {
+      if (distance((await stat(path)).mtimeMs, terms) <= limitMs) return false
+      await rm(path, { recursive: true, force: true })
+      return true
+    })
   }
   return swept
 }

@@ -6,20 +6,43 @@ import { RememberedSuccess } from '../../lib/remembered-success.ts'
 import { hasCode } from '../../lib/system-error.ts'
 import type { Events } from '../../observe/events.ts'
 import type { Digest } from '../../oci/digest.ts'
+import type { UploadId } from '../../oci/upload-id.ts'
 import { contentKey, digestFileName, RECORD_BYTES_MAX, recordKey } from '../layout.ts'
-import type { Durability, RecordName, Room, SpoolFile, Store, StoredEntry, StoredObject } from '../store.ts'
-import { DurableDirectories, makeDirectory, makeDurableDirectory, syncDirectory } from './directories.ts'
+import type {
+  Durability,
+  RecordGroup,
+  RecordName,
+  Room,
+  SpoolFile,
+  Store,
+  StoredEntry,
+  StoredObject,
+  UploadSpool,
+} from '../store.ts'
+import {
+  DurableDirectories,
+  makeDirectory,
+  makeDurableDirectory,
+  removeEmpty,
+  syncDirectory,
+} from './directories.ts'
 import { openFileObject } from './object.ts'
 import { Quarantine } from './quarantine.ts'
 import { readRecordFile } from './record-file.ts'
 import { measureRoom } from './room.ts'
 import { SpoolDirectory } from './spool-directory.ts'
 import { DiskSpool } from './spool-file.ts'
-import { listContent, listRecords } from './walk.ts'
+import { listContent, listRecords, listRecordsOf } from './walk.ts'
 import { isRefusal, refusalOf, requireWritable } from './writable.ts'
 
 /** Time for which a successful probe is reused. */
 const PROBE_FRESH_MS = 1_000
+/** Records in a directory of their own for each digest, which goes with the last of them. */
+const GROUPED: ReadonlySet<RecordName['kind']> = new Set<RecordName['kind']>([
+  'hosted-hold',
+  'hosted-referrer',
+  'hosted-tagged',
+])
 
 export interface FilesystemStoreOptions {
   /** The root directory; created if it is missing. */
@@ -100,6 +123,14 @@ export class FilesystemStore implements Store {
     return this.#spools.create(digest, claimant)
   }
 
+  async createUpload(id: UploadId): Promise<UploadSpool> {
+    return await this.#spools.createUpload(id)
+  }
+
+  async openUpload(id: UploadId): Promise<UploadSpool | undefined> {
+    return await this.#spools.openUpload(id)
+  }
+
   async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {
     if (!(spool instanceof DiskSpool)) throw new TypeError('a spool of another store cannot be adopted')
     const target = this.#contentPath(digest)
@@ -138,7 +169,10 @@ export class FilesystemStore implements Store {
   }
 
   async deleteRecord(name: RecordName): Promise<boolean> {
-    return this.#remove(this.#recordPath(name), 'record')
+    const path = this.#recordPath(name)
+    const wasThere = await this.#remove(path, 'record')
+    if (GROUPED.has(name.kind)) await removeEmpty(dirname(path), this.#root)
+    return wasThere
   }
 
   list(): AsyncIterable<StoredEntry> {
@@ -147,6 +181,10 @@ export class FilesystemStore implements Store {
 
   listRecords(): AsyncIterable<RecordName> {
     return listRecords(this.#root)
+  }
+
+  listRecordsOf(group: RecordGroup): AsyncIterable<RecordName> {
+    return listRecordsOf(this.#root, group)
   }
 
   async measureRoom(): Promise<Room> {

@@ -1,8 +1,8 @@
 import { lstat, opendir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ifThere } from '../../lib/system-error.ts'
-import { parseContentKey, parseRecordKey } from '../layout.ts'
-import type { RecordName, StoredEntry } from '../store.ts'
+import { groupPrefix, parseContentKey, parseRecordKey } from '../layout.ts'
+import type { RecordGroup, RecordName, StoredEntry } from '../store.ts'
 
 /** Walks the regular files under content keys; see {@link Store.list}. */
 export async function* listContent(root: string): AsyncGenerator<StoredEntry> {
@@ -14,10 +14,19 @@ export async function* listContent(root: string): AsyncGenerator<StoredEntry> {
   }
 }
 
-/** Walks the records; see {@link Store.listRecords}. */
+/** Walks the records of tags and links; see {@link Store.listRecords}. */
 export async function* listRecords(root: string): AsyncGenerator<RecordName> {
-  for await (const key of walk(root, 'repositories')) {
-    const name = parseRecordKey(key)
+  yield* recordsBelow(root, 'repositories')
+}
+
+/** Walks the records of a group; see {@link Store.listRecordsOf}. */
+export async function* listRecordsOf(root: string, group: RecordGroup): AsyncGenerator<RecordName> {
+  yield* recordsBelow(root, groupPrefix(group).slice(0, -1))
+}
+
+async function* recordsBelow(root: string, key: string): AsyncGenerator<RecordName> {
+  for await (const below of walk(root, key)) {
+    const name = parseRecordKey(below)
     if (name !== undefined) yield name
   }
 }

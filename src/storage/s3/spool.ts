@@ -2,7 +2,7 @@ import { unlink } from 'node:fs/promises'
 import { PutObjectCommand } from '@aws-sdk/client-s3'
 import type { Events } from '../../observe/events.ts'
 import type { DiskSpool } from '../filesystem/spool-file.ts'
-import type { LocalFile, SpoolFile } from '../store.ts'
+import type { LocalFile, UploadSpool } from '../store.ts'
 import { CONTENT_TYPE, readPart, Upload, type UploadParts } from './upload.ts'
 
 /** Bodies up to this size wait for no memory: a client waits for a manifest. In bytes. */
@@ -11,8 +11,8 @@ const FREE_BYTES_MAX = 1024 * 1024
 /** What an {@link S3Spool} is made from. */
 export interface S3SpoolParts extends UploadParts {
   readonly disk: DiskSpool
-  /** Where the content is to lie in the bucket. */
-  readonly key: string
+  /** Key of the content in the bucket; `undefined` for an upload, whose digest is not known yet. */
+  readonly key: string | undefined
   readonly events: Pick<Events, 'storageFailed'>
   /** Owns work that the caller does not wait for. */
   readonly background: (work: Promise<void>) => void
@@ -22,7 +22,7 @@ export interface S3SpoolParts extends UploadParts {
  * A spool on a local disk that is uploaded to S3 while it grows. Appending never waits for S3, and readers
  * read the disk. S3 shows the parts only when the spool is adopted, after its proof.
  */
-export class S3Spool implements SpoolFile {
+export class S3Spool implements UploadSpool {
   readonly #parts: S3SpoolParts
   #upload: Upload | undefined
   #isClosed = false
@@ -41,8 +41,9 @@ export class S3Spool implements SpoolFile {
 
   async append(bytes: Uint8Array): Promise<void> {
     await this.#parts.disk.append(bytes)
-    if (this.sizeBytes <= this.#parts.connection.limits.singlePutBytes) return
-    this.#upload ??= this.#begin()
+    const { key, connection } = this.#parts
+    if (key === undefined || this.sizeBytes <= connection.limits.singlePutBytes) return
+    this.#upload ??= this.#begin(key)
     this.#upload.advance(this.sizeBytes)
   }
 
@@ -55,6 +56,15 @@ export class S3Spool implements SpoolFile {
     await this.#parts.disk.clear()
   }
 
+  async truncate(sizeBytes: number): Promise<void> {
+    await this.#drop()
+    await this.#parts.disk.truncate(sizeBytes)
+  }
+
+  async sync(): Promise<void> {
+    await this.#parts.disk.sync()
+  }
+
   keep(): void {
     this.#parts.disk.keep()
   }
@@ -63,10 +73,10 @@ export class S3Spool implements SpoolFile {
    * Makes the content visible in the bucket; the local file stays readable until it is disposed of, and
    * nothing is left of it then.
    */
-  async adopt(sizeBytes: number): Promise<void> {
+  async adopt(sizeBytes: number, key: string): Promise<void> {
     const { disk, events } = this.#parts
     await disk.surrender(sizeBytes, 'relaxed', async path => {
-      await this.#commit(sizeBytes)
+      await this.#commit(sizeBytes, key)
       this.#upload = undefined
       await unlink(path).catch((error: unknown) => events.storageFailed('spool', error))
     })
@@ -76,9 +86,9 @@ export class S3Spool implements SpoolFile {
    * What began behind the fill may have met a moment of trouble, so it gets a second chance from the
    * beginning.
    */
-  async #commit(sizeBytes: number): Promise<void> {
+  async #commit(sizeBytes: number, key: string): Promise<void> {
     if (sizeBytes <= this.#parts.connection.limits.singlePutBytes) {
-      await this.#put(sizeBytes)
+      await this.#put(sizeBytes, key)
       return
     }
     const begun = this.#upload
@@ -91,7 +101,7 @@ export class S3Spool implements SpoolFile {
         await this.#drop()
       }
     }
-    this.#upload = this.#begin()
+    this.#upload = this.#begin(key)
     try {
       await this.#upload.complete(sizeBytes)
     } catch (error) {
@@ -100,8 +110,8 @@ export class S3Spool implements SpoolFile {
     }
   }
 
-  async #put(sizeBytes: number): Promise<void> {
-    const { connection, buffers, key } = this.#parts
+  async #put(sizeBytes: number, key: string): Promise<void> {
+    const { connection, buffers } = this.#parts
     const isFree = sizeBytes <= FREE_BYTES_MAX
     using lent = isFree ? undefined : await buffers.borrow(sizeBytes, new AbortController().signal)
     const bytes = lent?.bytes ?? Buffer.allocUnsafeSlow(sizeBytes)
@@ -118,8 +128,8 @@ export class S3Spool implements SpoolFile {
   readonly #read = (buffer: Uint8Array, position: number): Promise<number> =>
     this.#parts.disk.read(buffer, position)
 
-  #begin(): Upload {
-    return new Upload(this.#parts, this.#parts.key, this.#read)
+  #begin(key: string): Upload {
+    return new Upload(this.#parts, key, this.#read)
   }
 
   /**
@@ -132,6 +142,13 @@ export class S3Spool implements SpoolFile {
     if (upload === undefined) return
     await upload.stop()
     this.#parts.background(upload.abort())
+  }
+
+  async remove(): Promise<void> {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    await this.#drop()
+    await this.#parts.disk.remove()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

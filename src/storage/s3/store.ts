@@ -5,18 +5,29 @@ import { RememberedSuccess } from '../../lib/remembered-success.ts'
 import type { Events } from '../../observe/events.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { StoreUnavailableError } from '../../oci/error.ts'
+import type { UploadId } from '../../oci/upload-id.ts'
 import { SpoolDirectory } from '../filesystem/spool-directory.ts'
+import type { DiskSpool } from '../filesystem/spool-file.ts'
 import { requireWritable } from '../filesystem/writable.ts'
-import { contentKey, parseContentKey, parseRecordKey, RECORD_BYTES_MAX, recordKey } from '../layout.ts'
+import {
+  contentKey,
+  groupPrefix,
+  parseContentKey,
+  parseRecordKey,
+  RECORD_BYTES_MAX,
+  recordKey,
+} from '../layout.ts'
 import type {
   Durability,
   Presigner,
+  RecordGroup,
   RecordName,
   RemoteStore,
   SpoolFile,
   Store,
   StoredEntry,
   StoredObject,
+  UploadSpool,
 } from '../store.ts'
 import { destroyBody, readBody, WrongAnswerError } from './body.ts'
 import { S3Buffers } from './buffers.ts'
@@ -133,21 +144,34 @@ export class S3Store implements Store {
   }
 
   async createSpool(digest: Digest, claimant?: string): Promise<SpoolFile> {
-    const { connection, spools, events } = this.#parts
+    return this.#spool(await this.#parts.spools.create(digest, claimant), this.#contentKey(digest))
+  }
+
+  async createUpload(id: UploadId): Promise<UploadSpool> {
+    return this.#spool(await this.#parts.spools.createUpload(id), undefined)
+  }
+
+  async openUpload(id: UploadId): Promise<UploadSpool | undefined> {
+    const disk = await this.#parts.spools.openUpload(id)
+    return disk === undefined ? undefined : this.#spool(disk, undefined)
+  }
+
+  #spool(disk: DiskSpool, key: string | undefined): S3Spool {
+    const { connection, events } = this.#parts
     return new S3Spool({
       connection,
       events,
-      disk: await spools.create(digest, claimant),
-      key: this.#contentKey(digest),
+      disk,
+      key,
       buffers: this.#buffers,
       live: this.#live,
       background: work => this.#inBackground('abort-upload', work),
     })
   }
 
-  async adopt(spool: SpoolFile, _digest: Digest, sizeBytes: number): Promise<void> {
+  async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {
     if (!(spool instanceof S3Spool)) throw new TypeError('a spool of another store cannot be adopted')
-    await spool.adopt(sizeBytes)
+    await spool.adopt(sizeBytes, this.#contentKey(digest))
   }
 
   async delete(digest: Digest): Promise<boolean> {
@@ -204,8 +228,16 @@ export class S3Store implements Store {
     }
   }
 
-  async *listRecords(): AsyncGenerator<RecordName> {
-    for await (const { name } of listKeys(this.#parts.connection, 'repositories/')) {
+  listRecords(): AsyncIterable<RecordName> {
+    return this.#recordsBelow('repositories/')
+  }
+
+  listRecordsOf(group: RecordGroup): AsyncIterable<RecordName> {
+    return this.#recordsBelow(groupPrefix(group))
+  }
+
+  async *#recordsBelow(prefix: string): AsyncGenerator<RecordName> {
+    for await (const { name } of listKeys(this.#parts.connection, prefix)) {
       const record = parseRecordKey(name)
       if (record !== undefined) yield record
     }

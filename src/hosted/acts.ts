@@ -1,0 +1,61 @@
+import type { Digest } from '../oci/digest.ts'
+import type { Tag } from '../oci/name.ts'
+import type { Place } from '../oci/place.ts'
+
+/** Change of a hosted repository that a client asked for. */
+export type Act = Place & {
+  /** The identity that acts, as the log names it; `undefined` for an anonymous client. */
+  readonly by: string | undefined
+} & Deed
+
+type Deed =
+  /** Bytes of an upload are about to be received: this many in all, as far as known. */
+  | { readonly kind: 'receive'; readonly sizeBytes: number }
+  /** The repository gets a blob, by an upload or by a mount. */
+  | { readonly kind: 'link'; readonly digest: Digest; readonly sizeBytes: number }
+  | { readonly kind: 'unlink'; readonly digest: Digest }
+  /** The repository gets a manifest; `isNew` is false if it has it already. */
+  | {
+      readonly kind: 'publish'
+      readonly digest: Digest
+      readonly mediaType: string
+      readonly sizeBytes: number
+      readonly subject: Digest | undefined
+      readonly isNew: boolean
+    }
+  | { readonly kind: 'withdraw'; readonly digest: Digest }
+  /** A tag is set; `from` is the manifest that it named before. */
+  | { readonly kind: 'tag'; readonly tag: Tag; readonly digest: Digest; readonly from: Digest | undefined }
+  | { readonly kind: 'untag'; readonly tag: Tag; readonly from: Digest }
+
+/** Judges acts before they happen, such as a quota or a rule of immutable tags. */
+export interface ActRule {
+  /** Throws an `OciError` to refuse the act. Returns warnings for the client, mostly none. */
+  judge(act: Act): Promise<readonly string[]>
+}
+
+/**
+ * Sees acts after they happened and are durable, in the order in which they happened to one tag or manifest,
+ * before the client is answered. Must not throw, and should be quick.
+ */
+export interface ActWitness {
+  saw(act: Act): Promise<void>
+}
+
+/** Everything that has a say in acts, or wants to know of them. */
+export interface ActParties {
+  readonly rules: readonly ActRule[]
+  readonly witnesses: readonly ActWitness[]
+}
+
+/** Asks every rule; returns all warnings. Throws if one refuses. */
+export async function judgeAct({ rules }: ActParties, act: Act): Promise<readonly string[]> {
+  const warnings: string[] = []
+  for (const rule of rules) warnings.push(...(await rule.judge(act)))
+  return warnings
+}
+
+/** Reports an act to every witness. */
+export async function reportAct({ witnesses }: ActParties, act: Act): Promise<void> {
+  for (const witness of witnesses) await witness.saw(act)
+}

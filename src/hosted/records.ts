@@ -1,0 +1,79 @@
+import { DamagedRecordError, openRecord, sealRecord } from '../content/sealed-record.ts'
+import { type Digest, parseDigest } from '../oci/digest.ts'
+
+/** The manifest that a hosted tag names, since when, and who set it. */
+export interface HostedTag {
+  readonly digest: Digest
+  readonly movedAtMs: number
+  readonly by: string | undefined
+}
+
+/**
+ * Content of a hosted repository. `claimedAtMs` is when a client that may push last learned that the content
+ * is here: it may rely on that for a day, so the content stays that long even if nothing names it.
+ */
+export interface HostedContent {
+  readonly sizeBytes: number
+  /** Type of a manifest; `undefined` for a blob. */
+  readonly mediaType: string | undefined
+  readonly pushedAtMs: number
+  readonly claimedAtMs: number
+  readonly by: string | undefined
+}
+
+export function writeHostedTag({ digest, movedAtMs, by }: HostedTag): Uint8Array {
+  return sealRecord({ digest, movedAt: isoText(movedAtMs), by })
+}
+
+/** Throws a {@link DamagedRecordError} if the bytes are not the record of a tag. */
+export function readHostedTag(bytes: Uint8Array): HostedTag {
+  const fields = fieldsOf(bytes)
+  const digest = parseDigest(String(fields['digest']))
+  if (digest === undefined) throw new DamagedRecordError('the digest is invalid')
+  return { digest, movedAtMs: timeOf(fields['movedAt']), by: textOf(fields['by']) }
+}
+
+export function writeHostedContent(content: HostedContent): Uint8Array {
+  const { sizeBytes, mediaType, pushedAtMs, claimedAtMs, by } = content
+  return sealRecord({
+    sizeBytes,
+    mediaType,
+    pushedAt: isoText(pushedAtMs),
+    claimedAt: isoText(claimedAtMs),
+    by,
+  })
+}
+
+/** Throws a {@link DamagedRecordError} if the bytes are not the record of a manifest or a blob. */
+export function readHostedContent(bytes: Uint8Array): HostedContent {
+  const fields = fieldsOf(bytes)
+  const sizeBytes = Number(fields['sizeBytes'])
+  if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw new DamagedRecordError('the size is invalid')
+  return {
+    sizeBytes,
+    mediaType: textOf(fields['mediaType']),
+    pushedAtMs: timeOf(fields['pushedAt']),
+    claimedAtMs: timeOf(fields['claimedAt']),
+    by: textOf(fields['by']),
+  }
+}
+
+function fieldsOf(bytes: Uint8Array): Record<string, unknown> {
+  const { value } = openRecord(bytes)
+  if (typeof value !== 'object' || value === null) throw new DamagedRecordError('this is not an object')
+  return value as Record<string, unknown>
+}
+
+function isoText(atMs: number): string {
+  return new Date(atMs).toISOString()
+}
+
+function timeOf(value: unknown): number {
+  const atMs = Date.parse(String(value))
+  if (Number.isNaN(atMs)) throw new DamagedRecordError('the time is invalid')
+  return atMs
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined
+}

@@ -1,0 +1,202 @@
+import { DamagedRecordError } from '../content/sealed-record.ts'
+import type { Events } from '../observe/events.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { Tag } from '../oci/name.ts'
+import type { Place } from '../oci/place.ts'
+import type { HostedRecordName, RecordName, Store } from '../storage/store.ts'
+import {
+  type HostedContent,
+  type HostedTag,
+  readHostedContent,
+  readHostedTag,
+  writeHostedContent,
+  writeHostedTag,
+} from './records.ts'
+
+/** Content of a repository by its kind. */
+export type HostedKind = 'hosted-manifest' | 'hosted-blob'
+
+/** A record of content, by its name. */
+export type ContentName = Place & { readonly kind: HostedKind; readonly digest: Digest }
+
+const NOTHING = new Uint8Array(0)
+const UNREADABLE: HostedContent = {
+  sizeBytes: 0,
+  mediaType: undefined,
+  pushedAtMs: 0,
+  claimedAtMs: 0,
+  by: undefined,
+}
+
+/**
+ * Records of hosted repositories in the store: which tags, manifests and blobs each of them has, and what
+ * holds each digest. The records of tags, manifests, blobs and referrers are the truth, and durable. A hold
+ * is written before the record that it stands for and removed after it, so that content without holds is not
+ * needed by anybody. Only a power cut may lose a hold: before anything is collected after one, the holds of
+ * all manifests and blobs are written again.
+ */
+export class Shelf {
+  readonly #store: Store
+  readonly #events: Pick<Events, 'recordDamaged'>
+
+  constructor(store: Store, events: Pick<Events, 'recordDamaged'>) {
+    this.#store = store
+    this.#events = events
+  }
+
+  /** True if anything was ever pushed to the repository. */
+  async knows(place: Place): Promise<boolean> {
+    return (await this.#store.readRecord(repositoryName(place))) !== undefined
+  }
+
+  /** Notes that something is pushed to the repository. */
+  async know(place: Place): Promise<void> {
+    if (!(await this.knows(place))) await this.#store.writeRecord(repositoryName(place), NOTHING, 'durable')
+  }
+
+  /** All repositories to which something was ever pushed. */
+  async *repositories(): AsyncGenerator<Place> {
+    for await (const name of this.#store.listRecordsOf({ kind: 'hosted-repository' }))
+      if (name.kind === 'hosted-repository') yield placeOf(name)
+  }
+
+  /** The record of a tag; a damaged one counts as absent, and is reported. */
+  async tag(place: Place, tag: Tag): Promise<HostedTag | undefined> {
+    const bytes = await this.#store.readRecord({ kind: 'hosted-tag', ...placeOf(place), tag })
+    return bytes === undefined ? undefined : this.#opened(bytes, readHostedTag, undefined)
+  }
+
+  /** Sets a tag, durably. The manifest must be durable already. */
+  async setTag(place: Place, tag: Tag, record: HostedTag): Promise<void> {
+    await this.#write(taggedName(place, record.digest, tag), NOTHING, 'relaxed')
+    await this.#write({ kind: 'hosted-tag', ...placeOf(place), tag }, writeHostedTag(record), 'durable')
+  }
+
+  /** Notes that the tag does not name the manifest any more. */
+  async forgetTagged(place: Place, digest: Digest, tag: Tag): Promise<void> {
+    await this.#store.deleteRecord(taggedName(place, digest, tag))
+  }
+
+  /** Removes a tag; `false` if it was absent. */
+  async removeTag(place: Place, tag: Tag, digest: Digest): Promise<boolean> {
+    const wasThere = await this.#store.deleteRecord({ kind: 'hosted-tag', ...placeOf(place), tag })
+    await this.forgetTagged(place, digest, tag)
+    return wasThere
+  }
+
+  /** Tags of a repository, in no particular order. */
+  async *tags(place: Place): AsyncGenerator<Tag> {
+    for await (const name of this.#store.listRecordsOf({ kind: 'hosted-tag', ...placeOf(place) }))
+      if (name.kind === 'hosted-tag') yield name.tag
+  }
+
+  /** Tags that name a manifest now. */
+  async tagsOf(place: Place, digest: Digest): Promise<readonly Tag[]> {
+    const tags: Tag[] = []
+    const group = { kind: 'hosted-tagged', ...placeOf(place), digest } as const
+    for await (const name of this.#store.listRecordsOf(group)) {
+      if (name.kind !== 'hosted-tagged') continue
+      if ((await this.tag(place, name.tag))?.digest === digest) tags.push(name.tag)
+    }
+    return tags
+  }
+
+  /**
+   * The record of a manifest or blob; `undefined` if the repository does not have it. A damaged one still
+   * says that the content is here.
+   */
+  async content(name: ContentName): Promise<HostedContent | undefined> {
+    const bytes = await this.#store.readRecord(contentName(name))
+    return bytes === undefined ? undefined : this.#opened(bytes, readHostedContent, UNREADABLE)
+  }
+
+  /** Writes the record of a manifest or blob. Its content must be held, and durable. */
+  async setContent(
+    name: ContentName,
+    record: HostedContent,
+    durability: 'durable' | 'relaxed' = 'durable',
+  ): Promise<void> {
+    await this.#write(contentName(name), writeHostedContent(record), durability)
+  }
+
+  /** Removes the record of a manifest or blob; `false` if it was absent. */
+  async removeContent(name: ContentName): Promise<boolean> {
+    return await this.#store.deleteRecord(contentName(name))
+  }
+
+  /** Digests of the manifests or blobs of a repository. */
+  async *contents(place: Place, kind: HostedKind): AsyncGenerator<Digest> {
+    for await (const name of this.#store.listRecordsOf({ kind, ...placeOf(place) }))
+      if (name.kind === kind) yield name.digest
+  }
+
+  /** Notes durably that a manifest names a subject. */
+  async refer(place: Place, subject: Digest, referrer: Digest): Promise<void> {
+    const name = { kind: 'hosted-referrer', ...placeOf(place), digest: subject, referrer } as const
+    await this.#write(name, NOTHING, 'durable')
+  }
+
+  /** Notes that the manifest that named the subject is gone. */
+  async unrefer(place: Place, subject: Digest, referrer: Digest): Promise<void> {
+    await this.#store.deleteRecord({ kind: 'hosted-referrer', ...placeOf(place), digest: subject, referrer })
+  }
+
+  /** Manifests that name a subject, in no particular order. */
+  async *referrers(place: Place, subject: Digest): AsyncGenerator<Digest> {
+    const group = { kind: 'hosted-referrer', ...placeOf(place), digest: subject } as const
+    for await (const name of this.#store.listRecordsOf(group))
+      if (name.kind === 'hosted-referrer') yield name.referrer
+  }
+
+  /**
+   * Holds the content of a digest: for the repository, or for the manifest `by` of it. It is not evicted or
+   * collected from now on.
+   */
+  async hold(place: Place, digest: Digest, by?: Digest): Promise<void> {
+    await this.#write(holdName(place, digest, by), NOTHING, 'relaxed')
+  }
+
+  async letGo(place: Place, digest: Digest, by?: Digest): Promise<void> {
+    await this.#store.deleteRecord(holdName(place, digest, by))
+  }
+
+  /** Everything that holds a digest. */
+  async *holds(digest: Digest): AsyncGenerator<Place & { readonly by: Digest | undefined }> {
+    for await (const name of this.#store.listRecordsOf({ kind: 'hosted-hold', digest }))
+      if (name.kind === 'hosted-hold') yield { ...placeOf(name), by: name.by }
+  }
+
+  #opened<T, Instead>(bytes: Uint8Array, read: (bytes: Uint8Array) => T, instead: Instead): T | Instead {
+    try {
+      return read(bytes)
+    } catch (error) {
+      if (!(error instanceof DamagedRecordError)) throw error
+      this.#events.recordDamaged('hosted', instead === undefined ? 'lost' : 'rebuilt', error)
+      return instead
+    }
+  }
+
+  async #write(name: HostedRecordName, bytes: Uint8Array, durability: 'durable' | 'relaxed'): Promise<void> {
+    await this.#store.writeRecord(name, bytes, durability)
+  }
+}
+
+function placeOf({ namespace, repository }: Place): Place {
+  return { namespace, repository }
+}
+
+function repositoryName(place: Place): RecordName {
+  return { kind: 'hosted-repository', ...placeOf(place) }
+}
+
+function taggedName(place: Place, digest: Digest, tag: Tag): HostedRecordName {
+  return { kind: 'hosted-tagged', ...placeOf(place), digest, tag }
+}
+
+function contentName({ kind, digest, ...place }: ContentName): HostedRecordName {
+  return { kind, ...placeOf(place), digest }
+}
+
+function holdName(place: Place, digest: Digest, by: Digest | undefined): HostedRecordName {
+  return { kind: 'hosted-hold', ...placeOf(place), digest, by }
+}
