@@ -35,8 +35,21 @@ async function main(): Promise<void> {
   }
   process.on('uncaughtException', fail)
   process.on('unhandledRejection', fail)
+  hideExperimentalWarnings()
   const { run } = await import('./cli/run.ts')
   process.exitCode = await run(environment())
+}
+
+/**
+ * Node warns of `node:ffi` in every process that uses it. Its users can do nothing about it, and the mirror
+ * works without it.
+ */
+function hideExperimentalWarnings(): void {
+  const printers = process.listeners('warning')
+  process.removeAllListeners('warning')
+  process.on('warning', warning => {
+    if (warning.name !== 'ExperimentalWarning') for (const print of printers) print(warning)
+  })
 }
 
 function environment(): Environment {

@@ -48,6 +48,8 @@ export interface Config {
   readonly logLevel: LogLevel
   /** Number of threads that serve clients, on Linux; 1 unless given. */
   readonly workers?: number
+  /** Send files inside the kernel where that works; `true` by default. */
+  readonly usesSendfile?: boolean
 }
 
 /**

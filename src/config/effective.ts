@@ -49,6 +49,7 @@ export function effectiveSettings(
     setting('scrub_rate', formatBytes(config.scrub.bytesPerSecond), 'scrub-rate'),
     setting('drain_timeout', formatDuration(config.drainMs), 'drain-timeout'),
     setting('workers', String(config.workers), 'workers'),
+    setting('sendfile', config.usesSendfile ?? true, 'sendfile'),
     setting('log_level', config.logLevel, 'log-level'),
     setting('upstream_config_file', config.upstreamConfigFile, 'upstream-config-file'),
     { name: 'store', value: store.kind, origin: kindOrigin },

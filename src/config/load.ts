@@ -145,6 +145,7 @@ type Scalars = Pick<
   | 'provesRanges'
   | 'drainMs'
   | 'workers'
+  | 'usesSendfile'
   | 'logLevel'
 >
 
@@ -172,6 +173,7 @@ function readScalars(reader: SettingsReader): Scalars {
     workers:
       reader.parse(reader.find('workers'), parseWorkers) ??
       Math.min(availableParallelism(), WORKERS_DEFAULT_MAX),
+    usesSendfile: reader.parse(reader.find('sendfile'), parseBoolean) ?? true,
     logLevel: reader.parse(reader.find('log-level'), parseLogLevel) ?? 'info',
   }
 }

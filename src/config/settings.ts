@@ -155,6 +155,15 @@ export const SETTINGS = {
     noun: 'a number from 1 to 64',
     hint: 'such as 1, 2 or 8',
   },
+  sendfile: {
+    environment: 'SENDFILE',
+    type: 'boolean',
+    group: 'general',
+    default: 'true',
+    description: 'Send stored files inside the kernel where that works; --no-sendfile turns it off',
+    noun: 'true or false',
+    hint: 'write true or false',
+  },
   'log-level': {
     environment: 'LOG_LEVEL',
     type: 'text',

@@ -213,6 +213,7 @@ export interface ThreadParts extends Omit<ThreadsParts, 'waitingLog'> {
   readonly running: SharedCount
   readonly connections: ConnectionCounts
   readonly directory: Directory
+  readonly usesSendfile: boolean
 }
 
 /**
@@ -221,7 +222,7 @@ export interface ThreadParts extends Omit<ThreadsParts, 'waitingLog'> {
  */
 export function threadsOf(
   { workers = 1, listen, logLevel }: Config,
-  { instance, firstHeaderMs, epoch, running, connections, directory, ...parts }: ThreadParts,
+  { instance, firstHeaderMs, epoch, running, connections, directory, usesSendfile, ...parts }: ThreadParts,
 ): Threads | undefined {
   if (workers === 1 || listen.kind === 'unix' || platform() !== 'linux') return undefined
   const waitingLog = new SharedCount()
@@ -234,6 +235,7 @@ export function threadsOf(
     waitingLog: waitingLog.memory,
     connections: connections.memory,
     directory: directoryText(directory),
+    usesSendfile,
   }
   return new Threads(workers - 1, settings, { ...parts, waitingLog })
 }

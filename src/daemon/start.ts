@@ -6,6 +6,7 @@ import { type Ledger, NO_LEDGER } from '../content/ledger.ts'
 import { Scrub } from '../content/scrub.ts'
 import { ConnectionCounts } from '../http/connection-counts.ts'
 import { Dispatch } from '../http/dispatch.ts'
+import { type FileSender, openFileSender } from '../http/file-sender.ts'
 import { HttpServer, SERVER_LIMITS } from '../http/server.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import { Current } from '../lib/current.ts'
@@ -153,7 +154,8 @@ async function compose(
     draining,
     notifications,
   }
-  const serving = serve({ ...base, store, ledger, running, overrides })
+  const sender = config.usesSendfile === false ? undefined : await openFileSender()
+  const serving = serve({ ...base, store, ledger, running, sender, overrides })
   undo.use(serving.threads)
   await space?.start({
     refreshPins: async () => await mirror.pins.refresh(),
@@ -176,6 +178,7 @@ interface ServingParts
   readonly ledger: Ledger
   readonly clock: Clock
   readonly running: SharedCount
+  readonly sender: FileSender | undefined
   readonly overrides: DaemonOverrides
 }
 
@@ -185,7 +188,7 @@ function serve({
   overrides,
   ...parts
 }: ServingParts): Pick<DaemonParts, 'recentPulls' | 'dispatch' | 'clientServer' | 'threads'> {
-  const { events, epoch, inForce, mirror, instance, draining, store, ledger, clock, running } = parts
+  const { events, epoch, inForce, mirror, instance, draining, store, ledger, clock, running, sender } = parts
   const { firstHeaderMs, output = openStandardOutput() } = overrides
   const recentPulls = new RecentPulls((place, reference, pulled) => ledger.pulled(place, reference, pulled))
   const connections = new ConnectionCounts()
@@ -200,6 +203,7 @@ function serve({
     recentPulls,
     running,
     remembering: { epoch, clock },
+    sender,
     readiness: {
       isDraining: () => draining.signal.aborted,
       probeStore: async () => await probe(events, store),
@@ -219,6 +223,7 @@ function serve({
     events,
     output,
     directory: inForce.current.directory,
+    usesSendfile: sender !== undefined,
     handle: async (request, response, peer) => await dispatch.handle(request, response, peer),
   })
   return { recentPulls, dispatch, clientServer, threads }

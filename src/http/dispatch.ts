@@ -13,6 +13,7 @@ import { type NameRules, type Place, resolvePlace } from '../oci/place.ts'
 import { requireAdmissible, wantsFresh } from './admit.ts'
 import { HttpExchange, referenceOf } from './exchange.ts'
 import { failureBody, failureOf, failureReply } from './failure.ts'
+import type { FileSender } from './file-sender.ts'
 import type { ReadingLimits } from './reader-watch.ts'
 import { RememberedAnswers, type RememberedAnswersParts } from './remembered/answers.ts'
 import { type RequestTarget, RequestTargets } from './remembered/targets.ts'
@@ -23,7 +24,7 @@ import { answerBase, answerLive, answerReady, type Readiness } from './resources
 import { answerReferrers } from './resources/referrers.ts'
 import { answerTags } from './resources/tags.ts'
 import { type NamedRoute, parseRoute, type Route } from './route.ts'
-import { breakOff, READING_LIMITS, send, sendAtOnce } from './send.ts'
+import { breakOff, READING_LIMITS, type SendingLimits, send, sendAtOnce } from './send.ts'
 import { SendQueues } from './send-queue.ts'
 import { Peers, requireTrusted } from './tls/peer.ts'
 
@@ -42,6 +43,8 @@ export interface DispatchParts {
   readonly instance: string
   readonly firstHeaderMs?: number
   readonly readingLimits?: ReadingLimits
+  /** Sends files inside the kernel, where that works. */
+  readonly sender?: FileSender | undefined
   /** Notes every answer about content. */
   readonly ledger?: Pick<Ledger, 'used'>
   readonly recentPulls?: Pick<RecentPulls, 'note' | 'again'>
@@ -57,7 +60,7 @@ export interface DispatchParts {
  */
 export class Dispatch {
   readonly #parts: DispatchParts
-  readonly #reading: ReadingLimits
+  readonly #reading: SendingLimits
   readonly #targets = new RequestTargets()
   readonly #peers = new Peers()
   readonly #remembered: RememberedAnswers | undefined
@@ -69,7 +72,7 @@ export class Dispatch {
   constructor(parts: DispatchParts) {
     const { readingLimits = READING_LIMITS, running = new SharedCount(), remembering } = parts
     this.#parts = parts
-    this.#reading = { queues: new SendQueues(), ...readingLimits }
+    this.#reading = { queues: new SendQueues(), sender: parts.sender, ...readingLimits }
     this.#running = running
     this.#remembered = remembering === undefined ? undefined : new RememberedAnswers(remembering)
   }

@@ -21,6 +21,9 @@ export interface ReadingLimits {
  */
 const SLOW_MS = 1000
 
+/** Size of the pieces for a slow client, small enough to show its progress. */
+const SLOW_PIECE_BYTES = 64 * 1024
+
 /** Number of progress checks per idle limit. */
 const LOOKS = 20
 
@@ -68,6 +71,18 @@ export class ReaderWatch {
     this.#writeStartedAtMs = undefined
     this.#lookedAtMs = -Infinity
     if (tookMs > SLOW_MS) this.isSlow = true
+  }
+
+  /** Writes a piece of any size. For a slow client it is cut, so that its progress shows. */
+  async writeAll(piece: Uint8Array): Promise<void> {
+    const sizeBytes = this.isSlow ? SLOW_PIECE_BYTES : piece.byteLength
+    for (let start = 0; start < piece.byteLength; start += sizeBytes)
+      await this.write(piece.subarray(start, start + sizeBytes))
+  }
+
+  /** Counts bytes that the kernel has taken in another way than by {@link write}. */
+  took(bytes: number): void {
+    this.#windowBytes += bytes
   }
 
   /** Ends the waiting write, because its client has left. */

@@ -30,7 +30,7 @@ export type Body =
   | { readonly kind: 'content'; readonly content: SentContent; readonly range: ByteRange }
 
 /** The part of a {@link Content} that sending needs. */
-export type SentContent = Pick<Content, 'read'> & AsyncDisposable
+export type SentContent = Pick<Content, 'read' | 'file'> & AsyncDisposable
 
 export function jsonReply(
   status: number,

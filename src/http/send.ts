@@ -1,14 +1,21 @@
 import type { ServerResponse } from 'node:http'
 import { untilAborted } from '../lib/abort.ts'
 import type { ByteRange } from '../oci/content.ts'
+import { FilePour } from './file-pour.ts'
+import type { FileSender } from './file-sender.ts'
 import { ReaderWatch, type ReadingLimits } from './reader-watch.ts'
 import type { Body, Reply, SentContent } from './reply.ts'
 
+export interface SendingLimits extends ReadingLimits {
+  /** Sends files inside the kernel. Without it, or where it does not apply, they are read and written. */
+  readonly sender?: FileSender | undefined
+}
+
+/** Ranges below this size are read and written: that takes one call less. */
+const POURED_BYTES = 32 * 1024
+
 /** The floor is half of 1 KiB/s, because progress shows only in pieces of 64 KiB. */
 export const READING_LIMITS: ReadingLimits = { idleMs: 60_000, floorMs: 120_000, floorBytes: 60 * 1024 }
-
-/** Size of the pieces for a slow client, small enough to show its progress. */
-const SLOW_PIECE_BYTES = 64 * 1024
 
 /** The connection was closed because the client read too slowly, or not at all. */
 export class SlowReaderError extends Error {
@@ -26,7 +33,7 @@ export class SlowReaderError extends Error {
 export async function send(
   response: ServerResponse,
   reply: Reply,
-  limits: ReadingLimits,
+  limits: SendingLimits,
   signal: AbortSignal,
 ): Promise<number> {
   const sentBytes = sendAtOnce(response, reply, limits)
@@ -42,7 +49,8 @@ export async function send(
     // The client should learn at once that its download has begun, however long the upstream takes for the
     // first byte.
     if (reply.outcome !== 'hit') response.flushHeaders()
-    return await sendContent(response, content, { range, limits }, signal)
+    const isSized = 'Content-Length' in headers
+    return await sendContent(response, content, { range, limits, isSized }, signal)
   }
   response.writeHead(status, headers)
   if (body.kind !== 'bytes') return 0
@@ -106,24 +114,37 @@ async function flushed(response: ServerResponse, bytes: Uint8Array): Promise<voi
   await promise
 }
 
+interface Sending {
+  readonly range: ByteRange
+  readonly limits: SendingLimits
+  /** True if the header states the length of the body. Otherwise Node sends it in chunks. */
+  readonly isSized: boolean
+}
+
 async function sendContent(
   response: ServerResponse,
   content: SentContent,
-  { range, limits }: { readonly range: ByteRange; readonly limits: ReadingLimits },
+  { range, limits, isSized }: Sending,
   signal: AbortSignal,
 ): Promise<number> {
   const watch = new ReaderWatch(response, limits)
   const leave = (): void => watch.abandon(signal.reason)
   signal.addEventListener('abort', leave, { once: true })
-  let sentBytes = 0
+  let offset = range.start
   try {
-    for await (const piece of content.read(range, signal)) {
-      for (const slice of slices(piece, watch.isSlow)) {
-        await watch.write(slice)
-        sentBytes += slice.byteLength
+    const pour = pourOf(response, content, { range, limits, isSized, watch })
+    if (pour !== undefined) offset = await pour.sendTo(range.end, signal)
+    const rest = { start: offset, end: range.end }
+    if (pour === undefined || (offset < range.end && !signal.aborted)) {
+      for await (const piece of content.read(rest, signal, offset > range.start)) {
+        if (offset + piece.byteLength > range.end) throw new Error('the content is longer than its range')
+        await watch.writeAll(piece)
+        offset += piece.byteLength
       }
     }
-    if (!signal.aborted) response.end()
+    if (signal.aborted) return offset - range.start
+    if (pour !== undefined && offset < range.end) throw new Error('the content is shorter than its range')
+    response.end()
   } catch (error) {
     // A write into a closed connection may fail before the closing is reported.
     if (!signal.aborted && !response.req.socket.destroyed) throw error
@@ -132,15 +153,21 @@ async function sendContent(
     watch.stop()
   }
   if (watch.isTooSlow) throw new SlowReaderError()
-  return sentBytes
+  return offset - range.start
 }
 
-function slices(piece: Uint8Array, isSlow: boolean): readonly Uint8Array[] {
-  if (!isSlow || piece.byteLength <= SLOW_PIECE_BYTES) return [piece]
-  const count = Math.ceil(piece.byteLength / SLOW_PIECE_BYTES)
-  return Array.from({ length: count }, (_, index) =>
-    piece.subarray(index * SLOW_PIECE_BYTES, (index + 1) * SLOW_PIECE_BYTES),
-  )
+/** Prepares to send a file inside the kernel, if content, connection and system allow it. */
+function pourOf(
+  response: ServerResponse,
+  content: SentContent,
+  { range, limits: { sender }, isSized, watch }: Sending & { readonly watch: ReaderWatch },
+): FilePour | undefined {
+  if (sender === undefined || !isSized || range.end - range.start < POURED_BYTES) return undefined
+  const { file } = content
+  if (file === undefined || sender.socketOf(response.socket) === undefined) return undefined
+  // Node does not count the bytes that the kernel sends.
+  response.strictContentLength = false
+  return new FilePour({ sender, response, watch, content, file }, range.start)
 }
 
 /**

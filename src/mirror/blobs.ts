@@ -236,7 +236,7 @@ function spoolContent(spool: Spool, digest: Digest, leave: () => void): Content 
     },
     read: (range, signal, isContinued) => spool.read(range, signal, isContinued),
     get file() {
-      return spool.share()
+      return spool.file
     },
     [Symbol.asyncDispose]: async () => {
       leave()

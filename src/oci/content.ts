@@ -27,7 +27,10 @@ export interface Content extends AsyncDisposable {
    * not be completed by bytes from elsewhere unless they are known to be right.
    */
   read(range: ByteRange, signal: AbortSignal, isContinued?: boolean): AsyncIterable<Uint8Array>
-  /** Set only if other threads of this process can read the bytes until the content is disposed of. */
+  /**
+   * Set only if the bytes can be read from a file, in any thread of this process, until the content is
+   * disposed of.
+   */
   readonly file?: ContentFile | undefined
 }
 
@@ -47,6 +50,8 @@ export type ContentFile =
 
 /** Progress of a file that is being written, as its readers follow it. */
 export interface FileProgress {
+  /** The same progress for readers in other threads; `undefined` if this one is for them already. */
+  readonly shared?: FileProgress
   /** Number of changes so far. Read it before {@link progress} if you intend to {@link wait}. */
   readonly changes: number
   readonly progress: Progress

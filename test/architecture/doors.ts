@@ -32,6 +32,7 @@ const HARMLESS_NAMES: ReadonlyMap<string, ReadonlySet<string>> = new Map([
       'existsSync',
       'read',
       'readFileSync',
+      'readSync',
       'realpathSync',
       'statSync',
       'watch',

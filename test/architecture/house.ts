@@ -161,6 +161,13 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
     { modules: ['node:http'], why: 'asks the first thread, over a private socket of this process' },
   ],
   ['daemon/free-port.ts', { modules: ['node:net'], why: 'finds the port that several threads then share' }],
+  [
+    'http/file-sender.ts',
+    {
+      modules: ['node:ffi', 'node:fs', 'node:net'],
+      why: 'sends stored files; tests itself on a connection to itself',
+    },
+  ],
   // Files of the store.
   [
     'storage/filesystem/directories.ts',

@@ -90,6 +90,7 @@ test('entrepot check prints the effective configuration with the origin of every
     'scrub_rate: 16MiB # default',
     'drain_timeout: 5m # default',
     `workers: ${Math.min(availableParallelism(), 4)} # default`,
+    'sendfile: true # default',
     'log_level: info # default',
     `upstream_config_file: ${join(cwd, 'upstreams.yaml')} # --upstream-config-file`,
     'store: filesystem # command line',
@@ -203,6 +204,20 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     assert.deepEqual(await ended, [0, null])
   })
 }
+
+test('the daemon and its further threads print no warning of Node', async () => {
+  const argv = [MAIN, '--listen', '127.0.0.1:0', '--admin-listen', 'off', '--workers', '2']
+  const child = spawn(process.execPath, argv, { cwd, env: {}, stdio: ['ignore', 'pipe', 'pipe'] })
+  children.add(child)
+  let [output, warnings] = ['', '']
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (warnings += text))
+  for await (const text of child.stdout.setEncoding('utf8')) {
+    output += String(text)
+    if (output.includes('"listening"')) child.kill('SIGTERM')
+  }
+  assert.match(output, /"listening"/)
+  assert.doesNotMatch(warnings, /Warning/)
+})
 
 test('SIGHUP and a change of the file reload the upstreams; an invalid file is logged and does not stop the daemon', async () => {
   const file = join(cwd, 'reloaded.yaml')

@@ -59,6 +59,7 @@ test('without any setting the mirror listens on 8080, serves Docker Hub by defau
     store: { kind: 'filesystem', root: '/srv/data' },
     drainMs: 300_000,
     workers: Math.min(availableParallelism(), 4),
+    usesSendfile: true,
     scrub: { intervalMs: 604_800_000, bytesPerSecond: 16 * 1024 ** 2 },
     logLevel: 'info',
   })
@@ -122,6 +123,8 @@ const VALUES: readonly (readonly [Given, Partial<Config>])[] = [
   [{ flags: { 'drain-timeout': '24h' } }, { drainMs: 86_400_000 }],
   [{ env: { DRAIN_TIMEOUT: '0s' } }, { drainMs: 0 }],
   [{ flags: { workers: '1' } }, { workers: 1 }],
+  [{ env: { SENDFILE: 'off' } }, { usesSendfile: false }],
+  [{ flags: { sendfile: 'false' }, env: { SENDFILE: '1' } }, { usesSendfile: false }],
   [{ env: { WORKERS: '64' } }, { workers: 64 }],
   [
     { flags: { 'scrub-interval': 'off', 'scrub-rate': '4MiB' } },

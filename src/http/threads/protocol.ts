@@ -20,6 +20,8 @@ export interface ThreadSettings {
   readonly waitingLog: SharedArrayBuffer
   readonly connections: SharedArrayBuffer
   readonly directory: DirectoryText
+  /** True if the thread sends files inside the kernel. */
+  readonly usesSendfile: boolean
   /** Path to the first thread, which answers everything but content. */
   readonly socket: PrivateSocket
 }

@@ -37,6 +37,7 @@ export function remoteContent(
   if (content.kind === 'bytes') return memoryContent({ digest, mediaType, bytes: content.bytes })
   const { id, file } = content
   const progress = file?.kind === 'growing' ? new SharedProgress(file.progress) : undefined
+  const whole = file?.kind === 'whole' ? file : undefined
   const fromMirror: Content['read'] = (range, signal, isContinued = false) =>
     readStream(channel, { id, range, isContinued, buffers: buffers.shared }, signal)
   return {
@@ -45,6 +46,8 @@ export function remoteContent(
     get sizeBytes() {
       return sizeBytes ?? progress?.progress.sizeBytes
     },
+    file:
+      file?.kind === 'growing' && progress !== undefined ? { kind: 'growing', fd: file.fd, progress } : whole,
     redirect: content.canRedirect ? { locate: async () => await channel.call('locate', id) } : undefined,
     read: (range, signal, isContinued = false) =>
       file === undefined

@@ -232,7 +232,8 @@ export class ThreadHost implements AsyncDisposable {
  */
 function fileText({ file }: Content): FileText | undefined {
   if (file === undefined || file.kind === 'whole') return file
-  const { fd, progress } = file
+  const { fd } = file
+  const progress = file.progress.shared ?? file.progress
   return progress instanceof SharedProgress ? { kind: 'growing', fd, progress: progress.memory } : undefined
 }
 

@@ -11,6 +11,7 @@ import { batchOutput } from '../../observe/output.ts'
 import type { NameRules } from '../../oci/place.ts'
 import { ConnectionCounts } from '../connection-counts.ts'
 import { Dispatch } from '../dispatch.ts'
+import { type FileSender, openFileSender } from '../file-sender.ts'
 import { HttpServer, SERVER_LIMITS } from '../server.ts'
 import { Accounts } from './accounts.ts'
 import { type Calls, Channel } from './channel.ts'
@@ -40,22 +41,23 @@ class ServingThread {
   #droppedLines = 0
 
   /** Starts the thread. It serves once the first thread calls `listen`. */
-  static start(port: MessagePort, settings: ThreadSettings): void {
-    const thread = new ServingThread(port, settings)
+  static async start(port: MessagePort, settings: ThreadSettings): Promise<void> {
+    const sender = settings.usesSendfile ? await openFileSender() : undefined
+    const thread = new ServingThread(port, settings, sender)
     setInterval(() => {
       thread.#account()
       thread.#events.flushRepeated()
     }, ACCOUNT_EVERY_MS).unref()
   }
 
-  constructor(port: MessagePort, settings: ThreadSettings) {
+  constructor(port: MessagePort, settings: ThreadSettings, sender: FileSender | undefined) {
     this.#waitingLog = new SharedCount(settings.waitingLog)
     const output = batchOutput(lines => this.#log(lines))
     this.#events = new Events(openLog(settings.logLevel, output), this.#metrics)
     this.#accounts = new Accounts(this.#events.recentClients)
     this.#names = this.#rulesOf(settings.directory)
     this.#channel = new Channel<MirrorCalls>(port, this.#calls())
-    const dispatch = this.#dispatchOf(settings)
+    const dispatch = this.#dispatchOf(settings, sender)
     const forwarding = new Forwarding(settings.socket)
     this.#dispatch = dispatch
     this.#server = new HttpServer(
@@ -68,7 +70,10 @@ class ServingThread {
     )
   }
 
-  #dispatchOf({ instance, firstHeaderMs, epoch, running }: ThreadSettings): Dispatch {
+  #dispatchOf(
+    { instance, firstHeaderMs, epoch, running }: ThreadSettings,
+    sender: FileSender | undefined,
+  ): Dispatch {
     return new Dispatch({
       answering: new RemoteMirror(this.#channel, digest => this.#accounts.shown(digest)),
       events: this.#events,
@@ -78,6 +83,7 @@ class ServingThread {
       recentPulls: this.#accounts,
       running: new SharedCount(running),
       access: OPEN_ACCESS,
+      sender,
       remembering: { epoch: new Epoch(epoch), clock: systemClock },
       readiness: {
         isDraining: () => this.#isDraining,
@@ -147,4 +153,4 @@ class ServingThread {
 }
 
 if (parentPort === null) throw new Error('this file must run as a thread')
-ServingThread.start(parentPort, workerData as ThreadSettings)
+await ServingThread.start(parentPort, workerData as ThreadSettings)

@@ -26,7 +26,11 @@ export class Threads implements AsyncDisposable {
     this.#forwarded = new HttpServer(forwardedHandler(this.#socket.secret, parts.handle))
     const workerData: ThreadSettings = { ...settings, socket: this.#socket }
     this.#hosts = Array.from({ length: count }, () => {
-      const worker = new Worker(threadFile(), { workerData })
+      const worker = new Worker(threadFile(), {
+        workerData,
+        // Hides the warning about `node:ffi`, as in the first thread.
+        execArgv: ['--disable-warning=ExperimentalWarning'],
+      })
       // A defect: the state of the thread is unknown, so the process ends, as it does after a defect in the
       // first thread.
       return new ThreadHost(worker, parts, error => {

@@ -1,6 +1,6 @@
 import { readableBytes, SharedProgress } from '../../content/tail.ts'
 import type { BufferPool, ReaderBuffers } from '../../lib/reader-buffers.ts'
-import type { ByteRange, ContentFile, Progress } from '../../oci/content.ts'
+import type { ByteRange, ContentFile, FileProgress, Progress } from '../../oci/content.ts'
 import type { SpoolFile } from '../../storage/store.ts'
 import { Recent } from './recent.ts'
 
@@ -42,7 +42,7 @@ interface SpoolParts {
  * readers need no lock: each reads the file by itself and waits only for the writer. The last bytes written
  * are also kept in memory, so that readers that keep up do not read the file.
  */
-export class Spool {
+export class Spool implements FileProgress {
   readonly #file: SpoolFile
   readonly #buffers: BufferPool
   readonly #elsewhere: Elsewhere | undefined
@@ -50,7 +50,8 @@ export class Spool {
   #state: State = { kind: 'growing' }
   #writtenBytes = 0
   readonly #recent = new Recent()
-  #waiting = new Set<Waiter>()
+  #waiting = new Set<Pick<Waiter, 'wake'>>()
+  #changes = 0
   #shared: SharedProgress | undefined
 
   constructor(file: SpoolFile, { buffers, elsewhere }: SpoolParts) {
@@ -117,13 +118,30 @@ export class Spool {
     }
   }
 
-  /** Handle for readers in other threads; `undefined` if they cannot read this spool. */
-  share(): ContentFile | undefined {
+  /** The file, for readers that follow it by themselves; `undefined` if they cannot read this spool. */
+  get file(): ContentFile | undefined {
     const { file } = this.#file
     if (file === undefined || this.#progressState() === 'lost') return undefined
+    return { kind: 'growing', fd: file.fd, progress: this }
+  }
+
+  get changes(): number {
+    return this.#changes
+  }
+
+  get progress(): Progress {
+    return { state: this.#progressState(), writtenBytes: this.#writtenBytes, sizeBytes: this.#sizeBytes }
+  }
+
+  get shared(): FileProgress {
     this.#shared ??= new SharedProgress()
     this.#publish()
-    return { kind: 'growing', fd: file.fd, progress: this.#shared }
+    return this.#shared
+  }
+
+  async wait(changes: number): Promise<void> {
+    if (changes !== this.#changes) return
+    await new Promise<void>(resolve => this.#waiting.add({ wake: resolve }))
   }
 
   async *#follow(
@@ -209,8 +227,7 @@ export class Spool {
   }
 
   #publish(): void {
-    const state = this.#progressState()
-    this.#shared?.publish({ state, writtenBytes: this.#writtenBytes, sizeBytes: this.#sizeBytes })
+    this.#shared?.publish(this.progress)
   }
 
   /** Reads into the reader's own buffer, from the offset on. */
@@ -232,6 +249,7 @@ export class Spool {
   }
 
   #announce(): void {
+    this.#changes += 1
     this.#publish()
     const waiting = this.#waiting
     if (waiting.size === 0) return
@@ -277,7 +295,7 @@ class Waiter implements Disposable {
   readonly wake = (): void => this.#wake()
 
   /** Resolves when the spool changes or the signal aborts. */
-  async wait(waiting: Set<Waiter>): Promise<void> {
+  async wait(waiting: Set<Pick<Waiter, 'wake'>>): Promise<void> {
     waiting.add(this)
     await new Promise<void>(resolve => {
       this.#wake = resolve
