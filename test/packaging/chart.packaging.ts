@@ -59,7 +59,7 @@ interface Pod {
     readonly securityContext: object
     readonly volumeMounts: readonly { readonly name: string; readonly mountPath: string }[]
   }[]
-  readonly initContainers?: readonly { readonly command: readonly string[] }[]
+  readonly initContainers?: readonly { readonly name: string; readonly command: readonly string[] }[]
   readonly securityContext: object
   readonly terminationGracePeriodSeconds: number
   readonly volumes?: readonly { readonly name: string }[]
@@ -143,8 +143,9 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
     test(`with ${name}, a directory of the node is given to the user of the daemon`, async () => {
       const { pod } = workload(await render([caseFile(name)]))
       const hasHostPath = (pod.volumes ?? []).some(volume => 'hostPath' in volume)
-      assert.equal(pod.initContainers?.length ?? 0, hasHostPath ? 1 : 0)
-      const script = pod.initContainers?.[0]?.command.at(-1) ?? ''
+      const owners = pod.initContainers?.filter(({ name }) => name === 'own-cache') ?? []
+      assert.equal(owners.length, hasHostPath ? 1 : 0)
+      const script = owners[0]?.command.at(-1) ?? ''
       if (hasHostPath) assert.match(script, / chown -R 65532:65532 \/var\/lib\/entrepot$/)
     })
 
@@ -219,13 +220,79 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
     assert.equal(admin?.value, '127.0.0.1:8081')
   })
 
-  test('without a named Secret the chart makes a token for the admin listener that the daemon accepts', async () => {
-    const secret = (await render([])).find(({ metadata }) => metadata.name === 'release-entrepot-admin')
-    assert.match(Buffer.from(secret?.data?.['token'] ?? '', 'base64').toString(), /^[A-Za-z0-9]{48}$/)
-    const named = await render([], ['admin.existingSecret=theirs'])
-    assert.equal(named.filter(({ kind }) => kind === 'Secret').length, 0)
-    assert.match(JSON.stringify(workload(named).pod.volumes), /"secretName":"theirs"/)
+  test('two renderings are the same, so that nothing drifts where the cluster cannot be asked', async () => {
+    for (const name of CASES) assert.deepEqual(await render([caseFile(name)]), await render([caseFile(name)]))
   })
+
+  test('without a named Secret each pod makes a token for the admin listener that the daemon accepts', async () => {
+    const documents = await render([])
+    assert.equal(documents.filter(({ kind }) => kind === 'Secret').length, 0)
+    const { pod } = workload(documents)
+    const [init] = pod.initContainers ?? []
+    const directory = await mkdtemp(join(scratch, 'made-'))
+    const program =
+      init?.command.at(-1)?.replace('/etc/entrepot/admin/token', join(directory, 'token')) ?? ''
+    assert.ok(program.includes(directory))
+    await runOk([process.execPath, '--eval', program])
+    const token = await readFile(join(directory, 'token'), 'utf8')
+    assert.match(token, /^[0-9a-f]{64}\n$/)
+    await runOk([process.execPath, '--eval', program])
+    assert.equal(await readFile(join(directory, 'token'), 'utf8'), token)
+    const env = { ADMIN_LISTEN: '0.0.0.0:8081', ADMIN_TOKEN_FILE: join(directory, 'token') }
+    const ran = await runCommandLine(['check'], { env })
+    assert.equal(ran.code, 0, ran.stderr)
+    const named = workload(await render([], ['admin.existingSecret=theirs'])).pod
+    assert.match(JSON.stringify(named.volumes), /"secretName":"theirs"/)
+    assert.equal(named.initContainers, undefined)
+  })
+
+  const RECREATED: readonly (readonly [string, readonly string[], boolean])[] = [
+    ['a claim of its own', [], true],
+    ['an existing claim', ['storage.filesystem.persistence.existingClaim=mine'], true],
+    ['a directory of the node', ['storage.filesystem.hostPath=/cache'], true],
+    ['a claim for many pods', ['storage.filesystem.persistence.accessModes={ReadWriteMany}'], false],
+    ['a bucket', ['storage.mode=s3', 'storage.s3.bucket=b'], false],
+  ]
+  for (const [what, sets, isRecreated] of RECREATED) {
+    const order = isRecreated ? 'stops its pod before it starts another' : 'rolls out pod by pod'
+    test(`a Deployment over ${what} ${order}`, async () => {
+      const { spec } = workload(await render([], ['workload=Deployment', ...sets]))
+      assert.equal(JSON.stringify(spec).includes('"type":"Recreate"'), isRecreated)
+    })
+  }
+
+  test('a disruption budget of no available pod is one', async () => {
+    const sets = ['podDisruptionBudget.enabled=true']
+    const none = ofKind(
+      await render([], [...sets, 'podDisruptionBudget.minAvailable=0']),
+      'PodDisruptionBudget',
+    )
+    assert.equal(none.spec?.['minAvailable'], 0)
+    assert.equal(none.spec?.['maxUnavailable'], undefined)
+    assert.equal(ofKind(await render([], sets), 'PodDisruptionBudget').spec?.['maxUnavailable'], 1)
+  })
+
+  const GRACE = [
+    [[], 310],
+    [['config.drainTimeout=90s'], 100],
+    [['config.drainTimeout=1h 30m'], 5410],
+    [['config.drainTimeout=1500ms'], 12],
+    [['config.drainTimeout=30s', 'terminationGracePeriodSeconds=60'], 60],
+  ] as const
+  for (const [sets, seconds] of GRACE) {
+    test(`with ${sets.join(' and ') || 'the defaults'} a pod has ${seconds} s to end`, async () => {
+      assert.equal(workload(await render([], sets)).pod.terminationGracePeriodSeconds, seconds)
+    })
+  }
+
+  for (const size of ['40Gi', '40G', '40GB', '40GiB', '80%']) {
+    test(`a size of ${size} is accepted by the chart and by the daemon`, async () => {
+      const { pod } = workload(await render([], [`storage.filesystem.maxSize=${size}`]))
+      const given = pod.containers[0]?.env.find(({ name }) => name === 'MAX_SIZE')?.value ?? ''
+      const ran = await runCommandLine(['check'], { env: { MAX_SIZE: given } })
+      assert.equal(ran.code, 0, ran.stderr)
+    })
+  }
 
   test('keys of the bucket change nothing outside of their Secret, not even by a hash', async () => {
     const [one, other] = await Promise.all(
@@ -255,6 +322,12 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
     ['a bucket without a name', ['storage.mode=s3'], /storage\.s3\.bucket is required/],
     ['a DaemonSet over claims', ['workload=DaemonSet'], /a DaemonSet keeps its cache on its node/],
     ['two pods over one claim', ['workload=Deployment', 'replicas=2'], /replicas of one volume need/],
+    ['a size that is none', ['storage.filesystem.maxSize=40 apples'], /maxSize/],
+    [
+      'a grace period that is too short',
+      ['terminationGracePeriodSeconds=60'],
+      /must be longer than config\.drainTimeout \(300s\)/,
+    ],
     ['an upstream without a host', ['upstreams.entries[0].namespace=docker.io'], /host/],
   ]
   for (const [what, sets, expected] of REFUSED) {

@@ -70,16 +70,47 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $kind -}}
 {{- end -}}
 
+{{/* Seconds of config.drainTimeout, which is written as the daemon reads it. */}}
+{{- define "entrepot.drainSeconds" -}}
+{{- $units := dict "ms" 0.001 "s" 1.0 "sec" 1.0 "secs" 1.0 "m" 60.0 "min" 60.0 "mins" 60.0 "h" 3600.0 "hr" 3600.0 "hrs" 3600.0 -}}
+{{- $total := 0.0 -}}
+{{- range regexFindAll "[0-9]+ ?[a-zA-Z]+" .Values.config.drainTimeout -1 -}}
+{{- $unit := regexFind "[a-zA-Z]+" . -}}
+{{- if not (hasKey $units $unit) }}{{ fail (printf "config.drainTimeout: %s is not one of ms, s, m and h" $unit) }}{{ end -}}
+{{- $total = addf $total (mulf (regexFind "[0-9]+" . | float64) (get $units $unit)) -}}
+{{- end -}}
+{{- ceil $total | int -}}
+{{- end -}}
+
+{{/* The time that a pod has to end: the kubelet kills it afterwards, in the middle of its transfers. */}}
+{{- define "entrepot.gracePeriod" -}}
+{{- $drain := include "entrepot.drainSeconds" . | int -}}
+{{- $given := .Values.terminationGracePeriodSeconds -}}
+{{- if kindIs "invalid" $given -}}
+{{- add $drain 10 -}}
+{{- else if le (int $given) $drain -}}
+{{- fail (printf "terminationGracePeriodSeconds (%d) must be longer than config.drainTimeout (%ds): raise it, or leave it null" (int $given) $drain) -}}
+{{- else -}}
+{{- int $given -}}
+{{- end -}}
+{{- end -}}
+
+{{/* True if two pods must not have the volume at once. */}}
+{{- define "entrepot.isVolumeExclusive" -}}
+{{- $filesystem := .Values.storage.filesystem -}}
+{{- if not (include "entrepot.isS3" .) -}}
+{{- if $filesystem.hostPath }}true
+{{- else if and $filesystem.persistence.enabled (not (has "ReadWriteMany" $filesystem.persistence.accessModes)) }}true
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "entrepot.hasUpstreams" -}}
 {{- if or .Values.upstreams.existingSecret .Values.upstreams.entries }}true{{ end -}}
 {{- end -}}
 
 {{- define "entrepot.upstreamsSecret" -}}
 {{- default (printf "%s-upstreams" (include "entrepot.fullname" .)) .Values.upstreams.existingSecret -}}
-{{- end -}}
-
-{{- define "entrepot.adminSecret" -}}
-{{- default (printf "%s-admin" (include "entrepot.fullname" .)) .Values.admin.existingSecret -}}
 {{- end -}}
 
 {{/* The Secret with the keys of the bucket; empty if the SDK finds credentials by itself. */}}

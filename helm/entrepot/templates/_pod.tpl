@@ -15,7 +15,7 @@ spec:
   serviceAccountName: {{ include "entrepot.serviceAccountName" . }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ include "entrepot.gracePeriod" . }}
   {{- with .Values.imagePullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
@@ -25,10 +25,10 @@ spec:
   {{- end }}
   securityContext:
     {{- toYaml .Values.podSecurityContext | nindent 4 }}
-  {{- $filesystem := .Values.storage.filesystem }}
-  {{- if and (not (include "entrepot.isS3" .)) $filesystem.hostPath $filesystem.chownHostPath }}
-  {{- $owner := printf "%d:%d" (int .Values.podSecurityContext.runAsUser) (int .Values.podSecurityContext.runAsGroup) }}
+  {{- if or (include "entrepot.needsOwner" .) (not .Values.admin.existingSecret) }}
   initContainers:
+    {{- if include "entrepot.needsOwner" . }}
+    {{- $owner := printf "%d:%d" (int .Values.podSecurityContext.runAsUser) (int .Values.podSecurityContext.runAsGroup) }}
     # The kubelet makes the directory for root, and fsGroup does not apply to it.
     - name: own-cache
       image: {{ include "entrepot.image" . }}
@@ -46,9 +46,33 @@ spec:
         capabilities:
           drop: [ALL]
           add: [CHOWN, DAC_READ_SEARCH]
+      resources:
+        {{- toYaml .Values.resources | nindent 8 }}
       volumeMounts:
         - name: cache
           mountPath: /var/lib/entrepot
+    {{- end }}
+    {{- if not .Values.admin.existingSecret }}
+    # A token of this pod alone: one in a Secret would be another one at every rendering.
+    - name: admin-token
+      image: {{ include "entrepot.image" . }}
+      imagePullPolicy: {{ .Values.image.pullPolicy }}
+      command:
+        - node
+        - --eval
+        - |
+          const { randomBytes } = require('node:crypto')
+          const { existsSync, writeFileSync } = require('node:fs')
+          const file = '/etc/entrepot/admin/token'
+          if (!existsSync(file)) writeFileSync(file, `${randomBytes(32).toString('hex')}\n`, { mode: 0o440 })
+      securityContext:
+        {{- toYaml .Values.securityContext | nindent 8 }}
+      resources:
+        {{- toYaml .Values.resources | nindent 8 }}
+      volumeMounts:
+        - name: admin
+          mountPath: /etc/entrepot/admin
+    {{- end }}
   {{- end }}
   containers:
     - name: entrepot
@@ -203,8 +227,12 @@ spec:
 
 {{- define "entrepot.volumes" -}}
 {{- $volumes := fromYamlArray (include "entrepot.cacheVolume" .) -}}
-{{- $admin := dict "secretName" (include "entrepot.adminSecret" .) "defaultMode" 288 -}}
+{{- if .Values.admin.existingSecret -}}
+{{- $admin := dict "secretName" .Values.admin.existingSecret "defaultMode" 288 -}}
 {{- $volumes = append $volumes (dict "name" "admin" "secret" $admin) -}}
+{{- else -}}
+{{- $volumes = append $volumes (dict "name" "admin" "emptyDir" (dict "medium" "Memory" "sizeLimit" "1Mi")) -}}
+{{- end -}}
 {{- if include "entrepot.hasUpstreams" . -}}
 {{- $secret := dict "secretName" (include "entrepot.upstreamsSecret" .) "defaultMode" 288 -}}
 {{- $volumes = append $volumes (dict "name" "upstreams" "secret" $secret) -}}
@@ -214,6 +242,12 @@ spec:
 {{- $volumes = append $volumes (dict "name" (printf "file-%s" . | trunc 63) "secret" $secret) -}}
 {{- end -}}
 {{- toYaml $volumes -}}
+{{- end -}}
+
+{{/* True if the cache is in a directory of the node that root owns and the mirror's user must own. */}}
+{{- define "entrepot.needsOwner" -}}
+{{- $filesystem := .Values.storage.filesystem -}}
+{{- if and (not (include "entrepot.isS3" .)) $filesystem.hostPath $filesystem.chownHostPath .Values.podSecurityContext.runAsUser }}true{{ end -}}
 {{- end -}}
 
 {{/* The volume of the cache; empty for a StatefulSet, whose claim templates bring it. */}}
