@@ -17,6 +17,7 @@ COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
+COPY bin ./bin
 # Keeps only what the program needs at run time. The second installation comes from npm's cache.
 RUN npm run build \
  && rm -rf src tsconfig.json tsconfig.build.json node_modules \
@@ -35,6 +36,8 @@ LABEL org.opencontainers.image.title="Entrepot" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /entrepot /entrepot
 COPY LICENSE /entrepot/
+# docker exec <container> entrepot status
+RUN mkdir -p /usr/local/bin && ln -s /entrepot/bin/entrepot.cjs /usr/local/bin/entrepot
 # A new volume inherits this owner.
 COPY --from=build --chown=65532:65532 /state /var/lib/entrepot
 ENV NODE_ENV=production \
@@ -47,5 +50,5 @@ EXPOSE 8080
 # The first SIGTERM drains: allow it the time by --stop-timeout or stop_grace_period.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10s --retries=3 \
-  CMD ["node", "/entrepot/dist/main.js", "healthcheck"]
-ENTRYPOINT ["node", "/entrepot/dist/main.js"]
+  CMD ["entrepot", "healthcheck"]
+ENTRYPOINT ["entrepot"]

@@ -230,8 +230,7 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
     const { pod } = workload(documents)
     const [init] = pod.initContainers ?? []
     const directory = await mkdtemp(join(scratch, 'made-'))
-    const program =
-      init?.command.at(-1)?.replace('/etc/entrepot/admin/token', join(directory, 'token')) ?? ''
+    const program = init?.command.at(-1)?.replace('/etc/entrepot/admin/token', join(directory, 'token')) ?? ''
     assert.ok(program.includes(directory))
     await runOk([process.execPath, '--eval', program])
     const token = await readFile(join(directory, 'token'), 'utf8')

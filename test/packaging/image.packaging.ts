@@ -104,7 +104,12 @@ describe('the image', { skip: skipWithout(...PROGRAMS) || ROOT_NEEDED }, () => {
       'host',
     ]
     const health = ['--health-interval', '1s', '--health-start-period', '1s']
-    const env = ['--env', `LISTEN=127.0.0.1:${port}`, '--env', 'ADMIN_LISTEN=off']
+    const env = [
+      '--env',
+      `LISTEN=127.0.0.1:${port}`,
+      '--env',
+      'ADMIN_LISTEN=unix:/var/lib/entrepot/admin.sock',
+    ]
     const words = ['run', '--detach', ...confined, ...health, ...env, 'entrepot:test', 'filesystem']
     const id = (await runOk(docker(...words))).trim()
     const inspect = async (format: string): Promise<string> => {
@@ -115,6 +120,8 @@ describe('the image', { skip: skipWithout(...PROGRAMS) || ROOT_NEEDED }, () => {
     assert.equal((await fetch(`http://127.0.0.1:${port}/v2/`)).status, 200)
     const ready = await fetch(`http://127.0.0.1:${port}/readyz`)
     assert.match(await ready.text(), /"status":"ok"/)
+    const status = await run(docker('exec', id, 'entrepot', 'status'))
+    assert.equal(status.code, 0, `${status.stdout}${status.stderr}`)
     await runOk(docker('stop', id))
     assert.equal(await inspect('{{.State.ExitCode}}'), '0', await logs())
   })
@@ -174,7 +181,11 @@ async function importBase(
   const tar = join(directory, 'base.tar')
   await runOk([find('tar') ?? 'tar', '--create', '--file', tar, '--directory', root, '--numeric-owner', '.'])
   const registry = (await runOk([need('npm'), 'config', 'get', 'registry'])).trim()
-  const env = ['PATH=/usr/bin:/bin', `NODE_EXTRA_CA_CERTS=${authorities}`, `npm_config_registry=${registry}`]
+  const env = [
+    'PATH=/usr/local/bin:/usr/bin:/bin',
+    `NODE_EXTRA_CA_CERTS=${authorities}`,
+    `npm_config_registry=${registry}`,
+  ]
   const changes = env.map(variable => `ENV ${variable}`)
   await runOk(docker('import', ...changes.flatMap(change => ['--change', change]), tar, 'base:test'))
 }
