@@ -20,6 +20,10 @@ export interface AdminAnswers {
   readonly 'PUT pins': { readonly image: string; readonly isNew: boolean }
   readonly 'DELETE pins': { readonly image: string }
   readonly 'DELETE images': RemovedImage
+  readonly 'GET history': TagReport
+  readonly 'PUT tags': MovedTagReport
+  /** Lets a mirrored tag follow its upstream again. */
+  readonly 'DELETE tags': { readonly image: string }
   readonly 'GET events': EventList
   /** Number of deliveries that are due again. */
   readonly 'POST events': { readonly deliveries: number }
@@ -293,4 +297,26 @@ export interface EndpointReport {
   readonly pending: number
   /** True if the endpoint answered 410 and gets nothing until a replay. */
   readonly isDisabled: boolean
+}
+
+/** What a tag names, and every digest that it named before. */
+export interface TagReport {
+  readonly image: string
+  /** `undefined` if the tag is not known here. */
+  readonly digest?: Digest | undefined
+  /** The administrator who fixed a mirrored tag to its digest. */
+  readonly heldBy?: string | undefined
+  /** The newest first. `by` is `upstream` or an identity; a move without a digest is a deletion. */
+  readonly moves: readonly {
+    readonly at: string
+    readonly digest?: Digest | undefined
+    readonly by: string
+  }[]
+}
+
+/** A tag that an administrator gave a digest. */
+export interface MovedTagReport {
+  readonly image: string
+  readonly digest: Digest
+  readonly before?: Digest | undefined
 }

@@ -16,6 +16,7 @@ import { explainedPull, extentOf, nextPull, reportOn } from './explain.ts'
 import { imageName, listBlobs, listImages, matchingImages } from './lists.ts'
 import { imageNamed, isOn, namedImage, platformsIn, sizeIn } from './query.ts'
 import { Removal } from './remove.ts'
+import { moveTag, releaseTag, tagHistory } from './tags.ts'
 import { isoOf } from './times.ts'
 import { warmImage } from './warm.ts'
 
@@ -61,6 +62,9 @@ const VALUES: { readonly [Name in keyof AdminAnswers]: ValueEndpoint<AdminAnswer
   'PUT pins': addPin,
   'DELETE pins': removePin,
   'DELETE images': deleteImage,
+  'GET history': tagHistory,
+  'PUT tags': moveTag,
+  'DELETE tags': releaseTag,
   'GET events': async ({ notifications }, query) => await listEvents(notifications, query),
   'POST events': async ({ notifications }, query) => await replayEvents(notifications, query),
   'POST evict': evict,

@@ -11,6 +11,7 @@ import { ls } from './admin/ls.ts'
 import { pin, unpin } from './admin/pin.ts'
 import { rm } from './admin/rm.ts'
 import { status } from './admin/status.ts'
+import { tag, tags } from './admin/tags.ts'
 import { verify } from './admin/verify.ts'
 import { warm } from './admin/warm.ts'
 import { check } from './check.ts'
@@ -43,6 +44,8 @@ const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   ['verify', verify],
   ['gc', gc],
   ['events', events],
+  ['tags', tags],
+  ['tag', tag],
 ])
 const STORES: ReadonlyMap<string, StoreKind> = new Map([
   ['filesystem', 'filesystem'],
@@ -132,6 +135,8 @@ const USAGE = `A pull-through caching mirror for OCI registries.
   entrepot warm <image>… [--platform OS/ARCH]    pull images into the cache
   entrepot verify                                verify everything in the cache
   entrepot gc [--free SIZE]                      evict now
+  entrepot tags <image> --history                show every digest that a tag had, since when and by whom
+  entrepot tag <image> <digest>                  roll a tag back, or fix a mirrored one to a digest
   entrepot events ls | replay                    show what endpoints were told, or tell them again`
 
 const EPILOGUE = `In brackets: the environment variable (a flag wins over it) and the default.

@@ -2,19 +2,20 @@ import { type Digest, parseDigest } from '../oci/digest.ts'
 import { DamagedRecordError, openRecord, sealRecord } from './sealed-record.ts'
 
 /**
- * Record of a tag: its digest, the time the upstream last confirmed it, and the time the upstream reported it
- * gone.
+ * Record of a mirrored tag: its digest, the time the upstream last confirmed it, and the time the upstream
+ * reported it gone. `heldBy` names the administrator who fixed it to the digest, whatever the upstream says.
  */
 export interface TagRecord {
   readonly digest: Digest
   readonly checkedAtMs: number
   readonly lostAtMs: number | undefined
+  readonly heldBy: string | undefined
 }
 
-export function writeTagRecord({ digest, checkedAtMs, lostAtMs }: TagRecord): Uint8Array {
+export function writeTagRecord({ digest, checkedAtMs, lostAtMs, heldBy }: TagRecord): Uint8Array {
   const iso = (atMs: number): string => new Date(atMs).toISOString()
   const lostAt = lostAtMs === undefined ? undefined : iso(lostAtMs)
-  return sealRecord({ digest, checkedAt: iso(checkedAtMs), lostAt })
+  return sealRecord({ digest, checkedAt: iso(checkedAtMs), lostAt, heldBy })
 }
 
 /** Throws a {@link DamagedRecordError} if the bytes are not a tag record. */
@@ -23,11 +24,13 @@ export function readTagRecord(bytes: Uint8Array): TagRecord {
     digest?: unknown
     checkedAt?: unknown
     lostAt?: unknown
+    heldBy?: unknown
   } | null
   const digest = parseDigest(String(fields?.digest))
   const checkedAtMs = Date.parse(String(fields?.checkedAt))
   const lostAtMs = Date.parse(String(fields?.lostAt))
   if (digest === undefined || Number.isNaN(checkedAtMs))
     throw new DamagedRecordError('the digest or the time is invalid')
-  return { digest, checkedAtMs, lostAtMs: Number.isNaN(lostAtMs) ? undefined : lostAtMs }
+  const heldBy = typeof fields?.heldBy === 'string' ? fields.heldBy : undefined
+  return { digest, checkedAtMs, lostAtMs: Number.isNaN(lostAtMs) ? undefined : lostAtMs, heldBy }
 }

@@ -11,6 +11,7 @@ import type { Place } from '../oci/place.ts'
 import type { RecordName, Store } from '../storage/store.ts'
 import { Epoch } from './epoch.ts'
 import { DamagedRecordError } from './sealed-record.ts'
+import { TagHistory, type TagMove } from './tag-history.ts'
 import { readTagRecord, type TagRecord, writeTagRecord } from './tag-record.ts'
 
 const REMEMBERED_MAX = 20_000
@@ -21,6 +22,8 @@ const REMEMBERED_MAX = 20_000
 const EXPECTED_MAX = 100
 const LOADS_MAX = 4096
 const LOST_MAX = 1000
+/** A tag that is not held any more counts as confirmed this long ago: older than any that is fresh. */
+const RELEASED_AGE_MS = 24 * 3_600_000
 
 /** Meaning of a tag when its upstream was last asked. */
 export interface KnownTag {
@@ -29,6 +32,8 @@ export interface KnownTag {
   readonly ageMs: number
   /** Milliseconds since the upstream was found to lack the tag; `undefined` if it has the tag. */
   readonly lostForMs?: number | undefined
+  /** The administrator who fixed the tag to the digest; `undefined` if it follows its upstream. */
+  readonly heldBy?: string | undefined
 }
 
 /** A tag known here that its upstream no longer has. */
@@ -41,6 +46,7 @@ interface Entry {
   readonly digest: Digest
   readonly checkedAtMonotonicMs: number
   readonly lostAtMonotonicMs?: number | undefined
+  readonly heldBy?: string | undefined
 }
 
 /**
@@ -71,6 +77,8 @@ export class Tags {
    */
   readonly #turns = new Turns<string>()
   readonly #loads = new SharedCalls<Entry | undefined>(LOADS_MAX, overloaded)
+  /** Every move of each tag. */
+  readonly history: TagHistory
   /** Number of tags removed so far. */
   #removals = 0
 
@@ -84,6 +92,7 @@ export class Tags {
     this.#events = events
     this.#clock = clock
     this.#epoch = epoch
+    this.history = new TagHistory({ store, clock, events })
   }
 
   /** The known meaning of the tag; unknown if the store cannot be read or the record is damaged. */
@@ -102,8 +111,12 @@ export class Tags {
     return [...this.#lost.values()].map(({ atMs, ...tag }) => ({ ...tag, lostForMs: nowMs - atMs }))
   }
 
-  /** Records durably that the upstream maps the tag to this digest, whose manifest is stored. */
+  /**
+   * Records durably that the upstream maps the tag to this digest, whose manifest is stored. Does nothing if
+   * the tag is held.
+   */
   async write(place: Place, tag: Tag, digest: Digest): Promise<void> {
+    if (this.#isHeld(place, tag)) return
     await this.#move(place, tag, { digest, checkedAtMonotonicMs: this.#clock.monotonicMs() })
   }
 
@@ -115,6 +128,7 @@ export class Tags {
     const key = keyOf(place, tag)
     const entry = this.#remembered.get(key)
     if (entry === undefined || entry.digest !== digest || entry.lostAtMonotonicMs !== undefined) return false
+    if (entry.heldBy !== undefined) return false
     const lost = { ...entry, lostAtMonotonicMs: this.#clock.monotonicMs() }
     this.#remember(place, tag, lost)
     await this.#save(place, tag, this.#known(lost))
@@ -141,9 +155,32 @@ export class Tags {
     for (const [tag, checkedAtMonotonicMs] of tags ?? []) {
       const newer = this.#remembered.get(keyOf(place, tag))
       if (newer !== undefined && newer.checkedAtMonotonicMs > checkedAtMonotonicMs) continue
+      if (newer?.heldBy !== undefined) continue
       if ((this.#removedAtMs.get(keyOf(place, tag)) ?? -Infinity) >= checkedAtMonotonicMs) continue
       await this.#move(place, tag, { digest, checkedAtMonotonicMs })
     }
+  }
+
+  /**
+   * Fixes a tag to a digest, durably: it does not follow its upstream until {@link release}. Throws if the
+   * store cannot keep that. Returns the digest that it had before.
+   */
+  async hold(place: Place, tag: Tag, digest: Digest, by: string): Promise<Digest | undefined> {
+    const before = (await this.read(place, tag))?.digest
+    const entry = { digest, checkedAtMonotonicMs: this.#clock.monotonicMs(), heldBy: by }
+    await this.#decide(place, tag, entry)
+    await this.#report(place, tag, { digest, before, by })
+    return before
+  }
+
+  /** Lets a tag follow its upstream again, from the next pull on; `false` if it was not held. */
+  async release(place: Place, tag: Tag): Promise<boolean> {
+    const known = await this.read(place, tag)
+    if (known?.heldBy === undefined) return false
+    // The age of the last confirmation makes the tag stale, so that the upstream is asked.
+    const entry = { digest: known.digest, checkedAtMonotonicMs: this.#clock.monotonicMs() - RELEASED_AGE_MS }
+    await this.#decide(place, tag, entry)
+    return true
   }
 
   /** Forgets a tag; `false` if it was not known. */
@@ -164,14 +201,44 @@ export class Tags {
     }
   }
 
+  /** Sets what an administrator decided: in memory first, so that no answer of the upstream comes between. */
+  async #decide(place: Place, tag: Tag, entry: Entry): Promise<void> {
+    this.#remember(place, tag, entry)
+    try {
+      await this.#write(place, tag, this.#known(entry))
+    } catch (error) {
+      this.#remembered.delete(keyOf(place, tag))
+      throw error
+    }
+  }
+
   /** Sets the meaning of a tag, in memory at once, and reports it if the tag had another one. */
   async #move(place: Place, tag: Tag, entry: Entry): Promise<void> {
     const before = this.#remembered.get(keyOf(place, tag))?.digest
     this.#remember(place, tag, entry)
     await this.#save(place, tag, this.#known(entry))
-    if (before === undefined || before === entry.digest) return
-    const { namespace, repository } = place
-    this.#events.tagMoved({ namespace, repository, tag, digest: entry.digest, before, by: UPSTREAM_ACTOR })
+    if (before === entry.digest) return
+    // No pull waits for the history.
+    void this.#report(place, tag, { digest: entry.digest, before, by: UPSTREAM_ACTOR })
+  }
+
+  async #report(
+    { namespace, repository }: Place,
+    tag: Tag,
+    {
+      digest,
+      before,
+      by,
+    }: Pick<TagMove, 'by'> & { readonly digest: Digest; readonly before: Digest | undefined },
+  ): Promise<void> {
+    const place = { namespace, repository }
+    if (before !== undefined && before !== digest)
+      this.#events.tagMoved({ ...place, tag, digest, before, by })
+    await this.history.add(place, tag, { digest, by }, 'relaxed')
+  }
+
+  #isHeld(place: Place, tag: Tag): boolean {
+    return this.#remembered.get(keyOf(place, tag))?.heldBy !== undefined
   }
 
   #remember(place: Place, tag: Tag, entry: Entry): void {
@@ -179,7 +246,10 @@ export class Tags {
     const older = this.#remembered.get(key)
     this.#remembered.set(key, entry)
     this.#noteLost(place, tag, entry)
-    const isSame = older?.digest === entry.digest && older.lostAtMonotonicMs === entry.lostAtMonotonicMs
+    const isSame =
+      older?.digest === entry.digest &&
+      older.lostAtMonotonicMs === entry.lostAtMonotonicMs &&
+      older.heldBy === entry.heldBy
     if (!isSame) this.#epoch.bump()
   }
 
@@ -189,10 +259,14 @@ export class Tags {
     else this.#lost.set(key, { namespace, repository, tag, atMs })
   }
 
-  #known({ digest, checkedAtMonotonicMs, lostAtMonotonicMs: lostAtMs }: Entry): KnownTag {
+  #known({ digest, checkedAtMonotonicMs, lostAtMonotonicMs: lostAtMs, heldBy }: Entry): KnownTag {
     const nowMs = this.#clock.monotonicMs()
-    const ageMs = nowMs - checkedAtMonotonicMs
-    return lostAtMs === undefined ? { digest, ageMs } : { digest, ageMs, lostForMs: nowMs - lostAtMs }
+    return {
+      digest,
+      ageMs: nowMs - checkedAtMonotonicMs,
+      ...(lostAtMs === undefined ? {} : { lostForMs: nowMs - lostAtMs }),
+      ...(heldBy === undefined ? {} : { heldBy }),
+    }
   }
 
   async #load(place: Place, tag: Tag): Promise<Entry | undefined> {
@@ -218,12 +292,15 @@ export class Tags {
   }
 
   /** Times in the future count as now. */
-  #entryOf({ digest, checkedAtMs, lostAtMs }: TagRecord): Entry {
+  #entryOf({ digest, checkedAtMs, lostAtMs, heldBy }: TagRecord): Entry {
     const nowMs = this.#clock.monotonicMs()
     const wallMs = this.#clock.wallMs()
-    const checkedAtMonotonicMs = nowMs - Math.max(0, wallMs - checkedAtMs)
-    if (lostAtMs === undefined) return { digest, checkedAtMonotonicMs }
-    return { digest, checkedAtMonotonicMs, lostAtMonotonicMs: nowMs - Math.max(0, wallMs - lostAtMs) }
+    return {
+      digest,
+      checkedAtMonotonicMs: nowMs - Math.max(0, wallMs - checkedAtMs),
+      lostAtMonotonicMs: lostAtMs === undefined ? undefined : nowMs - Math.max(0, wallMs - lostAtMs),
+      heldBy,
+    }
   }
 
   async #readRecord(place: Place, tag: Tag): Promise<TagRecord | undefined> {
@@ -239,17 +316,21 @@ export class Tags {
     }
   }
 
-  async #save(place: Place, tag: Tag, { digest, ageMs, lostForMs }: KnownTag): Promise<void> {
-    const wallMs = this.#clock.wallMs()
-    const lostAtMs = lostForMs === undefined ? undefined : wallMs - lostForMs
-    const bytes = writeTagRecord({ digest, checkedAtMs: wallMs - ageMs, lostAtMs })
+  async #save(place: Place, tag: Tag, known: KnownTag): Promise<void> {
     try {
-      const write = async (): Promise<void> =>
-        await this.#store.writeRecord(recordOf(place, tag), bytes, 'durable')
-      await this.#turns.take(keyOf(place, tag), write)
+      await this.#write(place, tag, known)
     } catch (error) {
       this.#events.storageFailed('write-tag', error)
     }
+  }
+
+  async #write(place: Place, tag: Tag, { digest, ageMs, lostForMs, heldBy }: KnownTag): Promise<void> {
+    const wallMs = this.#clock.wallMs()
+    const lostAtMs = lostForMs === undefined ? undefined : wallMs - lostForMs
+    const bytes = writeTagRecord({ digest, checkedAtMs: wallMs - ageMs, lostAtMs, heldBy })
+    const write = async (): Promise<void> =>
+      await this.#store.writeRecord(recordOf(place, tag), bytes, 'durable')
+    await this.#turns.take(keyOf(place, tag), write)
   }
 }
 

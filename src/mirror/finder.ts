@@ -138,13 +138,17 @@ export class ManifestFinder {
   }
 
   /** Returns the manifest of a resolved tag. Resolving the tag has proved that the repository may see it. */
-  async #manifestOf(source: Source, tag: Tag, { digest, staleness }: ResolvedTag): Promise<StoredManifest> {
+  async #manifestOf(
+    source: Source,
+    tag: Tag,
+    { digest, staleness, isHeld = false }: ResolvedTag,
+  ): Promise<StoredManifest> {
     const { manifests } = this.#parts
     const here = await manifests.findFor(source, digest)
     if (here !== undefined) return here
     const fetched = await manifests.fetch(source, { kind: 'digest', digest })
     if (fetched !== undefined) return fetched
-    if (staleness?.kind === 'lost') throw manifestUnknown(source, { kind: 'tag', tag })
+    if (isHeld || staleness?.kind === 'lost') throw manifestUnknown(source, { kind: 'tag', tag })
     // The HEAD of the tag named this digest a moment ago: the tag has moved since, or the upstream
     // contradicts itself.
     const moved = await manifests.fetch(source, { kind: 'tag', tag })

@@ -7,12 +7,14 @@ import { memoryContent } from '../content/memory-content.ts'
 import { Pins } from '../content/pins.ts'
 import { Proofs } from '../content/proofs.ts'
 import { StoredManifests } from '../content/stored-manifests.ts'
-import { type LostTag, Tags } from '../content/tags.ts'
+import type { TagMove } from '../content/tag-history.ts'
+import { type KnownTag, type LostTag, Tags } from '../content/tags.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { BufferPool } from '../lib/reader-buffers.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OCTET_STREAM } from '../oci/media-type.ts'
+import type { Tag } from '../oci/name.ts'
 import type { Place } from '../oci/place.ts'
 import type { Reference } from '../oci/reference.ts'
 import type { TagsPage, TagsPageRequest } from '../oci/tags-page.ts'
@@ -38,6 +40,18 @@ export interface MirrorParts {
   readonly epoch?: Epoch
   /** Buffers for the readers of running downloads. The daemon has one pool for all readers. */
   readonly buffers?: BufferPool
+}
+
+/** What is known of a tag, and its moves. */
+interface TagPast {
+  readonly known: KnownTag | undefined
+  readonly moves: readonly TagMove[]
+}
+
+/** A tag and the digest that it is fixed to. */
+interface HeldTag {
+  readonly tag: Tag
+  readonly digest: Digest
 }
 
 /**
@@ -218,6 +232,31 @@ export class Mirror implements AsyncDisposable {
     return this.#tags.lost
   }
 
+  /** What is known of a tag here, and every move of it, the newest first. */
+  async tagHistory(source: Source, tag: Tag): Promise<TagPast> {
+    const known = await this.#tags.read(source, tag)
+    return { known, moves: await this.#tags.history.read(source, tag) }
+  }
+
+  /**
+   * Fixes a tag to a digest of this repository: it does not follow its upstream until {@link releaseTag}, and
+   * its image is protected from eviction. Returns the digest that it had before. Throws if the repository has
+   * no such manifest.
+   */
+  async holdTag(source: Source, { tag, digest }: HeldTag, by: string): Promise<Digest | undefined> {
+    await this.#finder.find(source, { kind: 'digest', digest })
+    const before = await this.#tags.hold(source, tag, digest, by)
+    await this.pins.add(source, { kind: 'tag', tag })
+    return before
+  }
+
+  /** Lets a tag follow its upstream again; `false` if it was not held. */
+  async releaseTag(source: Source, tag: Tag): Promise<boolean> {
+    const wasHeld = await this.#tags.release(source, tag)
+    if (wasHeld) await this.pins.remove(source, { kind: 'tag', tag })
+    return wasHeld
+  }
+
   /** The running downloads. */
   get flows(): readonly Flow[] {
     return this.#fills.flows
@@ -230,6 +269,7 @@ export class Mirror implements AsyncDisposable {
     await this.#fills[Symbol.asyncDispose]()
     await this.#proofs[Symbol.asyncDispose]()
     await this.#links[Symbol.asyncDispose]()
+    await this.#tags.history.settled()
   }
 
   /**

@@ -41,6 +41,8 @@ export interface ResolvedTag {
   readonly head: ManifestHead | undefined
   /** `undefined` unless the outcome is `stale`. */
   readonly staleness: Staleness | undefined
+  /** True if an administrator fixed the tag to the digest. */
+  readonly isHeld?: boolean
 }
 
 export interface TagResolverParts {
@@ -92,6 +94,7 @@ export class TagResolver implements AsyncDisposable {
   async resolve(source: Source, tag: Tag, { isAnew = false }: ResolveOptions = {}): Promise<ResolvedTag> {
     const { tags, stored } = this.#parts
     const known = await tags.read(source, tag)
+    if (known?.heldBy !== undefined) return held(known.digest)
     if (known !== undefined && !isAnew && freshnessOf(known, source.terms) === 'fresh') {
       if ((await stored.find(known.digest)) !== undefined) {
         const freshForMs = source.terms.manifestInvalidationMs - known.ageMs
@@ -284,6 +287,11 @@ export class TagResolver implements AsyncDisposable {
     if (manifest === undefined) throw manifestUnknown(source, reference)
     return manifest.digest
   }
+}
+
+/** A tag that an administrator fixed: no upstream is asked, not even by a client that wants it fresh. */
+function held(digest: Digest): ResolvedTag {
+  return { ...resolved(digest, 'hit'), freshForMs: Infinity, isHeld: true }
 }
 
 function resolved(digest: Digest, outcome: Outcome): ResolvedTag {

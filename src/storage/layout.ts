@@ -25,6 +25,8 @@ export function recordKey(name: RecordName): string {
   switch (name.kind) {
     case 'tag':
       return `repositories/${placeKey(name)}/_tags/${name.tag}`
+    case 'history':
+      return `history/${placeKey(name)}/_tags/${name.tag}`
     case 'link':
       return `repositories/${placeKey(name)}/_links/${digestPath(name.digest)}`
     case 'hosted-repository':

@@ -130,7 +130,7 @@ export interface LocalFile {
 }
 
 /** Name of a record; `storage/layout.ts` makes its key. */
-export type RecordName = CacheRecordName | HostedRecordName | StateRecordName
+export type RecordName = CacheRecordName | HistoryRecordName | HostedRecordName | StateRecordName
 
 /**
  * Records of mirrored repositories. `tag`: the digest that a tag had when its registry was last asked.
@@ -139,6 +139,9 @@ export type RecordName = CacheRecordName | HostedRecordName | StateRecordName
 type CacheRecordName =
   | (Place & { readonly kind: 'tag'; readonly tag: Tag })
   | (Place & { readonly kind: 'link'; readonly digest: Digest })
+
+/** Every move of a tag, hosted or mirrored. */
+type HistoryRecordName = Place & { readonly kind: 'history'; readonly tag: Tag }
 
 /**
  * Records of hosted repositories. `hosted-repository`: something was once pushed there; never removed.

@@ -72,6 +72,15 @@ test('no two names share a key, and no key is a directory of another', () => {
   }
 })
 
+test('the history of a tag has a key of its own, which no walk of the cache meets', () => {
+  const histories = confusable().flatMap(name =>
+    name.kind === 'tag' ? [{ ...name, kind: 'history' } as const] : [],
+  )
+  const keys = new Set(histories.map(recordKey))
+  assert.equal(keys.size, histories.length)
+  for (const key of keys) assert.ok(key.startsWith('history/'), key)
+})
+
 /** Reads a key back into the words of its name, which only works if the key says all of them. */
 function words(key: string): string[] {
   const match = /^repositories\/([^/]+)\/([^_/][^/]*(?:\/[^_/][^/]*)*)\/(_tags|_links)\/(.+)$/.exec(key)

@@ -38,7 +38,7 @@ class HastyStore extends MemoryStore {
 }
 
 function record(digest: Digest): Uint8Array {
-  return writeTagRecord({ digest, checkedAtMs: 1, lostAtMs: undefined })
+  return writeTagRecord({ digest, checkedAtMs: 1, lostAtMs: undefined, heldBy: undefined })
 }
 
 for (const [what, change, expected] of [

@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { TagHistory } from '../../src/content/tag-history.ts'
+import { parseDigest } from '../../src/oci/digest.ts'
+import { DOCKER_HUB } from '../../src/oci/namespace.ts'
+import type { Store } from '../../src/storage/store.ts'
+import { makeBlob, nameOf, storeWith, tagOf } from '../mirror/rig.ts'
+import { damages } from '../support/damages.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+import { MemoryStore } from '../support/memory-store.ts'
+import { type SeenEvents, seeEvents } from '../support/seen-events.ts'
+
+const DAY_MS = 24 * 3_600_000
+const place = { namespace: DOCKER_HUB, repository: nameOf('acme/app') }
+const tag = tagOf('latest')
+const name = { kind: 'history', ...place, tag } as const
+const one = makeBlob(1).digest
+const two = makeBlob(2).digest
+
+interface Rig {
+  readonly history: TagHistory
+  readonly clock: FakeClock
+  readonly store: Store
+  readonly seen: SeenEvents
+}
+
+function makeHistory(store: Store = new MemoryStore(), clock = new FakeClock()): Rig {
+  const seen = seeEvents()
+  return { store, clock, seen, history: new TagHistory({ store, clock, events: seen.events }) }
+}
+
+test('a tag has every digest that it had, the newest first, with when and by whom, in the next process too', async () => {
+  const { history, clock, store } = makeHistory()
+  const startMs = clock.wallMs()
+  await history.add(place, tag, { digest: one, by: 'upstream' }, 'relaxed')
+  clock.advance(1000)
+  await history.add(place, tag, { digest: two, by: 'alice' }, 'durable')
+  clock.advance(1000)
+  await history.add(place, tag, { digest: undefined, by: 'bob' }, 'durable')
+  assert.deepEqual(await makeHistory(store, clock).history.read(place, tag), [
+    { digest: undefined, atMs: startMs + 2000, by: 'bob' },
+    { digest: two, atMs: startMs + 1000, by: 'alice' },
+    { digest: one, atMs: startMs, by: 'upstream' },
+  ])
+  assert.deepEqual(await history.read(place, tagOf('other')), [])
+})
+
+test('the digest that a tag has already is not a move, and the deletion of an unknown tag is none either', async () => {
+  const { history } = makeHistory()
+  await history.add(place, tag, { digest: undefined, by: 'bob' }, 'durable')
+  await history.add(place, tag, { digest: one, by: 'upstream' }, 'durable')
+  await history.add(place, tag, { digest: one, by: 'alice' }, 'durable')
+  assert.deepEqual(
+    (await history.read(place, tag)).map(({ digest, by }) => [digest, by]),
+    [[one, 'upstream']],
+  )
+})
+
+test('a hundred moves are kept, and those of 90 days; what the tag named before is kept at any age', async () => {
+  const { history, clock } = makeHistory()
+  for (let round = 0; round < 60; round += 1)
+    for (const digest of [one, two]) await history.add(place, tag, { digest, by: 'upstream' }, 'relaxed')
+  assert.equal((await history.read(place, tag)).length, 100)
+  clock.advance(89 * DAY_MS)
+  await history.add(place, tag, { digest: one, by: 'upstream' }, 'relaxed')
+  assert.equal((await history.read(place, tag)).length, 100)
+  clock.advance(91 * DAY_MS)
+  await history.add(place, tag, { digest: two, by: 'upstream' }, 'relaxed')
+  assert.deepEqual(
+    (await history.read(place, tag)).map(({ digest }) => digest),
+    [two, one],
+  )
+})
+
+test('moves that are added at once are all kept, in the order of the calls', async () => {
+  const { history } = makeHistory()
+  const digests = Array.from({ length: 20 }, (_, seed) => makeBlob(seed).digest)
+  await Promise.all(
+    digests.map(async digest => await history.add(place, tag, { digest, by: 'alice' }, 'relaxed')),
+  )
+  assert.deepEqual(
+    (await history.read(place, tag)).map(({ digest }) => digest),
+    digests.toReversed(),
+  )
+})
+
+test('a record of a hundred long entries fits into the limit of a record', async () => {
+  const { history, seen } = makeHistory()
+  const long = [0, 1].map(bit => parseDigest(`sha512:${String(bit).repeat(128)}`))
+  for (let round = 0; round < 60; round += 1)
+    for (const digest of long) await history.add(place, tag, { digest, by: 'ü'.repeat(500) }, 'relaxed')
+  assert.equal((await history.read(place, tag)).length, 100)
+  assert.deepEqual(seen.of('storage failed'), [])
+})
+
+test('any damage to a history is reported, and the next move begins a new one', async () => {
+  const { history, store } = makeHistory()
+  await history.add(place, tag, { digest: one, by: 'alice' }, 'durable')
+  const bytes = await store.readRecord(name)
+  assert.ok(bytes)
+  const property = fc.asyncProperty(damages(bytes.length), async damage => {
+    await store.writeRecord(name, damage(bytes), 'relaxed')
+    const next = makeHistory(store)
+    assert.deepEqual(await next.history.read(place, tag), [])
+    assert.equal(next.seen.of('a record of this mirror is damaged').length, 1)
+    await next.history.add(place, tag, { digest: two, by: 'bob' }, 'durable')
+    assert.equal((await next.history.read(place, tag)).length, 1)
+  })
+  await fc.assert(property, { numRuns: 200 })
+})
+
+test('a store that fails is reported, and stops nobody from adding a move', async () => {
+  const store = storeWith(new MemoryStore(), {
+    writeRecord: async () => await Promise.reject(new Error('EROFS')),
+  })
+  const { history, seen } = makeHistory(store)
+  await history.add(place, tag, { digest: one, by: 'alice' }, 'durable')
+  assert.equal(seen.of('storage failed').length, 1)
+})
