@@ -14,6 +14,8 @@ export interface AdminAnswers {
   readonly 'GET images': ImageList
   readonly 'GET blobs': BlobList
   readonly 'GET flows': { readonly flows: readonly RunningDownload[] }
+  /** Cancels the downloads of a digest, which may be shortened. */
+  readonly 'DELETE flows': { readonly digest: Digest; readonly cancelled: number }
   readonly 'GET explain': Explanation
   readonly 'GET pins': { readonly pins: readonly PinnedImage[] }
   /** `isNew` is false if the image was pinned before. */
@@ -47,6 +49,13 @@ export interface StreamFailure {
 export interface DaemonReport {
   readonly version: string
   readonly startedAt: string
+  /** Everything that is not as it should be, each as a sentence. Empty if the mirror is healthy. */
+  readonly degraded: readonly string[]
+  readonly traffic: TrafficReport
+  /** Configured registries, then others that were asked recently. */
+  readonly registries: readonly RegistryReport[]
+  /** The last reload of the upstream file; absent if there was none. */
+  readonly lastReload?: { readonly at: string; readonly failure?: string | undefined } | undefined
   readonly store: string
   /** Number of running downloads from upstreams. */
   readonly flows: number
@@ -60,6 +69,45 @@ export interface DaemonReport {
   readonly storeTrouble?: string | undefined
   /** `null` with a store that has no index, such as a bucket. */
   readonly space: SpaceReport | null
+}
+
+/** Traffic since the start. */
+export interface TrafficReport {
+  /** Requests for manifests and blobs that were answered with content, and those answered from the cache. */
+  readonly requests: number
+  readonly hits: number
+  /** Bytes sent to clients, received from registries, and sent without having been received. */
+  readonly sentBytes: number
+  readonly receivedBytes: number
+  readonly savedBytes: number
+}
+
+/** A registry behind the mirror. */
+export interface RegistryReport {
+  readonly registry: string
+  readonly isConfigured: boolean
+  /**
+   * `reachable`: it answered last time. `unreachable`: the last attempt failed before an answer. `paused`: it
+   * is not asked for now, after several failures in a row or because it asked for that. `unknown`: it was not
+   * asked since the start.
+   */
+  readonly state: 'reachable' | 'unreachable' | 'paused' | 'unknown'
+  /** Rest of the pause. */
+  readonly pausedForMs?: number | undefined
+  readonly lastAnswerAt?: string | undefined
+  readonly lastError?: { readonly at: string; readonly message: string } | undefined
+  readonly budget?: BudgetReport | undefined
+  /** Bytes in the cache that it may see, and those of them that another registry may see, too. */
+  readonly cachedBytes: number
+  readonly sharedBytes: number
+}
+
+/** Pulls that a registry still allows, as it states them. */
+export interface BudgetReport {
+  readonly remaining: number
+  readonly limit?: number | undefined
+  /** Latest time at which the budget is full again. */
+  readonly resetsAt?: string | undefined
 }
 
 /** Size of the cache, and its bounds. */
@@ -150,6 +198,10 @@ export interface RunningDownload {
   /** Number of clients that are reading it. */
   readonly readers: number
   readonly forMs: number
+  /** Speed over the last seconds. */
+  readonly bytesPerSecond: number
+  /** Time left at this speed; absent if the size is unknown or nothing arrives. */
+  readonly leftMs?: number | undefined
 }
 
 /** The cached part of an image, and the outcomes of its last and next pull. */

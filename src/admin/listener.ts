@@ -9,7 +9,8 @@ import type { Events } from '../observe/events.ts'
 import { OciError } from '../oci/error.ts'
 import type { StreamFailure } from './contract.ts'
 import { type GuardOptions, requireAdministrator, requireNoWebPage } from './guard.ts'
-import { type AdminRoutesParts, answerEndpoint } from './routes.ts'
+import type { AdminRoutesParts } from './parts.ts'
+import { answerEndpoint } from './routes.ts'
 
 export interface AdminParts extends AdminRoutesParts, GuardOptions {
   /** The text of all metrics in the exposition format. */

@@ -1,42 +1,23 @@
 import type { ImageEntry } from '../content/index/change.ts'
+import type { Flow } from '../mirror/fill/fills.ts'
 import type { Mirror } from '../mirror/mirror.ts'
-import type { Directory } from '../mirror/sources.ts'
-import type { DamagedRecord } from '../observe/events.ts'
-import type { Notifications } from '../observe/notifications/notifications.ts'
-import type { RecentPulls } from '../observe/recent-pulls.ts'
-import type { Digest } from '../oci/digest.ts'
+import { type Digest, hexOf } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import { formatImage } from '../oci/image-name.ts'
 import type { Place } from '../oci/place.ts'
 import { type Reference, referenceText } from '../oci/reference.ts'
 import type { Desk } from '../space/desk.ts'
-import type { AdminAnswers, AdminStreams, ClientReport, VerifyLine } from './contract.ts'
+import type { AdminAnswers, AdminStreams } from './contract.ts'
 import { listEvents, replayEvents } from './events.ts'
 import { explainedPull, extentOf, nextPull, reportOn } from './explain.ts'
 import { imageName, listBlobs, listImages, matchingImages } from './lists.ts'
+import type { AdminRoutesParts } from './parts.ts'
 import { imageNamed, isOn, namedImage, platformsIn, sizeIn } from './query.ts'
 import { Removal } from './remove.ts'
+import { reportStatus } from './status.ts'
 import { moveTag, releaseTag, tagHistory } from './tags.ts'
 import { isoOf } from './times.ts'
 import { warmImage } from './warm.ts'
-
-export interface AdminRoutesParts {
-  readonly mirror: Mirror
-  readonly directory: () => Directory
-  /** `undefined` if the store has no index. */
-  readonly desk: Desk | undefined
-  readonly recentPulls: RecentPulls
-  /** The clients that pulled recently, the latest first. */
-  recentClients(): Promise<readonly ClientReport[]>
-  /** Verifies all stored objects and reports its progress. */
-  verify(signal: AbortSignal): AsyncIterable<VerifyLine>
-  /** Records of the mirror itself found damaged since its start. */
-  damagedRecords(): readonly DamagedRecord[]
-  /** Why the store takes nothing at present. */
-  storeTrouble(): string | undefined
-  readonly notifications: Notifications
-  readonly about: { readonly version: string; readonly startedAtMs: number; readonly store: string }
-}
 
 /** The answer of an endpoint: one value, or a stream of them. */
 export type AdminResult =
@@ -57,6 +38,7 @@ const VALUES: { readonly [Name in keyof AdminAnswers]: ValueEndpoint<AdminAnswer
   'GET images': async (parts, query) => await listImages(parts.mirror, requireDesk(parts.desk), query),
   'GET blobs': async (parts, query) => await listBlobs(parts.mirror, requireDesk(parts.desk), query),
   'GET flows': listFlows,
+  'DELETE flows': cancelFlow,
   'GET explain': explainImage,
   'GET pins': listPins,
   'PUT pins': addPin,
@@ -92,28 +74,43 @@ function isKeyOf<Table extends object>(table: Table, name: string): name is stri
   return Object.hasOwn(table, name)
 }
 
-async function reportStatus(parts: AdminRoutesParts): Promise<AdminAnswers['GET status']> {
-  const { mirror, desk, about } = parts
-  const { version, startedAtMs, store } = about
-  const lostTags = mirror.lostTags.map(({ namespace, repository, tag, lostForMs }) => ({
-    image: `${namespace}/${repository}:${tag}`,
-    lostForMs: Math.round(lostForMs),
+async function listFlows({ mirror }: AdminRoutesParts): Promise<AdminAnswers['GET flows']> {
+  const running = mirror.flows.map(({ forMs, ...flow }) => ({
+    ...flow,
+    forMs: Math.round(forMs),
+    leftMs: leftMsOf(flow),
   }))
-  return {
-    version,
-    startedAt: isoOf(startedAtMs),
-    store,
-    flows: mirror.flows.length,
-    lostTags,
-    damagedRecords: parts.damagedRecords(),
-    storeTrouble: parts.storeTrouble(),
-    space: (await desk?.status()) ?? null,
-  }
+  return await Promise.resolve({ flows: running })
 }
 
-async function listFlows({ mirror }: AdminRoutesParts): Promise<AdminAnswers['GET flows']> {
-  const running = mirror.flows.map(({ forMs, ...flow }) => ({ ...flow, forMs: Math.round(forMs) }))
-  return await Promise.resolve({ flows: running })
+function leftMsOf({
+  sizeBytes,
+  writtenBytes,
+  bytesPerSecond,
+}: Pick<Flow, 'sizeBytes' | 'writtenBytes' | 'bytesPerSecond'>): number | undefined {
+  if (sizeBytes === undefined || bytesPerSecond === 0) return undefined
+  return Math.round((Math.max(0, sizeBytes - writtenBytes) * 1000) / bytesPerSecond)
+}
+
+async function cancelFlow(
+  { mirror }: AdminRoutesParts,
+  query: URLSearchParams,
+): Promise<AdminAnswers['DELETE flows']> {
+  const digest = runningDigest(mirror, query.get('digest') ?? '')
+  return await Promise.resolve({ digest, cancelled: mirror.cancelDownloads(digest) })
+}
+
+/** The digest of the one running download that the text begins. */
+function runningDigest(mirror: Mirror, text: string): Digest {
+  const isPrefix = /^(?:sha(?:256|512):)?[0-9a-f]{4,}$/.test(text)
+  const matching = mirror.flows.filter(
+    ({ digest }) => isPrefix && (digest.startsWith(text) || hexOf(digest).startsWith(text)),
+  )
+  const digests = [...new Set(matching.map(({ digest }) => digest))]
+  const [digest] = digests
+  if (digest === undefined) throw new OciError('BLOB_UNKNOWN', 'no download with this digest is running')
+  if (digests.length === 1) return digest
+  throw new OciError('REQUEST_INVALID', `it means more than one download: ${digests.join(', ')}`)
 }
 
 async function explainImage(

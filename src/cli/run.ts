@@ -4,6 +4,7 @@ import { ConfigError, formatProblem, type Problem } from '../config/problem.ts'
 import type { StoreKind } from '../config/store.ts'
 import { nearest } from '../lib/nearest.ts'
 import { version } from '../lib/version.ts'
+import { cancel } from './admin/cancel.ts'
 import { events } from './admin/events.ts'
 import { explain } from './admin/explain.ts'
 import { gc } from './admin/gc.ts'
@@ -14,6 +15,7 @@ import { status } from './admin/status.ts'
 import { tag, tags } from './admin/tags.ts'
 import { verify } from './admin/verify.ts'
 import { warm } from './admin/warm.ts'
+import { who } from './admin/who.ts'
 import { check } from './check.ts'
 import { doctor } from './doctor.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
@@ -46,6 +48,8 @@ const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   ['events', events],
   ['tags', tags],
   ['tag', tag],
+  ['who', who],
+  ['cancel', cancel],
 ])
 const STORES: ReadonlyMap<string, StoreKind> = new Map([
   ['filesystem', 'filesystem'],

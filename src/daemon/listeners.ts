@@ -1,6 +1,7 @@
 import { type AdminParts, handleAdmin } from '../admin/listener.ts'
 import { HttpServer } from '../http/server.ts'
 import { version } from '../lib/version.ts'
+import { trafficOf } from '../observe/traffic.ts'
 import { Desk } from '../space/desk.ts'
 import { requireFreePort } from './free-port.ts'
 import { type DaemonParts, storeName } from './parts.ts'
@@ -59,6 +60,8 @@ function adminParts(
       await threads?.report()
       return events.recentClients.list()
     },
+    health: events.health,
+    traffic: async () => trafficOf([await metrics.snapshot(), ...((await threads?.metrics()) ?? [])]),
     damagedRecords: () => events.damagedRecords,
     storeTrouble: () => events.storeTrouble,
     instance,

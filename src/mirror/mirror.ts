@@ -262,6 +262,11 @@ export class Mirror implements AsyncDisposable {
     return this.#fills.flows
   }
 
+  /** Ends the running downloads of a digest; returns how many there were. */
+  cancelDownloads(digest: Digest): number {
+    return this.#fills.cancel(digest)
+  }
+
   /** Abandons the running fills and waits for pending writes. Requests must have ended before. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#lifetime.abort(new Error('the mirror is shutting down'))

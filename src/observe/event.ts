@@ -130,7 +130,13 @@ export interface EventDetails {
     readonly isOpen: boolean
     readonly forMs: number
   }
-  readonly 'rate-limit-seen': { readonly namespace: Namespace; readonly remaining: number }
+  readonly 'rate-limit-seen': {
+    readonly namespace: Namespace
+    readonly remaining: number
+    readonly limit: number | undefined
+    /** Length of the window for which the limit holds. */
+    readonly windowMs: number | undefined
+  }
   readonly 'fill-started': undefined
   readonly 'fill-resumed': {
     readonly namespace: Namespace
@@ -234,6 +240,9 @@ export type EventHandlers = {
 }
 
 /** Calls the handler of an event, if it has one. */
-export function handleEvent<Kind extends EventKind>(handlers: EventHandlers, event: EventOf<Kind>): void {
+export function handleEvent<Kind extends EventKind>(
+  handlers: Partial<EventHandlers>,
+  event: EventOf<Kind>,
+): void {
   handlers[event.kind]?.(event.details)
 }

@@ -11,6 +11,7 @@ import type {
   FinishedRequest,
   OwnRecord,
 } from './event.ts'
+import { Health } from './health.ts'
 import type { Log } from './log.ts'
 import { LogSink } from './log-sink.ts'
 import type { Metrics } from './metrics.ts'
@@ -38,6 +39,8 @@ export interface DamagedRecord {
 export class Events {
   /** Clients that pulled recently. */
   readonly recentClients = new RecentClients()
+  /** State of the registries and of the daemon, for operators. */
+  readonly health = new Health()
   readonly #metrics: MetricsSink
   readonly #log: LogSink
   readonly #sinks: readonly EventSink[]
@@ -53,7 +56,7 @@ export class Events {
   ) {
     this.#metrics = new MetricsSink(metrics)
     this.#log = new LogSink(log, clock)
-    this.#sinks = [this.#metrics, this.#log, ...furtherSinks]
+    this.#sinks = [this.#metrics, this.#log, this.health, ...furtherSinks]
   }
 
   /** Writes the counts of repeated log lines that are due. A timer calls this. */
@@ -120,8 +123,8 @@ export class Events {
     this.#emit({ kind: 'breaker-changed', details })
   }
 
-  rateLimitSeen(namespace: Namespace, remaining: number): void {
-    this.#emit({ kind: 'rate-limit-seen', details: { namespace, remaining } })
+  rateLimitSeen(details: EventDetails['rate-limit-seen']): void {
+    this.#emit({ kind: 'rate-limit-seen', details })
   }
 
   fillStarted(): void {

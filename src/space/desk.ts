@@ -7,11 +7,17 @@ import type {
   ObjectEntry,
   ObjectPage,
   PlaceName,
+  Share,
 } from '../content/index/change.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import type { Evicted } from './evictor.ts'
 import type { Space, SpaceStatus } from './space.ts'
+
+/** Shortest time between two sums of the shares, in milliseconds: a million links take a second or two. */
+const SHARES_MS = 60_000
+/** Links that one call to the index reads. */
+const SHARES_SLICE = 5000
 
 const UNANSWERED = {
   locked:
@@ -26,6 +32,7 @@ const UNANSWERED = {
  */
 export class Desk {
   readonly #space: Space
+  #shares: { readonly atMs: number; readonly sums: ReadonlyMap<string, Share> } | undefined
 
   constructor(space: Space) {
     this.#space = space
@@ -42,6 +49,36 @@ export class Desk {
     await index.flush()
     const links = index.state === 'open' ? await this.#ask('countLinks') : undefined
     return { ...this.#space.status, links }
+  }
+
+  /**
+   * Bytes that each registry may see, whichever is charged for them. They are summed up anew at most once a
+   * minute. Empty if the index cannot be queried.
+   */
+  async shares(): Promise<ReadonlyMap<string, Share>> {
+    const nowMs = performance.now()
+    if (this.#shares === undefined || nowMs - this.#shares.atMs > SHARES_MS) {
+      try {
+        this.#shares = { atMs: nowMs, sums: await this.#sumShares() }
+      } catch (error) {
+        if (!(error instanceof OciError)) throw error
+      }
+    }
+    return this.#shares?.sums ?? new Map()
+  }
+
+  async #sumShares(): Promise<ReadonlyMap<string, Share>> {
+    const sums = new Map<string, Share>()
+    let after: Digest | undefined
+    do {
+      const slice = await this.#ask('shares', after, SHARES_SLICE)
+      for (const [name, { bytes, sharedBytes }] of slice.sums) {
+        const sum = sums.get(name) ?? { bytes: 0, sharedBytes: 0 }
+        sums.set(name, { bytes: sum.bytes + bytes, sharedBytes: sum.sharedBytes + sharedBytes })
+      }
+      after = slice.next
+    } while (after !== undefined)
+    return sums
   }
 
   async listImages(query: ImageQuery): Promise<ImagePage> {

@@ -140,9 +140,9 @@ test('an image is warmed, listed, explained, pinned, verified and removed, and e
     const { stdout } = await entrepot('status')
     assert.match(
       stdout,
-      /^entrepot \S+, up .*, filesystem \/.*\nused +.* no maximum\ncontent +\d+ objects?, /,
+      /^entrepot \S+, up .*, filesystem \/.*\nhealth +healthy\nused +.* no maximum\ncontent +\d+ objects?, /,
     )
-    assert.match(stdout, /\nindex +complete\n {2}docker\.io +.*\nflows +none\n$/)
+    assert.match(stdout, /\nindex +complete\n(?:.*\n)*docker\.io +reachable +.*\n\ndownloads none\n$/)
   })
 })
 

@@ -72,3 +72,17 @@ test('however many clients there are, the last 500 are kept, and of each at most
   assert.equal(clients.list()[0]?.namespaces.length, 20)
   assert.equal(clients.list()[0]?.userAgent.length, 257)
 })
+
+test('a client that two threads saw was first seen at the earlier time, and last seen at the later one', () => {
+  let nowMs = 1000
+  const [here, there] = [new RecentClients(() => nowMs), new RecentClients(() => nowMs)]
+  there.saw(request({ status: 404 }))
+  nowMs = 2000
+  here.saw(request())
+  here.merge(there.take())
+  const [client] = here.list()
+  assert.deepEqual(
+    [client?.firstSeen, client?.lastSeen, client?.lastStatus, client?.requests],
+    ['1970-01-01T00:00:01.000Z', '1970-01-01T00:00:02.000Z', 200, 2],
+  )
+})

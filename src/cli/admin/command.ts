@@ -40,19 +40,19 @@ export function adminTool(command: AdminCommand): Tool {
   }
 }
 
-/** Acts on each image, also after one of them has failed. Reports failures, and returns the exit code. */
-export async function forEachImage(
+/** Acts on each word, also after one of them has failed. Reports failures, and returns the exit code. */
+export async function forEachWord(
   { environment }: AdminCall,
-  images: readonly string[],
-  act: (image: string) => Promise<void>,
+  words: readonly string[],
+  act: (word: string) => Promise<void>,
 ): Promise<ExitCode> {
   let code: ExitCode = EXIT.ok
-  for (const image of images) {
+  for (const word of words) {
     try {
-      await act(image)
+      await act(word)
     } catch (error) {
       if (!(error instanceof AdminError)) throw error
-      environment.stderr.write(`entrepot: ${image}: ${error.message}\n`)
+      environment.stderr.write(`entrepot: ${word}: ${error.message}\n`)
       code = EXIT.failure
     }
   }

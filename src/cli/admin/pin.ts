@@ -1,5 +1,5 @@
 import { EXIT, type ExitCode } from '../environment.ts'
-import { type AdminCall, adminTool, forEachImage } from './command.ts'
+import { type AdminCall, adminTool, forEachWord } from './command.ts'
 import { someImages } from './images.ts'
 import { agoText, tableText } from './text.ts'
 
@@ -31,7 +31,7 @@ async function list({ connection, isJson, print }: AdminCall): Promise<ExitCode>
 
 async function change(call: AdminCall, method: 'PUT' | 'DELETE'): Promise<ExitCode> {
   const { words, connection, isJson, print } = call
-  return await forEachImage(call, someImages(words), async image => {
+  return await forEachWord(call, someImages(words), async image => {
     const answer = await connection.ask(`${method} pins`, { image })
     const verb = !('isNew' in answer) ? 'unpinned' : answer.isNew ? 'pinned' : 'already pinned'
     print(isJson ? JSON.stringify(answer) : `${verb} ${answer.image}`)

@@ -3,7 +3,7 @@ import { ConfigError, flagProblem } from '../../config/problem.ts'
 import { parseDuration } from '../../lib/duration.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import type { ToolWords } from '../tool.ts'
-import { type AdminCall, adminTool, forEachImage } from './command.ts'
+import { type AdminCall, adminTool, forEachWord } from './command.ts'
 import type { Query } from './connection.ts'
 import { someImages } from './images.ts'
 import { selectionOf } from './ls.ts'
@@ -45,7 +45,7 @@ function unusedMsOf(words: ToolWords): number | undefined {
 
 async function removeNamed(call: AdminCall): Promise<ExitCode> {
   const { connection, words } = call
-  return await forEachImage(call, someImages(words), async image => {
+  return await forEachWord(call, someImages(words), async image => {
     tell(call, await connection.ask('DELETE images', { image, ...dryRun(words) }))
   })
 }

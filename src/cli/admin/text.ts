@@ -1,3 +1,5 @@
+import { widthOf } from '../style.ts'
+
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const
 
 /** Bytes for people: three digits and a unit, such as `1.24 GiB`. */
@@ -30,6 +32,16 @@ export function spanText(ms: number): string {
   return unitMs === 0 ? 'now' : `${Math.floor(ms / unitMs)} ${unit}`
 }
 
+/** The time left at the present speed, such as `1 min left`. */
+export function leftText(leftMs: number | undefined): string {
+  return leftMs === undefined ? '' : `${leftMs < 1000 ? 'a moment' : spanText(leftMs)} left`
+}
+
+/** A speed, such as `12.4 MiB/s`. */
+export function speedText(bytesPerSecond: number): string {
+  return `${sizeText(bytesPerSecond)}/s`
+}
+
 /** The time since a moment, as {@link spanText}; a dash if there is no moment. */
 export function agoText(iso: string | undefined, nowMs: number): string {
   if (iso === undefined) return '-'
@@ -47,16 +59,20 @@ export function tableText(
   rows: readonly (readonly string[])[],
   right: ReadonlySet<number> = new Set(),
 ): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map(row => row[column]?.length ?? 0)))
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map(row => widthOf(row[column] ?? ''))))
   const lines = rows.map(row =>
     row
-      .map((cell, column) =>
-        right.has(column) ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0),
-      )
+      .map((cell, column) => padded(cell, widths[column] ?? 0, right.has(column)))
       .join('  ')
       .trimEnd(),
   )
   return lines.join('\n')
+}
+
+/** Pads a cell that may have colours, which take no room. */
+function padded(cell: string, width: number, isRight: boolean): string {
+  const blanks = ' '.repeat(Math.max(0, width - widthOf(cell)))
+  return isRight ? `${blanks}${cell}` : `${cell}${blanks}`
 }
 
 /** A progress bar for a part from 0 to 1. */

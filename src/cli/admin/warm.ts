@@ -4,7 +4,7 @@ import type { WarmedLayer } from '../../admin/contract.ts'
 import { ConfigError, flagProblem } from '../../config/problem.ts'
 import { parsePlatform } from '../../oci/platform.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
-import { type AdminCall, adminTool, forEachImage } from './command.ts'
+import { type AdminCall, adminTool, forEachWord } from './command.ts'
 import { requireImage, someImages } from './images.ts'
 import { LiveLines } from './live-lines.ts'
 import { barText, countText, digestText, sizeText } from './text.ts'
@@ -43,7 +43,7 @@ async function run(call: AdminCall): Promise<ExitCode> {
       ? someImages(words)
       : [...words.words.map(requireImage), ...(await readList(resolve(environment.cwd, file)))]
   let isWhole = true
-  const code = await forEachImage(call, images, async image => {
+  const code = await forEachWord(call, images, async image => {
     if (!(await warmOne(call, image, platforms))) isWhole = false
   })
   return isWhole ? code : EXIT.failure

@@ -12,6 +12,7 @@ import type {
   ObjectEntry,
   ObjectPage,
   PlaceName,
+  ShareSlice,
   Totals,
 } from './change.ts'
 
@@ -28,6 +29,7 @@ export interface CatalogueCalls {
   clearNamed(): void
   deadLinks(after: Digest | undefined, limit: number): readonly Digest[]
   countLinks(): number
+  shares(after: Digest | undefined, limit: number): ShareSlice
   candidates(query: CandidateQuery): CandidateSlice
   pullBack(nowMs: number): void
   takeLinks(digests: readonly Digest[]): readonly (readonly PlaceName[])[]

@@ -43,6 +43,7 @@ class Host {
     clearNamed: () => this.#open.queries.clearNamed(),
     deadLinks: (after, limit) => this.#open.queries.deadLinks(after, limit),
     countLinks: () => this.#open.queries.countLinks(),
+    shares: (after, limit) => this.#open.shares.slice(after, limit),
     candidates: query => this.#open.queries.candidates(query),
     pullBack: nowMs => this.#open.queries.pullBack(nowMs),
     takeLinks: digests => digests.map(digest => this.#open.takeLinks(digest)),

@@ -5,6 +5,7 @@ import { MANIFEST_SIZE_MAX } from '../../oci/manifest.ts'
 import { CatalogueImages } from './catalogue-images.ts'
 import { CatalogueQueries, type DigestSlice } from './catalogue-queries.ts'
 import { digestBytes, requireSchema } from './catalogue-schema.ts'
+import { CatalogueShares } from './catalogue-shares.ts'
 import type { Change, PlaceName, Totals } from './change.ts'
 
 /** State of a {@link Catalogue} after opening. */
@@ -29,6 +30,7 @@ export class Catalogue {
   readonly #database: DatabaseSync
   readonly #queries: CatalogueQueries
   readonly images: CatalogueImages
+  readonly shares: CatalogueShares
   readonly #wasStale: boolean
   readonly #statements
   #walk: number
@@ -48,6 +50,7 @@ export class Catalogue {
       this.#statements = prepare(this.#database)
       this.#queries = new CatalogueQueries(this.#database)
       this.images = new CatalogueImages(this.#database)
+      this.shares = new CatalogueShares(this.#database)
       this.#walk = Number(this.#statements.readMeta.get('walk')?.['value'] ?? 0)
       this.#statements.writeMeta.run('is_stale', 1)
       this.#sumUp()

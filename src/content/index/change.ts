@@ -73,6 +73,18 @@ interface UseCursor {
   readonly row: number
 }
 
+/** Bytes that a registry may see, and those of them that another registry may see, too. */
+export interface Share {
+  readonly bytes: number
+  readonly sharedBytes: number
+}
+
+/** Shares of some digests by registry. `next` is where the following slice starts. */
+export interface ShareSlice {
+  readonly sums: ReadonlyMap<string, Share>
+  readonly next: Digest | undefined
+}
+
 /** Content that may be evicted. */
 export interface Candidate {
   readonly digest: Digest

@@ -10,6 +10,7 @@ import type { Source } from '../sources.ts'
 import type { Bypass } from './bypass.ts'
 import { Download, type Wanted } from './download.ts'
 import { type Beginning, beginDownload } from './leftover.ts'
+import { Speed } from './speed.ts'
 import { Spool } from './spool.ts'
 
 /** A partial spool smaller than this is not worth keeping for the next fill. */
@@ -68,6 +69,7 @@ export class Fill {
   readonly #abandoned = new AbortController()
   readonly #everyoneLeft = Promise.withResolvers<void>()
   readonly #startedAtMs: number
+  readonly #speed: Speed
   #participants = 0
   #isRunning = true
   #spool: Spool | undefined
@@ -77,6 +79,7 @@ export class Fill {
     this.wanted = wanted
     this.#owner = owner
     this.#startedAtMs = parts.clock.monotonicMs()
+    this.#speed = new Speed(parts.clock)
     this.opening = this.#opening.promise
     this.opening.catch(() => undefined)
     this.proof = this.#proof.promise
@@ -87,16 +90,18 @@ export class Fill {
     return this.#participants
   }
 
-  /** Bytes written so far, and the time since the start. The size is `undefined` until it is known. */
+  /** Bytes written so far, the time since the start, and the speed now. No size until it is known. */
   get progress(): {
     readonly writtenBytes: number
     readonly sizeBytes: number | undefined
     readonly forMs: number
+    readonly bytesPerSecond: number
   } {
     return {
       writtenBytes: this.#spool?.writtenBytes ?? 0,
       sizeBytes: this.#spool?.sizeBytes,
       forMs: this.#parts.clock.monotonicMs() - this.#startedAtMs,
+      bytesPerSecond: this.#speed.bytesPerSecond,
     }
   }
 
@@ -268,6 +273,7 @@ export class Fill {
     const { events, bypass } = this.#parts
     for await (const chunk of download.chunks()) {
       this.#abandoned.signal.throwIfAborted()
+      this.#speed.add(chunk.byteLength)
       try {
         await spool.append(chunk)
       } catch (error) {

@@ -1,7 +1,7 @@
 import { Flights } from '../../lib/flights.ts'
 import { BufferPool } from '../../lib/reader-buffers.ts'
 import type { Digest } from '../../oci/digest.ts'
-import { overloaded } from '../../oci/error.ts'
+import { OciError, overloaded } from '../../oci/error.ts'
 import type { RepositoryName } from '../../oci/name.ts'
 import type { Namespace } from '../../oci/namespace.ts'
 import { Bypass } from './bypass.ts'
@@ -22,6 +22,8 @@ export interface Flow {
   readonly sizeBytes: number | undefined
   readonly readers: number
   readonly forMs: number
+  /** Speed over the last seconds. */
+  readonly bytesPerSecond: number
 }
 
 /** All fills of the daemon: at most one per namespace and digest, and a limited number without a client. */
@@ -59,6 +61,17 @@ export class Fills implements FillOwner, AsyncDisposable {
       const { namespace, repository } = source
       return { namespace, repository, digest, readers: fill.participants, ...fill.progress }
     })
+  }
+
+  /**
+   * Ends the running fills of a digest that an administrator does not want any more; what was written is kept
+   * for the next one. Returns how many there were.
+   */
+  cancel(digest: Digest): number {
+    const wanted = this.#flights.running().filter(fill => fill.wanted.digest === digest)
+    for (const fill of wanted)
+      fill.abandon(new OciError('UNAVAILABLE', 'an administrator cancelled this download'))
+    return wanted.length
   }
 
   ended(fill: Fill): void {

@@ -197,8 +197,8 @@ export class Asking {
   /** `undefined` for a clean 404. Throws for any other answer that the question does not accept. */
   #judge(question: Question, answer: UpstreamAnswer, inquiry: Inquiry): UpstreamAnswer | undefined {
     const { events, negative, namespace } = this.#parts
-    const remaining = this.#isRegistry(answer) ? this.#budget.note(answer.headers) : undefined
-    if (remaining !== undefined) events.rateLimitSeen(namespace, remaining)
+    const budget = this.#isRegistry(answer) ? this.#budget.note(answer.headers) : undefined
+    if (budget !== undefined) events.rateLimitSeen({ namespace, ...budget })
     if (answer.status === 200 || question.accepts?.(answer) === true) {
       inquiry.succeeded()
       negative.forget(this.#key(question))

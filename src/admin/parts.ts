@@ -1,0 +1,30 @@
+import type { Mirror } from '../mirror/mirror.ts'
+import type { Directory } from '../mirror/sources.ts'
+import type { DamagedRecord } from '../observe/events.ts'
+import type { Health } from '../observe/health.ts'
+import type { Notifications } from '../observe/notifications/notifications.ts'
+import type { RecentPulls } from '../observe/recent-pulls.ts'
+import type { Traffic } from '../observe/traffic.ts'
+import type { Desk } from '../space/desk.ts'
+import type { ClientReport, VerifyLine } from './contract.ts'
+
+export interface AdminRoutesParts {
+  readonly mirror: Mirror
+  readonly directory: () => Directory
+  /** `undefined` if the store has no index. */
+  readonly desk: Desk | undefined
+  readonly recentPulls: RecentPulls
+  /** The clients that pulled recently, the latest first. */
+  recentClients(): Promise<readonly ClientReport[]>
+  /** Verifies all stored objects and reports its progress. */
+  verify(signal: AbortSignal): AsyncIterable<VerifyLine>
+  readonly health: Health
+  /** Traffic of all threads since the start. */
+  traffic(): Promise<Traffic>
+  /** Records of the mirror itself found damaged since its start. */
+  damagedRecords(): readonly DamagedRecord[]
+  /** Why the store takes nothing at present. */
+  storeTrouble(): string | undefined
+  readonly notifications: Notifications
+  readonly about: { readonly version: string; readonly startedAtMs: number; readonly store: string }
+}
