@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
 import { createMetrics } from '../src/observe/metrics.ts'
 import { runCommandLine } from './cli/rig.ts'
+import { certificatePath } from './support/upstream.ts'
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
 const DOCUMENTS = ['*.md', 'bench/results/*.md', 'docs/*.md', 'examples/*/*.md']
@@ -95,6 +96,13 @@ function listBench(flags: readonly string[]): { readonly code: number | null; re
   return { code: status, stderr }
 }
 
+/** Files of the tests in the place of the reader's own. */
+const CERTIFICATES: ReadonlyMap<string, string> = new Map([
+  ['--tls-cert', 'server.pem'],
+  ['--tls-key', 'server.key.pem'],
+  ['--tls-client-ca', 'ca.pem'],
+])
+
 /**
  * The same command with no effect: over an empty directory, or as `check`. Files of the reader are left out.
  */
@@ -103,7 +111,10 @@ function harmless(words: readonly string[], root: string): readonly string[] {
   if (name === 'doctor' || (name === 'setup' && words.includes('--write'))) return [...words, '--root', root]
   if (name === 'setup') return words
   const file = words.indexOf('--upstream-config-file')
-  const rest = file === -1 ? words : words.toSpliced(file, 2)
+  const rest = (file === -1 ? words : words.toSpliced(file, 2)).map((word, index, all) => {
+    const certificate = CERTIFICATES.get(all[index - 1] ?? '')
+    return certificate === undefined ? word : certificatePath(certificate)
+  })
   return name === 'check' ? rest : ['check', ...rest]
 }
 

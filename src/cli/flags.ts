@@ -41,6 +41,8 @@ export function givenFlags(parsed: Readonly<Record<string, unknown>>, argv: read
   for (const [name, value] of Object.entries(parsed)) {
     if (NOT_SETTINGS.has(name)) continue
     if (!isFlag(name)) problems.push(unknownFlag(name))
+    else if (Array.isArray(value) && SETTINGS[name].type === 'list')
+      flags.set(name, value.map(text).join(','))
     else if (Array.isArray(value)) problems.push(flagProblem(name, 'is given more than once', 'keep one'))
     else flags.set(name, SETTINGS[name].type === 'boolean' ? booleanText(name, value, argv) : text(value))
   }

@@ -1,7 +1,8 @@
-import { request } from 'node:http'
-import type { ListenAddress } from '../config/config.ts'
-import { formatListen } from '../config/listen.ts'
+import { request as plainRequest } from 'node:http'
+import { request as tlsRequest } from 'node:https'
+import { type ClientListener, clientListeners, formatListen } from '../config/listen.ts'
 import type { LoadedConfig } from '../config/load.ts'
+import { hasCode } from '../lib/system-error.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
 
 const ANSWER_MS = 5000
@@ -11,12 +12,17 @@ const ANSWER_MS = 5000
  * images without another HTTP client. Use `/readyz` to check that it can serve.
  */
 export async function healthcheck(environment: Environment, { config }: LoadedConfig): Promise<ExitCode> {
+  const listeners = clientListeners(config)
+  const listener = listeners.find(({ isTls }) => !isTls) ?? listeners[0]
+  if (listener === undefined) return EXIT.failure
+  const name = formatListen(listener.address)
   try {
-    const status = await statusOf(config.listen)
+    const status = await statusOf(listener)
     if (status === 200) return EXIT.ok
-    environment.stderr.write(`entrepot: ${formatListen(config.listen)} answers ${status}\n`)
+    environment.stderr.write(`entrepot: ${name} answers ${status}\n`)
   } catch (error) {
-    environment.stderr.write(`entrepot: ${formatListen(config.listen)} does not answer: ${reasonOf(error)}\n`)
+    if (config.tls?.clients?.isRequired === true && hasCode(error, ...NO_CERTIFICATE)) return EXIT.ok
+    environment.stderr.write(`entrepot: ${name} does not answer: ${reasonOf(error)}\n`)
   }
   return EXIT.failure
 }
@@ -26,14 +32,22 @@ const WILDCARDS: ReadonlyMap<string, string> = new Map([
   ['::', '::1'],
 ])
 
-async function statusOf(listen: ListenAddress): Promise<number> {
+/** A mirror that asks a client for its certificate is alive. */
+const NO_CERTIFICATE = [
+  'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED',
+  'ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE',
+] as const
+
+async function statusOf({ address, isTls }: ClientListener): Promise<number> {
   const target =
-    listen.kind === 'unix'
-      ? { socketPath: listen.path }
-      : { host: WILDCARDS.get(listen.host) ?? listen.host, port: listen.port }
+    address.kind === 'unix'
+      ? { socketPath: address.path }
+      : { host: WILDCARDS.get(address.host) ?? address.host, port: address.port }
   const { promise, resolve, reject } = Promise.withResolvers<number>()
   const signal = AbortSignal.timeout(ANSWER_MS)
-  const asked = request({ ...target, path: '/livez', agent: false, signal }, response => {
+  // The certificate is for other names than this one, and whether it is valid is not the question.
+  const options = { ...target, path: '/livez', agent: false, signal, rejectUnauthorized: false } as const
+  const asked = (isTls ? tlsRequest : plainRequest)(options, response => {
     response.resume()
     resolve(response.statusCode ?? 0)
   })

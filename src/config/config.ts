@@ -7,8 +7,10 @@ import type { Secret } from './secret.ts'
 
 /** Configuration of the daemon: times in ms, sizes in bytes. */
 export interface Config {
-  /** Address for clients; `0.0.0.0:8080` by default. */
+  /** Address for clients; `0.0.0.0:8080` by default. It uses TLS if {@link tls} names no other address. */
   readonly listen: ListenAddress
+  /** TLS for clients; `undefined` if they use plain HTTP only. */
+  readonly tls?: TlsConfig | undefined
   /** Address for metrics and administration; `127.0.0.1:8081` by default, `undefined` if it is off. */
   readonly adminListen: ListenAddress | undefined
   /** Bearer token of the admin API; `undefined` if it needs none, which only a local listener may. */
@@ -70,6 +72,18 @@ export interface ScrubConfig {
 export type ListenAddress =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
   | { readonly kind: 'unix'; readonly path: string }
+
+/** TLS for clients. */
+export interface TlsConfig {
+  /** Addresses that use TLS; if empty, `listen` does. */
+  readonly listen: readonly ListenAddress[]
+  readonly certificate:
+    | { readonly kind: 'files'; readonly certFile: string; readonly keyFile: string }
+    /** Made in the directory, for the names of this machine and these further ones. */
+    | { readonly kind: 'self-signed'; readonly directory: string; readonly names: readonly string[] }
+  /** The CA of client certificates; `undefined` if clients are not asked for one. */
+  readonly clients: { readonly caFile: string; readonly isRequired: boolean } | undefined
+}
 
 export type StoreConfig =
   | { readonly kind: 'filesystem'; readonly root: string }

@@ -24,14 +24,15 @@ export function effectiveSettings(
   reader: SettingsReader,
   kind: StoreKind | undefined,
 ): readonly Setting[] {
-  const { adminListen, space, store } = config
-  const setting = (name: string, value: Shown, ...flags: readonly Flag[]): Setting => {
+  const { adminListen, store } = config
+  const setting: MakeSetting = (name, value, ...flags) => {
     const origin = reader.find(...flags)?.origin ?? { kind: 'default' }
     return { name, value: value === undefined ? 'none' : String(value), origin }
   }
   const kindOrigin: ValueOrigin = kind === undefined ? { kind: 'default' } : { kind: 'command-line' }
   const settings = [
     setting('listen', formatListen(config.listen), 'listen', 'port'),
+    ...tlsSettings(config, setting),
     setting('admin_listen', adminListen === undefined ? 'off' : formatListen(adminListen), 'admin-listen'),
     setting('admin_token_file', config.adminTokenFile, 'admin-token-file'),
     setting('default_namespace', config.defaultNamespace, 'default-namespace', 'default-upstream-namespace'),
@@ -54,19 +55,27 @@ export function effectiveSettings(
     setting('upstream_config_file', config.upstreamConfigFile, 'upstream-config-file'),
     { name: 'store', value: store.kind, origin: kindOrigin },
   ]
+  return [...settings, ...storeSettings(config, setting)]
+}
+
+/** Builds a setting from its value and the flags that set it. */
+type MakeSetting = (name: string, value: Shown, ...flags: readonly Flag[]) => Setting
+
+function storeSettings(
+  { store, space, isReadOnly = false }: Config,
+  setting: MakeSetting,
+): readonly Setting[] {
   if (store.kind === 'filesystem') {
     return [
-      ...settings,
       setting('root', store.root, 'root'),
       setting('max_size', sizeSetting(space?.maxSize), 'max-size'),
       setting('min_free', sizeSetting(space?.minFree), 'min-free'),
       setting('dynamic_share', `${Math.round((space?.dynamicShare ?? 0) * 10_000) / 100}%`, 'dynamic-share'),
       setting('max_blob', sizeSetting(space?.maxBlob), 'max-blob'),
-      setting('read_only', config.isReadOnly ?? false, 'read-only'),
+      setting('read_only', isReadOnly, 'read-only'),
     ]
   }
   return [
-    ...settings,
     setting('host', store.endpoint, 'host'),
     setting('bucket', store.bucket, 'bucket'),
     setting('region', store.region, 'region'),
@@ -77,6 +86,29 @@ export function effectiveSettings(
     setting('spool_dir', store.spoolDirectory, 'spool-dir'),
     setting('redirect', store.isRedirecting, 'redirect'),
     setting('redirect_host', store.redirectEndpoint, 'redirect-host'),
+  ]
+}
+
+/** Settings of TLS; with plain HTTP there are none to show. */
+function tlsSettings({ tls }: Config, setting: MakeSetting): readonly Setting[] {
+  if (tls === undefined) return []
+  const { listen, certificate, clients } = tls
+  const listens = listen.length === 0 ? undefined : listen.map(formatListen).join(', ')
+  return [
+    setting('listen_tls', listens, 'listen-tls'),
+    ...(certificate.kind === 'files'
+      ? [
+          setting('tls_cert', certificate.certFile, 'tls-cert'),
+          setting('tls_key', certificate.keyFile, 'tls-key'),
+        ]
+      : [
+          setting('tls_self_signed', certificate.directory, 'tls-self-signed'),
+          setting('tls_names', certificate.names.join(', ') || undefined, 'tls-names'),
+        ]),
+    setting('tls_client_ca', clients?.caFile, 'tls-client-ca'),
+    ...(clients === undefined
+      ? []
+      : [setting('tls_client_auth', clients.isRequired ? 'required' : 'optional', 'tls-client-auth')]),
   ]
 }
 

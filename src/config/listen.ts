@@ -1,5 +1,5 @@
 import { isAbsolute, resolve } from 'node:path'
-import type { ListenAddress } from './config.ts'
+import type { Config, ListenAddress } from './config.ts'
 import { splitHostAndPort } from './host.ts'
 
 /** Size of `sun_path` on Linux, less the closing NUL. */
@@ -18,6 +18,28 @@ export function parseListen(text: string, cwd: string): ListenAddress | undefine
 export function formatListen(address: ListenAddress): string {
   if (address.kind === 'unix') return `unix:${address.path}`
   return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`
+}
+
+/** One address at which clients are served. */
+export interface ClientListener {
+  readonly address: ListenAddress
+  readonly isTls: boolean
+}
+
+/** The addresses at which clients are served, that of `--listen` first. */
+export function clientListeners({ listen, tls }: Pick<Config, 'listen' | 'tls'>): readonly ClientListener[] {
+  const further = tls?.listen ?? []
+  return [
+    { address: listen, isTls: tls !== undefined && further.length === 0 },
+    ...further.map(address => ({ address, isTls: true })),
+  ]
+}
+
+/** An address at which other machines are served without a client certificate, if there is one. */
+export function openAddress(config: Pick<Config, 'listen' | 'tls'>): ListenAddress | undefined {
+  const isGuarded = config.tls?.clients?.isRequired === true
+  return clientListeners(config).find(({ address, isTls }) => !isLocal(address) && !(isTls && isGuarded))
+    ?.address
 }
 
 /** True if only programs on this machine can connect. */

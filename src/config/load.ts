@@ -16,6 +16,7 @@ import { ConfigError, type Problem } from './problem.ts'
 import { type EgressConfig, parseProxy, parseProxyBypass } from './proxy.ts'
 import { parseBoolean, SettingsReader, type SettingTexts } from './reader.ts'
 import { readStore, type StoreKind } from './store.ts'
+import { readTls } from './tls/read-tls.ts'
 import { readScrub, readSpace } from './upkeep.ts'
 
 /** Sources of the configuration, without the files that it names. */
@@ -60,11 +61,18 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   const scrub = readScrub(reader, sources.store)
   const store = readStore(reader, sources.store, cwd)
   const space = readSpace(reader)
+  const tls = await readTls(reader, {
+    cwd,
+    store,
+    listen: listens.listen,
+    isReadOnly: scalars.isReadOnly ?? false,
+  })
   const notices = compatibilityNotices(reader)
   reader.problems.push(...problems, ...loaded.problems)
   if (reader.problems.length > 0) throw new ConfigError(reader.problems)
   const config: Config = {
     ...listens,
+    tls,
     ...adminToken,
     ...scalars,
     egress,
@@ -90,7 +98,7 @@ type Listens = Pick<Config, 'listen' | 'adminListen'>
 
 const ANY_HOST = '0.0.0.0'
 const DEFAULT_LISTEN: ListenAddress = { kind: 'tcp', host: ANY_HOST, port: 8080 }
-const ADMIN_HOST = '127.0.0.1'
+const LOOPBACK = '127.0.0.1'
 const ADMIN_PORT = 8081
 
 function readListens(reader: SettingsReader, cwd: string): Listens {
@@ -101,7 +109,7 @@ function readListens(reader: SettingsReader, cwd: string): Listens {
   }
   const listen =
     reader.parse(given, text => (given?.flag === 'port' ? parsePort(text) : parseListen(text, cwd))) ??
-    DEFAULT_LISTEN
+    (reader.find('listen-tls') === undefined ? DEFAULT_LISTEN : { ...DEFAULT_LISTEN, host: LOOPBACK })
   const adminGiven = reader.find('admin-listen')
   const admin = reader.parse(adminGiven, text => (text === 'off' ? text : parseListen(text, cwd)))
   const adminListen = admin === 'off' ? undefined : (admin ?? defaultAdmin(listen))
@@ -114,7 +122,7 @@ function readListens(reader: SettingsReader, cwd: string): Listens {
 /** The default admin port, or the next one if clients use that. */
 function defaultAdmin(listen: ListenAddress): ListenAddress {
   const isTaken = listen.kind === 'tcp' && listen.port === ADMIN_PORT
-  return { kind: 'tcp', host: ADMIN_HOST, port: isTaken ? ADMIN_PORT + 1 : ADMIN_PORT }
+  return { kind: 'tcp', host: LOOPBACK, port: isTaken ? ADMIN_PORT + 1 : ADMIN_PORT }
 }
 
 /** Two listeners on port 0 get different ports. */

@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs'
 import { parseDuration } from '../lib/duration.ts'
 import type { Config, UpstreamConfig } from './config.ts'
-import { formatListen, isLocal } from './listen.ts'
+import { formatListen, openAddress } from './listen.ts'
 import { formatOrigin } from './problem.ts'
 import type { SettingsReader } from './reader.ts'
 import type { Flag } from './settings.ts'
@@ -35,21 +35,22 @@ export function compatibilityNotices(reader: SettingsReader): string[] {
 
 /** Warnings about risks of a valid configuration, each with the setting that avoids it. */
 export function riskNotices(config: Config): string[] {
-  const { listen, namespaces, upstreams } = config
+  const { namespaces, upstreams } = config
+  const open = openAddress(config)
   const found: string[] = []
   const entrusted = upstreams.filter(({ credentials }) => credentials !== undefined)
-  if (entrusted.length > 0 && !isLocal(listen)) {
+  if (entrusted.length > 0 && open !== undefined) {
     const names = entrusted.map(({ namespace }) => namespace).join(', ')
     found.push(
-      `OPEN MIRROR WITH CREDENTIALS: clients do not log in, so anyone who can connect to ${formatListen(listen)} can pull whatever ` +
+      `OPEN MIRROR WITH CREDENTIALS: clients do not log in, so anyone who can connect to ${formatListen(open)} can pull whatever ` +
         `the configured credentials can pull, private repositories included (${names}); to tighten: set --listen to 127.0.0.1 or a unix ` +
-        'socket behind a proxy that authenticates, let a firewall admit your clients only, or use credentials that can read ' +
+        'socket behind a proxy that authenticates, ask for client certificates (--tls-client-auth required), let a firewall admit your clients only, or use credentials that can read ' +
         'public repositories only',
     )
   }
-  if (namespaces === 'any' && !isLocal(listen)) {
+  if (namespaces === 'any' && open !== undefined) {
     found.push(
-      `anyone who can connect to ${formatListen(listen)} can make this machine connect to any address that it can reach, ` +
+      `anyone who can connect to ${formatListen(open)} can make this machine connect to any address that it can reach, ` +
         'including internal ones; to tighten: set --namespaces to public or configured',
     )
   }
@@ -60,16 +61,18 @@ export function riskNotices(config: Config): string[] {
   return [...found, ...exposedSecrets(config)]
 }
 
-function proxyRisks({ egress, namespaces, listen }: Config): string[] {
+function proxyRisks(config: Config): string[] {
+  const { egress, namespaces } = config
+  const open = openAddress(config)
   if (egress?.httpsProxy === undefined || namespaces !== 'public') return []
   if (!egress.trustsProxies)
     return [
       'registries that are not configured are refused, because a proxy (HTTPS_PROXY) hides at which addresses they are; ' +
         'to allow them: --trust-egress-proxy, if the proxy refuses internal addresses itself; to hide this: --namespaces configured',
     ]
-  if (isLocal(listen)) return []
+  if (open === undefined) return []
   return [
-    `anyone who can connect to ${formatListen(listen)} can make the proxy (HTTPS_PROXY) connect to any address that it permits, ` +
+    `anyone who can connect to ${formatListen(open)} can make the proxy (HTTPS_PROXY) connect to any address that it permits, ` +
       'internal ones included; to tighten: let the proxy refuse them, or set --namespaces to configured',
   ]
 }
@@ -111,12 +114,13 @@ interface SecretFile {
 }
 
 function secretFiles(config: Config): readonly SecretFile[] {
-  const { adminTokenFile, upstreamConfigFile, upstreamCredentials, upstreams } = config
+  const { adminTokenFile, tls, upstreamConfigFile, upstreamCredentials, upstreams } = config
   const files: SecretFile[] = []
   const add = (path: string | undefined, holds: string): void => {
     if (path !== undefined && !files.some(file => file.path === path)) files.push({ path, holds })
   }
   add(adminTokenFile, 'the token of the admin listener')
+  if (tls?.certificate.kind === 'files') add(tls.certificate.keyFile, 'the key of the TLS certificate')
   for (const { namespace, credentials, clientKeyFile } of upstreams) {
     const isInFile = credentials?.kind === 'password' && upstreamCredentials?.has(namespace) !== true
     if (isInFile) add(upstreamConfigFile, 'passwords')

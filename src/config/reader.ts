@@ -52,6 +52,14 @@ export class SettingsReader {
     return undefined
   }
 
+  /** Parses each part of a given list. Returns `undefined` like {@link parse}. */
+  parseList<T>(given: Given | undefined, parse: (text: string) => T | undefined): readonly T[] | undefined {
+    return this.parse(given, text => {
+      const values = text.split(',').map(part => parse(part.trim()))
+      return values.every(value => value !== undefined) ? values : undefined
+    })
+  }
+
   refuse(given: Given, message: string, hint: string | undefined): void {
     this.problems.push({ origin: given.origin, path: given.flag, message, hint })
   }

@@ -1,11 +1,13 @@
 import { COMPATIBILITY } from './compatibility.ts'
 import { PROXY_SETTINGS } from './proxy-settings.ts'
+import { TLS_SETTINGS } from './tls/tls-settings.ts'
 
 /** A setting on the command line and in the environment, with its text in the help. */
 export interface SettingSource {
   /** Environment variable; a flag on the command line wins over it. */
   readonly environment: string
-  readonly type: 'text' | 'boolean' | 'secret'
+  /** A `list` may be given several times, or with commas. */
+  readonly type: 'text' | 'boolean' | 'secret' | 'list'
   /** Sub-command of the flag; `compatibility` flags are accepted because oci-registry has them. */
   readonly group: 'general' | 'filesystem' | 's3' | 'compatibility'
   /** Default as the help shows it; `undefined` if there is none. */
@@ -28,6 +30,7 @@ export const SETTINGS = {
     noun: 'an address to listen on',
     hint: 'such as 0.0.0.0:8080, [::]:8080 or unix:/run/entrepot.sock',
   },
+  ...TLS_SETTINGS,
   'admin-listen': {
     environment: 'ADMIN_LISTEN',
     type: 'text',

@@ -3,18 +3,7 @@ import { HttpServer } from '../http/server.ts'
 import { version } from '../lib/version.ts'
 import { trafficOf } from '../observe/traffic.ts'
 import { Desk } from '../space/desk.ts'
-import { requireFreePort } from './free-port.ts'
 import { type DaemonParts, storeName } from './parts.ts'
-
-/** Listens for clients, in all threads; resolves to the address as clients write it. */
-export async function listenForClients({ config, clientServer, threads }: DaemonParts): Promise<string> {
-  const { listen } = config
-  if (threads === undefined || listen.kind === 'unix') return await clientServer.listen(listen)
-  await requireFreePort(listen.host, listen.port)
-  const address = await clientServer.listen(listen, { isShared: true })
-  await threads.listen(listen.host, Number(address.slice(address.lastIndexOf(':') + 1)))
-  return address
-}
 
 /** Listens for administrators if that is configured; `undo` closes the listener. */
 export async function listenForAdministration(

@@ -1,13 +1,14 @@
 import { platform } from 'node:os'
 import { type Config, type FileSections, UPSTREAM_DEFAULTS, type UpstreamConfig } from '../config/config.ts'
 import type { FileConfig } from '../config/file/upstreams.ts'
+import { clientListeners } from '../config/listen.ts'
 import type { Epoch } from '../content/epoch.ts'
 import type { Scrub } from '../content/scrub.ts'
 import type { ConnectionCounts } from '../http/connection-counts.ts'
 import type { Dispatch } from '../http/dispatch.ts'
-import type { HttpServer } from '../http/server.ts'
 import type { DirectoryText } from '../http/threads/protocol.ts'
 import { Threads, type ThreadsParts } from '../http/threads/threads.ts'
+import type { ListenerTls } from '../http/tls/listener-tls.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Current } from '../lib/current.ts'
 import type { BufferPool } from '../lib/reader-buffers.ts'
@@ -29,6 +30,7 @@ import { openFilesystemStore } from '../storage/filesystem/store.ts'
 import type { Store } from '../storage/store.ts'
 import { OfflineRegistries } from '../upstream/offline.ts'
 import { type RegistriesOptions, UpstreamRegistries } from '../upstream/registries.ts'
+import type { ClientServers } from './client-servers.ts'
 
 export interface RegistriesParts {
   readonly events: Events
@@ -71,13 +73,13 @@ export interface DaemonParts {
   readonly epoch: Epoch
   /** A reload replaces it. */
   readonly inForce: Current<InForce>
-  readonly reloads: Turns<'upstream file'>
+  readonly reloads: Turns<'upstream file' | 'certificate'>
   readonly mirror: Mirror
   readonly scrub: Scrub
   readonly recentPulls: RecentPulls
   readonly notifications: Notifications
   readonly dispatch: Dispatch
-  readonly clientServer: HttpServer
+  readonly clientServer: ClientServers
   readonly threads: Threads | undefined
   /** Aborts when the daemon stops taking new work. */
   readonly draining: AbortController
@@ -208,6 +210,7 @@ function directoryOf(
 /** Parts of the further threads: those that answer them, and those that all threads share. */
 export interface ThreadParts extends Omit<ThreadsParts, 'waitingLog'> {
   readonly instance: string
+  readonly tls: ListenerTls | undefined
   readonly firstHeaderMs: number | undefined
   readonly epoch: Epoch
   readonly running: SharedCount
@@ -221,13 +224,26 @@ export interface ThreadParts extends Omit<ThreadsParts, 'waitingLog'> {
  * or outside Linux.
  */
 export function threadsOf(
-  { workers = 1, listen, logLevel }: Config,
-  { instance, firstHeaderMs, epoch, running, connections, directory, usesSendfile, ...parts }: ThreadParts,
+  config: Config,
+  {
+    instance,
+    tls,
+    firstHeaderMs,
+    epoch,
+    running,
+    connections,
+    directory,
+    usesSendfile,
+    ...parts
+  }: ThreadParts,
 ): Threads | undefined {
-  if (workers === 1 || listen.kind === 'unix' || platform() !== 'linux') return undefined
+  const { workers = 1, logLevel } = config
+  const isShared = clientListeners(config).some(({ address }) => address.kind === 'tcp')
+  if (workers === 1 || !isShared || platform() !== 'linux') return undefined
   const waitingLog = new SharedCount()
   const settings = {
     instance,
+    tls,
     logLevel,
     firstHeaderMs,
     epoch: epoch.memory,

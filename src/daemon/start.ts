@@ -7,7 +7,7 @@ import { Scrub } from '../content/scrub.ts'
 import { ConnectionCounts } from '../http/connection-counts.ts'
 import { Dispatch } from '../http/dispatch.ts'
 import { type FileSender, openFileSender } from '../http/file-sender.ts'
-import { HttpServer, SERVER_LIMITS } from '../http/server.ts'
+import type { ListenerTls } from '../http/tls/listener-tls.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
 import { Current } from '../lib/current.ts'
 import { BufferPool } from '../lib/reader-buffers.ts'
@@ -23,6 +23,8 @@ import { type Output, openStandardOutput } from '../observe/output.ts'
 import { RecentPulls } from '../observe/recent-pulls.ts'
 import type { Store } from '../storage/store.ts'
 import type { RegistriesOptions } from '../upstream/registries.ts'
+import { loadListenerTls, reloadCertificate, watchCertificate } from './certificate.ts'
+import { ClientServers } from './client-servers.ts'
 import {
   cutNow,
   flushRepeatedLines,
@@ -32,7 +34,7 @@ import {
   watchStore,
   watchUpstreamFile,
 } from './lifecycle.ts'
-import { listenForAdministration, listenForClients } from './listeners.ts'
+import { listenForAdministration } from './listeners.ts'
 import { notifyEndpoints } from './notifications.ts'
 import {
   type DaemonParts,
@@ -47,8 +49,14 @@ import {
 /** A daemon that listens. */
 export interface Daemon {
   /** As clients write them: `host:port`, or `unix:/path`. */
-  readonly addresses: { readonly client: string; readonly admin: string | undefined }
-  /** Reads the upstream file again, all or nothing; logs the result and never rejects. */
+  readonly addresses: {
+    /** The address of `--listen`. */
+    readonly client: string
+    /** The addresses that use TLS. */
+    readonly tls: readonly string[]
+    readonly admin: string | undefined
+  }
+  /** Reads the upstream file and the certificate again, each all or nothing. Logs the result. */
   reload(): Promise<void>
   /**
    * Stops new work, lets running transfers and uploads end up to the drain limit, and resolves when
@@ -87,19 +95,24 @@ export async function startDaemon(config: Config, overrides: DaemonOverrides = {
   const openedAtMs = performance.now()
   const admin = await listenForAdministration(parts, undo)
   undo.defer(() => parts.clientServer.destroy())
-  const client = await listenForClients(parts)
+  const served = await parts.clientServer.listen(parts.threads)
+  const client = served[0]?.text ?? ''
+  const tls = served.flatMap(({ text, isTls }) => (isTls ? [text] : []))
   undo.use(await watchUpstreamFile(parts))
+  undo.use(await watchCertificate(parts))
   undo.use(flushRepeatedLines(parts))
   undo.use(watchStore(parts))
   if (config.isReadOnly !== true) parts.scrub.start()
   warnOfRisks(parts, config.upstreams)
   const [loadMs, openMs] = [Math.round(loadedAtMs), Math.round(openedAtMs - loadedAtMs)]
   const took = { loadMs, openMs, listenMs: Math.round(performance.now() - openedAtMs) }
-  parts.events.started({ listen: client, adminListen: admin, store: storeName(config), took })
+  parts.events.started({ listen: client, listenTls: tls, adminListen: admin, store: storeName(config), took })
   const owned = undo.move()
   return {
-    addresses: { client, admin },
-    reload: async () => await reload(parts),
+    addresses: { client, tls, admin },
+    reload: async () => {
+      await Promise.all([reload(parts), reloadCertificate(parts)])
+    },
     stop: async () => await stop(parts, owned),
     stopNow: () => cutNow(parts),
   }
@@ -121,6 +134,7 @@ async function compose(
   const [draining, running] = [new AbortController(), new SharedCount()]
   const notifications = undo.use(new Notifications())
   const events = new Events(log, metrics, clock, [notifications])
+  const tls = config.tls === undefined ? undefined : await loadListenerTls(config.tls, { clock, events })
   const instance = `entrepot-${randomBytes(6).toString('hex')}`
   const registries = undo.use(registriesOf(config, { events, clock, instance, epoch }, overrides.upstream))
   const inForce = new Current(inForceOf(config, config, registries))
@@ -155,7 +169,7 @@ async function compose(
     notifications,
   }
   const sender = config.usesSendfile === false ? undefined : await openFileSender()
-  const serving = serve({ ...base, store, ledger, running, sender, overrides })
+  const serving = serve({ ...base, tls, store, ledger, running, sender, overrides })
   undo.use(serving.threads)
   await space?.start({
     refreshPins: async () => await mirror.pins.refresh(),
@@ -179,6 +193,7 @@ interface ServingParts
   readonly clock: Clock
   readonly running: SharedCount
   readonly sender: FileSender | undefined
+  readonly tls: ListenerTls | undefined
   readonly overrides: DaemonOverrides
 }
 
@@ -186,6 +201,7 @@ interface ServingParts
 function serve({
   config,
   overrides,
+  tls,
   ...parts
 }: ServingParts): Pick<DaemonParts, 'recentPulls' | 'dispatch' | 'clientServer' | 'threads'> {
   const { events, epoch, inForce, mirror, instance, draining, store, ledger, clock, running, sender } = parts
@@ -210,12 +226,12 @@ function serve({
     },
     ...(firstHeaderMs === undefined ? {} : { firstHeaderMs }),
   })
-  const clientServer = new HttpServer(
-    async (request, response) => await dispatch.handle(request, response),
-    SERVER_LIMITS,
+  const clientServer = new ClientServers(config, {
+    handler: async (request, response) => await dispatch.handle(request, response),
     connections,
-  )
-  const shared = { instance, firstHeaderMs, epoch, running, connections, answering, mirror, ledger }
+    tls,
+  })
+  const shared = { tls, instance, firstHeaderMs, epoch, running, connections, answering, mirror, ledger }
   const threads = threadsOf(config, {
     ...shared,
     recentPulls,

@@ -100,6 +100,8 @@ export interface AuditEntry {
 export interface EventDetails {
   readonly started: {
     readonly listen: string
+    /** The addresses that use TLS. */
+    readonly listenTls: readonly string[]
     readonly adminListen: string | undefined
     readonly store: string
     /**
@@ -113,6 +115,13 @@ export interface EventDetails {
   readonly warned: { readonly message: string; readonly fields: object }
   readonly reloaded: { readonly upstreams: number }
   readonly 'reload-failed': { readonly error: unknown }
+  /** The TLS listeners use this certificate from now on. */
+  readonly 'certificate-loaded': {
+    readonly file: string
+    readonly names: string
+    readonly notAfterMs: number
+  }
+  readonly 'certificate-failed': { readonly error: unknown }
   readonly 'upstream-answered': {
     readonly namespace: Namespace
     readonly verb: string

@@ -97,6 +97,14 @@ export class Events {
     this.#emit({ kind: 'reload-failed', details: { error } })
   }
 
+  certificateLoaded(details: EventDetails['certificate-loaded']): void {
+    this.#emit({ kind: 'certificate-loaded', details })
+  }
+
+  certificateFailed(error: unknown): void {
+    this.#emit({ kind: 'certificate-failed', details: { error } })
+  }
+
   requestStarted(): void {
     this.#metrics.requestStarted()
   }

@@ -23,6 +23,10 @@ export class LogSink implements EventSink {
     reloaded: fields => this.#log.info(fields, 'upstream file reloaded'),
     'reload-failed': ({ error }) =>
       this.#log.error({ err: error }, 'upstream file not reloaded, nothing changed'),
+    'certificate-loaded': ({ notAfterMs, ...fields }) =>
+      this.#log.info({ ...fields, notAfter: new Date(notAfterMs).toISOString() }, 'TLS certificate loaded'),
+    'certificate-failed': ({ error }) =>
+      this.#log.error({ err: error }, 'TLS certificate not loaded, the one before stays'),
     'upstream-answered': fields => this.#log.debug(fields, 'upstream answered'),
     'upstream-failed': failure => this.#upstreamFailed(failure),
     'breaker-changed': change =>

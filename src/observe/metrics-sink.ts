@@ -29,6 +29,11 @@ export class MetricsSink implements EventSink {
     warned: undefined,
     reloaded: () => this.#metrics.reloads.inc({ result: 'ok' }),
     'reload-failed': () => this.#metrics.reloads.inc({ result: 'failed' }),
+    'certificate-loaded': ({ notAfterMs }) => {
+      this.#metrics.certificateExpiry.set(Math.round(notAfterMs / 1000))
+      this.#metrics.certificateLoads.inc({ result: 'ok' })
+    },
+    'certificate-failed': () => this.#metrics.certificateLoads.inc({ result: 'failed' }),
     'upstream-answered': answer => this.#upstreamAnswered(answer),
     'upstream-failed': ({ namespace, verb, kind }) =>
       this.#metrics.upstreamRequests.inc({ namespace: this.#label(namespace), verb, result: kind }),

@@ -35,6 +35,8 @@ export interface Metrics {
   readonly scrubbed: Counter<'result'>
   readonly bypassing: Gauge
   readonly reloads: Counter<'result'>
+  readonly certificateLoads: Counter<'result'>
+  readonly certificateExpiry: Gauge
   readonly usedBytes: Gauge
   readonly storedObjects: Gauge
   readonly maxBytes: Gauge
@@ -169,7 +171,14 @@ function upstreamMetrics(registry: Registry): UpstreamMetrics {
 
 type StorageMetrics = Pick<
   Metrics,
-  'storageErrors' | 'quarantined' | 'damagedRecords' | 'scrubbed' | 'bypassing' | 'reloads'
+  | 'storageErrors'
+  | 'quarantined'
+  | 'damagedRecords'
+  | 'scrubbed'
+  | 'bypassing'
+  | 'reloads'
+  | 'certificateLoads'
+  | 'certificateExpiry'
 >
 
 function storageMetrics(registry: Registry): StorageMetrics {
@@ -184,6 +193,11 @@ function storageMetrics(registry: Registry): StorageMetrics {
     scrubbed: counter('scrubbed_objects_total', 'Objects that the scrub has looked at.', ['result']),
     bypassing: gauge('storage_bypass', '1 while the store cannot be written and pulls pass through.'),
     reloads: counter('config_reloads_total', 'Reloads of the upstream file.', ['result']),
+    certificateLoads: counter('tls_certificate_loads_total', 'Loads of the TLS certificate.', ['result']),
+    certificateExpiry: gauge(
+      'tls_certificate_expiry_seconds',
+      'When the TLS certificate expires; 0 without one.',
+    ),
   }
 }
 

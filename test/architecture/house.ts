@@ -77,8 +77,9 @@ const ROOMS: House['rooms'] = new Map([
   [
     'config',
     new Map([
-      ['.', ['file']],
+      ['.', ['file', 'tls']],
       ['file', ['.']],
+      ['tls', ['.']],
     ]),
   ],
   [
@@ -155,6 +156,15 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
   ],
   // Sockets that come in.
   ['http/server.ts', { modules: ['node:http', 'node:https'], why: 'the listener' }],
+  [
+    'config/tls/authority.ts',
+    { modules: ['asn1js', 'pkijs'], why: 'writes the structure of certificates; opens nothing' },
+  ],
+  ['config/tls/certificate-files.ts', { modules: ['node:tls'], why: 'checks a certificate; opens nothing' }],
+  [
+    'config/tls/self-signed.ts',
+    { modules: ['node:fs/promises'], why: 'writes the CA and the certificate that it makes' },
+  ],
   ['http/tls/peer.ts', { modules: ['node:tls'], why: 'recognizes encrypted connections' }],
   [
     'http/threads/forward.ts',
@@ -215,7 +225,7 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
     'cli/stale-socket.ts',
     { modules: ['node:fs/promises', 'node:net'], why: 'removes a socket nobody answers at' },
   ],
-  ['cli/healthcheck.ts', { modules: ['node:http'], why: 'asks the daemon whether it lives' }],
+  ['cli/healthcheck.ts', { modules: ['node:http', 'node:https'], why: 'asks the daemon whether it lives' }],
   ['cli/admin/connection.ts', { modules: ['node:http'], why: 'asks the admin listener' }],
   [
     'cli/doctor/ask.ts',

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { certificatePath, readCertificate } from '../support/upstream.ts'
 import { runCommandLine } from './rig.ts'
 
 let server: Server
@@ -53,3 +55,30 @@ test('healthcheck asks a mirror on a unix socket', async () => {
   await new Promise(resolve => socket.close(resolve))
   assert.equal(ran.code, 0, ran.stderr)
 })
+
+for (const isRequired of [false, true]) {
+  test(`healthcheck asks a mirror that uses TLS${isRequired ? ' and requires client certificates' : ''}`, async () => {
+    const tls = createTlsServer(
+      {
+        cert: readCertificate('server.pem'),
+        key: readCertificate('server.key.pem'),
+        ca: readCertificate('ca.pem'),
+        requestCert: isRequired,
+      },
+      (_, response) => response.end(),
+    )
+    await new Promise<void>(resolve => tls.listen(0, '127.0.0.1', resolve))
+    const { port } = tls.address() as AddressInfo
+    const files = { cert: 'server.pem', key: 'server.key.pem' }
+    const ran = await runCommandLine([
+      'healthcheck',
+      '--listen',
+      `0.0.0.0:${port}`,
+      ...Object.entries(files).flatMap(([name, file]) => [`--tls-${name}`, certificatePath(file)]),
+      ...(isRequired ? ['--tls-client-ca', certificatePath('ca.pem'), '--tls-client-auth', 'required'] : []),
+    ])
+    tls.closeAllConnections()
+    await new Promise(resolve => tls.close(resolve))
+    assert.deepEqual([ran.code, ran.stderr], [0, ''])
+  })
+}

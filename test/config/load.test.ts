@@ -40,6 +40,7 @@ test('without any setting the mirror listens on 8080, serves Docker Hub by defau
   const { config, notices, settings } = await load({})
   assert.deepEqual(config, {
     listen: LISTEN,
+    tls: undefined,
     adminListen: { kind: 'tcp', host: '127.0.0.1', port: 8081 },
     adminToken: undefined,
     adminTokenFile: undefined,
@@ -51,6 +52,7 @@ test('without any setting the mirror listens on 8080, serves Docker Hub by defau
     checkCacheDigest: false,
     isReadOnly: false,
     isOffline: false,
+    passesThrough: false,
     provesRanges: false,
     upstreamConfigFile: undefined,
     upstreamCredentials: new Map(),

@@ -8,6 +8,7 @@ import type { Digest } from '../../oci/digest.ts'
 import type { Namespace } from '../../oci/namespace.ts'
 import type { Place } from '../../oci/place.ts'
 import type { Reference } from '../../oci/reference.ts'
+import type { ListenerTls } from '../tls/listener-tls.ts'
 import type { PrivateSocket } from './forward.ts'
 
 /** Settings that a further thread starts with. */
@@ -15,6 +16,8 @@ export interface ThreadSettings {
   readonly instance: string
   readonly logLevel: LogLevel
   readonly firstHeaderMs: number | undefined
+  /** Terms of the TLS listeners; `undefined` if there are none. */
+  readonly tls: ListenerTls | undefined
   readonly epoch: SharedArrayBuffer
   readonly running: SharedArrayBuffer
   readonly waitingLog: SharedArrayBuffer
@@ -24,6 +27,13 @@ export interface ThreadSettings {
   readonly usesSendfile: boolean
   /** Path to the first thread, which answers everything but content. */
   readonly socket: PrivateSocket
+}
+
+/** An address at which several threads listen. */
+export interface SharedAddress {
+  readonly host: string
+  readonly port: number
+  readonly isTls: boolean
 }
 
 /** The rules for resolving names, without the registries behind them. */
@@ -117,8 +127,10 @@ export interface MirrorCalls {
 
 /** Functions of a further thread that the first one can call. */
 export interface ThreadCalls {
-  /** Listens at the shared port; rejects if it cannot. */
-  listen(host: string, port: number): Promise<void>
+  /** Listens at a shared port too; rejects if it cannot. */
+  listen(address: SharedAddress): Promise<void>
+  /** Uses these terms for further handshakes. */
+  secure(tls: ListenerTls): void
   direct(directory: DirectoryText): void
   /** Closes all connections; resolves when all requests are reported. */
   cut(): Promise<void>

@@ -10,6 +10,7 @@ import type { RecentClients } from '../../observe/recent-clients.ts'
 import type { RecentPulls } from '../../observe/recent-pulls.ts'
 import type { ByteRange, Content } from '../../oci/content.ts'
 import type { Digest } from '../../oci/digest.ts'
+import type { ListenerTls } from '../tls/listener-tls.ts'
 import { type Calls, Channel } from './channel.ts'
 import type {
   Account,
@@ -19,6 +20,7 @@ import type {
   FileText,
   HeadText,
   MirrorCalls,
+  SharedAddress,
   ThreadCalls,
 } from './protocol.ts'
 
@@ -79,8 +81,13 @@ export class ThreadHost implements AsyncDisposable {
     })
   }
 
-  async listen(host: string, port: number): Promise<void> {
-    await this.#channel.call('listen', host, port)
+  async listen(address: SharedAddress): Promise<void> {
+    await this.#channel.call('listen', address)
+  }
+
+  /** Resolves once the thread uses these terms. */
+  async secure(tls: ListenerTls): Promise<void> {
+    await this.#channel.call('secure', tls)
   }
 
   /** Resolves once the thread uses this directory. */

@@ -12,11 +12,12 @@ import type { NameRules } from '../../oci/place.ts'
 import { ConnectionCounts } from '../connection-counts.ts'
 import { Dispatch } from '../dispatch.ts'
 import { type FileSender, openFileSender } from '../file-sender.ts'
-import { HttpServer, SERVER_LIMITS } from '../server.ts'
+import { type Handler, HttpServer, SERVER_LIMITS } from '../server.ts'
+import type { ListenerTls } from '../tls/listener-tls.ts'
 import { Accounts } from './accounts.ts'
 import { type Calls, Channel } from './channel.ts'
 import { Forwarding, isContentRequest } from './forward.ts'
-import type { DirectoryText, MirrorCalls, ThreadCalls, ThreadSettings } from './protocol.ts'
+import type { DirectoryText, MirrorCalls, SharedAddress, ThreadCalls, ThreadSettings } from './protocol.ts'
 import { RemoteMirror } from './remote-mirror.ts'
 
 /** Time between two reports to the first thread, in milliseconds. */
@@ -33,7 +34,10 @@ class ServingThread {
   readonly #events: Events
   readonly #accounts: Accounts
   readonly #channel: Channel<MirrorCalls>
-  readonly #server: HttpServer
+  readonly #servers: HttpServer[] = []
+  readonly #handler: Handler
+  readonly #connections: ConnectionCounts
+  #tls: ListenerTls | undefined
   readonly #dispatch: Dispatch
   #names: NameRules
   #isDraining = false
@@ -60,14 +64,12 @@ class ServingThread {
     const dispatch = this.#dispatchOf(settings, sender)
     const forwarding = new Forwarding(settings.socket)
     this.#dispatch = dispatch
-    this.#server = new HttpServer(
-      async (request, response) =>
-        isContentRequest(request)
-          ? await dispatch.handle(request, response)
-          : await forwarding.handle(request, response),
-      SERVER_LIMITS,
-      new ConnectionCounts(settings.connections),
-    )
+    this.#tls = settings.tls
+    this.#connections = new ConnectionCounts(settings.connections)
+    this.#handler = async (request, response) =>
+      isContentRequest(request)
+        ? await dispatch.handle(request, response)
+        : await forwarding.handle(request, response)
   }
 
   #dispatchOf(
@@ -96,25 +98,34 @@ class ServingThread {
 
   #calls(): ThreadCalls & Calls {
     return {
-      listen: async (host, port) => {
-        await this.#server.listen({ kind: 'tcp', host, port }, { isShared: true })
+      listen: async address => await this.#listen(address),
+      secure: tls => {
+        this.#tls = tls
+        for (const server of this.#servers) server.secure(tls)
       },
       direct: directory => {
         this.#names = this.#rulesOf(directory)
       },
       drain: async () => {
         this.#isDraining = true
-        await this.#server.close()
+        await Promise.all(this.#servers.map(async server => await server.close()))
         await this.#sayLast()
       },
       cut: async () => {
         this.#isDraining = true
-        this.#server.destroy()
+        for (const server of this.#servers) server.destroy()
         await this.#sayLast()
       },
       metrics: async () => await this.#metrics.snapshot(),
       report: () => this.#account(),
     }
+  }
+
+  async #listen({ host, port, isTls }: SharedAddress): Promise<void> {
+    const tls = isTls ? this.#tls : undefined
+    const server = new HttpServer(this.#handler, SERVER_LIMITS, this.#connections, tls)
+    this.#servers.push(server)
+    await server.listen({ kind: 'tcp', host, port }, { isShared: true })
   }
 
   /** Reports the last requests, whose clients are gone. */

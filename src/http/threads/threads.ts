@@ -4,8 +4,9 @@ import { Worker } from 'node:worker_threads'
 import type { Peer } from '../../access/peer.ts'
 import type { ThreadMetrics } from '../../observe/metrics.ts'
 import { HttpServer } from '../server.ts'
+import type { ListenerTls } from '../tls/listener-tls.ts'
 import { forwardedHandler, type PrivateSocket } from './forward.ts'
-import type { DirectoryText, ThreadSettings } from './protocol.ts'
+import type { DirectoryText, SharedAddress, ThreadSettings } from './protocol.ts'
 import { type HostParts, ThreadHost } from './thread-host.ts'
 
 export interface ThreadsParts extends HostParts {
@@ -19,6 +20,8 @@ export class Threads implements AsyncDisposable {
   /** Listens at the private socket. */
   readonly #forwarded: HttpServer
   readonly #socket: PrivateSocket
+  /** Resolves when the private socket is open. */
+  #forwarding: Promise<string> | undefined
 
   /** Starts `count` threads. They serve once {@link listen} is called. */
   constructor(count: number, settings: Omit<ThreadSettings, 'socket'>, parts: ThreadsParts) {
@@ -39,10 +42,16 @@ export class Threads implements AsyncDisposable {
     })
   }
 
-  /** Makes all threads listen at the address of this one; rejects if a thread cannot. */
-  async listen(host: string, port: number): Promise<void> {
-    await this.#forwarded.listen({ kind: 'unix', path: this.#socket.path })
-    await Promise.all(this.#hosts.map(async thread => await thread.listen(host, port)))
+  /** Makes all threads listen at an address of this one; rejects if a thread cannot. */
+  async listen(address: SharedAddress): Promise<void> {
+    this.#forwarding ??= this.#forwarded.listen({ kind: 'unix', path: this.#socket.path })
+    await this.#forwarding
+    await Promise.all(this.#hosts.map(async thread => await thread.listen(address)))
+  }
+
+  /** Sends all threads new terms of TLS; resolves once all of them use them. */
+  async secure(tls: ListenerTls): Promise<void> {
+    await Promise.all(this.#hosts.map(async host => await host.secure(tls)))
   }
 
   /** Sends all threads a new directory; resolves once all of them use it. */

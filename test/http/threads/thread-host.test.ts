@@ -131,7 +131,7 @@ test('released content is disposed of once, and a thread that ends by itself is 
   await until(() => disposals() === 1, 'it is let go')
   worker.emit('exit', 1)
   assert.equal(failures.length, 1)
-  await assert.rejects(host.listen('127.0.0.1', 0), /has ended/)
+  await assert.rejects(host.listen({ host: '127.0.0.1', port: 0, isTls: false }), /has ended/)
   await setImmediate()
   assert.equal(disposals(), 1)
 })
