@@ -94,7 +94,7 @@ export class Links implements AsyncDisposable {
     try {
       return await this.#turns.take(key, async () => await this.#store.deleteRecord(recordOf(place, digest)))
     } finally {
-      this.#epoch.bump()
+      this.#epoch.bump({ kind: 'digest', digest })
     }
   }
 

@@ -197,7 +197,7 @@ export class Tags {
       )
       return (await wasStored) || wasRemembered
     } finally {
-      this.#epoch.bump()
+      this.#epoch.bump({ kind: 'place', place })
     }
   }
 
@@ -250,7 +250,7 @@ export class Tags {
       older?.digest === entry.digest &&
       older.lostAtMonotonicMs === entry.lostAtMonotonicMs &&
       older.heldBy === entry.heldBy
-    if (!isSame) this.#epoch.bump()
+    if (!isSame) this.#epoch.bump({ kind: 'place', place })
   }
 
   #noteLost({ namespace, repository }: Place, tag: Tag, { lostAtMonotonicMs: atMs }: Entry): void {

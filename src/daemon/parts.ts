@@ -39,7 +39,8 @@ export interface RegistriesParts {
   readonly epoch: Epoch
 }
 
-/** The upstreams. Their trouble bumps the epoch, so that during it every request is answered anew. */
+/** The upstreams. The trouble of one bumps the epoch of its namespace, so that during it every
+ * request is answered anew. */
 export function registriesOf(
   { namespaces, nat64Prefix, egress, upstreams, defaultNamespace }: Config,
   { events, clock, instance, epoch }: RegistriesParts,
@@ -55,7 +56,7 @@ export function registriesOf(
     clock,
     instance,
     version: version(),
-    onTrouble: () => epoch.bump(),
+    onTrouble: namespace => epoch.bump({ kind: 'namespace', namespace }),
     ...overrides,
   })
 }

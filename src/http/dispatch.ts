@@ -194,7 +194,7 @@ export class Dispatch {
     const askedAtMs = this.#remembered?.nowMs ?? 0
     const answer = await this.#answer(request, route, asked)
     const reply = withHeaders(answer, namedHeaders(route, asked))
-    if (isContent(route)) this.#remembered?.keep(request, reply, askedAtMs)
+    if (isContent(route)) this.#remembered?.keep(request, reply, { place: asked, askedAtMs })
     return reply
   }
 

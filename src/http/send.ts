@@ -106,7 +106,7 @@ const JOINED_BYTES = 16 * 1024
  * Size in bytes above which a body may not fit into a socket's buffer. Such a body is flushed before the end,
  * because shutdown counts an ended response as done.
  */
-export const LARGE_BYTES = 64 * 1024
+const LARGE_BYTES = 64 * 1024
 
 async function flushed(response: ServerResponse, bytes: Uint8Array): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()

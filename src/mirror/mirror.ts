@@ -203,14 +203,14 @@ export class Mirror implements AsyncDisposable {
       const wasStored = await this.#parts.store.delete(digest)
       return wasLinked || wasStored
     } finally {
-      this.#epoch.bump()
+      this.#epoch.bump({ kind: 'digest', digest })
     }
   }
 
   /** Takes this source's right to see a digest that others still need. */
   async unlink(source: Source, digest: Digest): Promise<void> {
     await this.#links.remove(source, digest)
-    this.#epoch.bump()
+    this.#epoch.bump({ kind: 'digest', digest })
   }
 
   /**
@@ -221,7 +221,7 @@ export class Mirror implements AsyncDisposable {
     this.#stored.forget(digest)
     this.#proofs.forget(digest)
     await Promise.all(places.map(async place => await this.#links.remove(place, digest)))
-    this.#epoch.bump()
+    this.#epoch.bump({ kind: 'digest', digest })
   }
 
   /**

@@ -85,7 +85,7 @@ export interface RegistriesOptions {
   readonly strangerLimits?: Partial<StrangerLimits>
   readonly timings?: Partial<DialTimings & ExchangeTimings & PaceLimits>
   /** Called when a pause of an upstream begins or ends. */
-  readonly onTrouble?: () => void
+  readonly onTrouble?: (namespace: Namespace) => void
 }
 
 const DYNAMIC_RETRY_AFTER_MAX_MS = 5000
@@ -252,7 +252,7 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
       outages: this.#openOutages(namespace, origin, transport),
       negative: this.#negative,
       retryAfterMaxMs: options.retryAfterMaxMs,
-      onTrouble: () => this.#options.onTrouble?.(),
+      onTrouble: () => this.#options.onTrouble?.(namespace),
       paceLimits: { ...PACE_LIMITS, ...timings },
       exchange: async ({ path, isProved = false, ...question }, signal) => {
         const followsToHttp = isProved && options.allowHttpRedirects
@@ -276,7 +276,7 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
   }
 
   #openOutages(namespace: Namespace, origin: Origin, transport: Transport): Outages {
-    const onTrouble = (): void => this.#options.onTrouble?.()
+    const onTrouble = (): void => this.#options.onTrouble?.(namespace)
     return new Outages({
       clock: this.#clock,
       repositories: this.#repositoryBreakers,

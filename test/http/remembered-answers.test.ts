@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
 import { OPEN_ACCESS } from '../../src/access/access.ts'
-import { Epoch } from '../../src/content/epoch.ts'
+import { type Affected, Epoch } from '../../src/content/epoch.ts'
 import { Dispatch } from '../../src/http/dispatch.ts'
 import { Answers } from '../../src/mirror/answers.ts'
 import { Mirror } from '../../src/mirror/mirror.ts'
@@ -10,7 +10,8 @@ import type { Digest } from '../../src/oci/digest.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { UpstreamError } from '../../src/oci/error.ts'
 import { OCI_MANIFEST } from '../../src/oci/media-type.ts'
-import { DOCKER_HUB } from '../../src/oci/namespace.ts'
+import type { RepositoryName } from '../../src/oci/name.ts'
+import { DOCKER_HUB, type Namespace } from '../../src/oci/namespace.ts'
 import { TERMS } from '../mirror/rig.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { blobBody, FakeRegistry } from '../support/fake-registry.ts'
@@ -169,17 +170,45 @@ test('a tag is remembered no longer than it is fresh', async t => {
   assert.equal(late.header('cache-status'), 'entrepot; fwd=stale; detail=revalidated')
 })
 
-test('after an eviction every answer is requested from the mirror again', async t => {
+test('after an eviction the answers with that digest are requested from the mirror again, and no others', async t => {
   const rig = await makeRig(t)
   await warm(rig, TAG, BY_DIGEST, BLOB)
   const source = { namespace: DOCKER_HUB, repository: 'a' }
   await rig.mirror.forgetEvicted(manifestDigest, [source as never])
-  for (const target of [TAG, BY_DIGEST, BLOB]) {
+  for (const [target, more] of [
+    [TAG, 1],
+    [BY_DIGEST, 1],
+    [BLOB, 0],
+  ] as const) {
     const asked = rig.asked()
     await rig.ask(target)
-    assert.equal(rig.asked(), asked + 1, target)
+    assert.equal(rig.asked(), asked + more, target)
   }
 })
+
+const PLACE = { namespace: 'ghcr.io' as Namespace, repository: 'a' as RepositoryName }
+for (const [what, affected, isForgotten] of [
+  ['its namespace is in trouble', { kind: 'namespace', namespace: PLACE.namespace }, true],
+  ['another namespace is in trouble', { kind: 'namespace', namespace: 'quay.io' as Namespace }, false],
+  ['a tag of its repository moves', { kind: 'place', place: PLACE }, true],
+  [
+    'a tag of another repository moves',
+    { kind: 'place', place: { ...PLACE, repository: 'b' as RepositoryName } },
+    false,
+  ],
+  ['its digest is evicted', { kind: 'digest', digest: manifestDigest }, true],
+  ['another digest is evicted', { kind: 'digest', digest: blobDigest }, false],
+  ['everything is in doubt', { kind: 'everything' }, true],
+] as const satisfies readonly (readonly [string, Affected, boolean])[]) {
+  test(`a remembered answer is ${isForgotten ? 'forgotten' : 'given again'} when ${what}`, async t => {
+    const rig = await makeRig(t)
+    await warm(rig, TAG)
+    rig.epoch.bump(affected)
+    const asked = rig.asked()
+    assert.deepEqual((await rig.ask(TAG)).statuses, [200])
+    assert.equal(rig.asked() > asked, isForgotten)
+  })
+}
 
 test('a range or a condition is honoured although the whole answer is remembered', async t => {
   const rig = await makeRig(t)

@@ -1,11 +1,14 @@
 import type { IncomingMessage } from 'node:http'
 import { LRUCache } from 'lru-cache'
-import type { Epoch } from '../../content/epoch.ts'
+import type { Epoch, EpochView } from '../../content/epoch.ts'
 import type { Clock } from '../../lib/clock.ts'
+import type { Place } from '../../oci/place.ts'
 import type { Body, Reply } from '../reply.ts'
-import { joinedBody, LARGE_BYTES } from '../send.ts'
+import { joinedBody } from '../send.ts'
 
-const TOTAL_BYTES = 16 * 1024 * 1024
+const TOTAL_BYTES = 24 * 1024 * 1024
+/** Largest body to remember. Its bytes are those that the mirror has in memory anyway. */
+const BODY_BYTES_MAX = 256 * 1024
 /** Memory of an entry besides its body, in bytes. */
 const ENTRY_BYTES = 2048
 /** Shortest time between two calls of `again` for one answer, in milliseconds. */
@@ -16,20 +19,25 @@ interface Entry {
   /** The same reply, for requests between two notes. */
   readonly notedReply: Reply
   readonly sizeBytes: number
-  readonly epoch: number
+  readonly epoch: EpochView
   readonly untilMs: number
   readonly again: (() => void) | undefined
   againAtMs: number
 }
 
+interface KeptTerms {
+  readonly place: Place
+  readonly askedAtMs: number
+}
+
 export interface RememberedAnswersParts {
-  readonly epoch: Pick<Epoch, 'now'>
+  readonly epoch: Pick<Epoch, 'now' | 'view' | 'isSame'>
   readonly clock: Pick<Clock, 'monotonicMs'>
 }
 
 /**
  * Replies to requests for manifests and small blobs, by the text of the request target. A reply is given
- * again while its tag is fresh, and only in the {@link Epoch} in which it was requested.
+ * again while its tag is fresh, and until something happens to its repository, its digest or its namespace.
  */
 export class RememberedAnswers {
   readonly #parts: RememberedAnswersParts
@@ -53,7 +61,7 @@ export class RememberedAnswers {
     const entry = this.#entries.get(key)
     if (entry === undefined || isConditional(request.rawHeaders)) return undefined
     const { nowMs } = this
-    if (entry.epoch !== this.#parts.epoch.now || entry.untilMs <= nowMs) {
+    if (!this.#parts.epoch.isSame(entry.epoch) || entry.untilMs <= nowMs) {
       this.#entries.delete(key)
       return undefined
     }
@@ -64,7 +72,7 @@ export class RememberedAnswers {
   }
 
   /** Remembers a reply that may be given again; its age counts from `askedAtMs`. Ignores any other reply. */
-  keep(request: IncomingMessage, reply: Reply, askedAtMs: number): void {
+  keep(request: IncomingMessage, reply: Reply, { place, askedAtMs }: KeptTerms): void {
     const { repeatable, digest } = reply
     if (repeatable === undefined || digest === undefined || reply.status !== 200) return
     if (repeatable.epoch !== this.#parts.epoch.now || isConditional(request.rawHeaders)) return
@@ -76,7 +84,7 @@ export class RememberedAnswers {
       reply: remembered,
       notedReply: { ...remembered, isNoted: true as const },
       sizeBytes: sizeOf(body),
-      epoch: repeatable.epoch,
+      epoch: this.#parts.epoch.view(place, digest),
       untilMs: askedAtMs + repeatable.forMs,
       again: repeatable.again,
       againAtMs: askedAtMs,
@@ -102,7 +110,7 @@ function isConditional(rawHeaders: readonly string[]): boolean {
 const CONDITIONAL = /^(?:range|cache-control|if-.*)$/i
 
 function bodyOf({ body }: Reply): Body | undefined {
-  return body.kind === 'bytes' && body.bytes.byteLength <= LARGE_BYTES ? joinedBody(body.bytes) : undefined
+  return body.kind === 'bytes' && body.bytes.byteLength <= BODY_BYTES_MAX ? joinedBody(body.bytes) : undefined
 }
 
 function sizeOf(body: Body): number {
