@@ -12,6 +12,8 @@ const SINGULAR: ReadonlySet<string> = new Set([
   'range',
 ])
 
+const SINGULAR_LENGTHS: ReadonlySet<number> = new Set([...SINGULAR].map(name => name.length))
+
 /** A request that passed a longer chain of mirrors is refused as a loop. */
 const TRAIL_MAX = 8
 /** Name of a daemon of this program in `CDN-Loop`. */
@@ -29,7 +31,9 @@ export function requireAdmissible(request: IncomingMessage, instance: string): r
   if (rawHeaders.length > HEADERS_MAX * 2)
     throw new OciError('HEADERS_TOO_LARGE', `more than ${HEADERS_MAX} header fields`)
   const rangeLength = request.headers.range?.length ?? 0
-  if (rawHeaders.reduce((sum, text) => sum + text.length, 0) - rangeLength > HEADER_BYTES_MAX) {
+  let headerBytes = 0
+  for (const text of rawHeaders) headerBytes += text.length
+  if (headerBytes - rangeLength > HEADER_BYTES_MAX) {
     throw new OciError('HEADERS_TOO_LARGE', `more than ${HEADER_BYTES_MAX} bytes of header fields`)
   }
   requireSingular(rawHeaders)
@@ -44,6 +48,8 @@ export function requireAdmissible(request: IncomingMessage, instance: string): r
   return requireNoLoop(request, instance)
 }
 
+const NO_TRAIL: readonly string[] = []
+
 function requireNoLoop({ headers }: IncomingMessage, instance: string): readonly string[] {
   const passed = String(headers['cdn-loop'] ?? '')
   if (passed.includes(instance) || (headers.via ?? '').includes(instance)) {
@@ -52,6 +58,7 @@ function requireNoLoop({ headers }: IncomingMessage, instance: string): readonly
       'this request has passed this mirror before: an upstream leads back here',
     )
   }
+  if (passed === '') return NO_TRAIL
   const trail = passed
     .split(',')
     .map(text => text.trim())
@@ -62,12 +69,14 @@ function requireNoLoop({ headers }: IncomingMessage, instance: string): readonly
 }
 
 function requireSingular(rawHeaders: readonly string[]): void {
-  const seen = new Set<string>()
+  const seen: string[] = []
   for (let index = 0; index < rawHeaders.length; index += 2) {
-    const name = (rawHeaders[index] ?? '').toLowerCase()
+    const field = rawHeaders[index] ?? ''
+    if (!SINGULAR_LENGTHS.has(field.length)) continue
+    const name = field.toLowerCase()
     if (!SINGULAR.has(name)) continue
-    if (seen.has(name)) throw new OciError('REQUEST_INVALID', `the header field ${name} is given twice`)
-    seen.add(name)
+    if (seen.includes(name)) throw new OciError('REQUEST_INVALID', `the header field ${name} is given twice`)
+    seen.push(name)
   }
 }
 

@@ -32,7 +32,10 @@ export function batchOutput(handOn: (lines: string) => void): Output {
     lastLevel: 0,
     write(lines: string) {
       waiting += lines
-      if (output.lastLevel >= URGENT || waiting.length >= WAITING_MAX) flush()
+      const isUrgent = output.lastLevel >= URGENT
+      // Lines that do not come from pino set no level.
+      output.lastLevel = 0
+      if (isUrgent || waiting.length >= WAITING_MAX) flush()
       else if (!isFlushComing) {
         isFlushComing = true
         setImmediate(flush)

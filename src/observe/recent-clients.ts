@@ -45,6 +45,8 @@ const PULLING: ReadonlySet<string> = new Set(['base', 'manifest', 'blob', 'tags'
 export class RecentClients {
   readonly #now: () => number
   readonly #seen = new Map<string, SeenClient>()
+  /** The last record of the map. */
+  #latest: SeenClient | undefined
 
   /** @param now wall clock, in milliseconds. */
   constructor(now: () => number = Date.now) {
@@ -70,13 +72,14 @@ export class RecentClients {
     seen.lastStatus = request.status
     if (request.namespace !== undefined && seen.namespaces.size < NAMESPACES_MAX)
       seen.namespaces.add(request.namespace)
-    this.#put(key, seen)
+    if (seen !== this.#latest) this.#put(key, seen)
   }
 
   /** Removes and returns all records, to be merged in another thread. */
   take(): readonly SeenClient[] {
     const seen = [...this.#seen.values()]
     this.#seen.clear()
+    this.#latest = undefined
     return seen
   }
 
@@ -103,8 +106,10 @@ export class RecentClients {
   #put(key: string, seen: SeenClient): void {
     this.#seen.delete(key)
     this.#seen.set(key, seen)
+    this.#latest = seen
+    if (this.#seen.size <= CLIENTS_MAX) return
     const [oldest] = this.#seen.keys()
-    if (this.#seen.size > CLIENTS_MAX && oldest !== undefined) this.#seen.delete(oldest)
+    if (oldest !== undefined) this.#seen.delete(oldest)
   }
 
   /** Lists the clients, most recently seen first. */

@@ -78,3 +78,17 @@ test('text of 256 characters is kept, and longer text is cut to it', () => {
   assert.equal(clip('x'.repeat(256)).length, 256)
   assert.equal(clip('x'.repeat(257)), `${'x'.repeat(256)}…`)
 })
+
+test('a line whose fields are JSON already is the same line, and is written only where info is', () => {
+  const lines: string[] = []
+  const output = { write: (line: string) => void lines.push(line) }
+  const fields = { method: 'GET', userAgent: 'a"\\b\u2028\n', sentBytes: 5, missing: undefined }
+  const log = openLog('info', output)
+  log.info(fields, 'request')
+  log.infoJson?.(JSON.stringify(fields), 'request')
+  const [first = '', second = ''] = lines.map(line => line.replace(/"time":"[^"]*"/, '"time":""'))
+  assert.equal(second, first)
+  assert.match(lines[1] ?? '', /"time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"/)
+  openLog('warn', output).infoJson?.(JSON.stringify(fields), 'request')
+  assert.equal(lines.length, 2)
+})

@@ -34,7 +34,7 @@ test('a warning waits for nothing, and takes along what waits', async () => {
   log.info({}, 'one')
   log.warn({}, 'two')
   assert.deepEqual(handed.map(messages), [['one', 'two']])
-  log.info({}, 'three')
+  log.infoJson?.('{"a":1}', 'three')
   assert.equal(handed.length, 1)
   await setImmediate()
   assert.equal(handed.length, 2)
