@@ -12,7 +12,9 @@ import { type GuardOptions, requireAdministrator, requireNoWebPage } from './gua
 import type { AdminRoutesParts } from './parts.ts'
 import { answerEndpoint } from './routes.ts'
 
-export interface AdminParts extends AdminRoutesParts, GuardOptions {
+export interface AdminParts extends AdminRoutesParts, Pick<GuardOptions, 'isSocket'> {
+  /** The token of administrators as it is now; see {@link GuardOptions}. */
+  currentToken(): Promise<{ reveal(): string } | undefined>
   /** The text of all metrics in the exposition format. */
   renderMetrics(): Promise<{ readonly contentType: string; readonly text: string }>
   /** The name of this process in `CDN-Loop`. */
@@ -57,11 +59,11 @@ async function answerAdmin(parts: AdminParts, request: IncomingMessage, signal: 
   if (isReading && target === '/livez') return plainReply('application/json', '{"status":"ok"}')
   // Monitoring needs no token: the metrics contain no names.
   if (isReading && target === '/metrics') {
-    requireNoWebPage(request, parts)
+    requireNoWebPage(request, await guardOptions(parts))
     const { contentType, text } = await parts.renderMetrics()
     return plainReply(contentType, text)
   }
-  requireAdministrator(request, parts)
+  requireAdministrator(request, await guardOptions(parts))
   if (target.startsWith(V1)) {
     const [name = '', query = ''] = target.slice(V1.length).split('?', 2)
     const endpoint = `${isReading ? 'GET' : method} ${name}`
@@ -71,6 +73,10 @@ async function answerAdmin(parts: AdminParts, request: IncomingMessage, signal: 
   }
   if (method === 'DELETE' && target.startsWith(ADMIN)) return await forget(parts, target)
   throw new OciError('UNSUPPORTED', 'the admin listener has no such endpoint; docs/admin.md lists them')
+}
+
+async function guardOptions(parts: AdminParts): Promise<GuardOptions> {
+  return { token: (await parts.currentToken())?.reveal(), isSocket: parts.isSocket }
 }
 
 function plainReply(contentType: string, text: string): Reply {

@@ -1,10 +1,10 @@
 import type { Answer } from '../content/answering.ts'
 import type { Source } from '../mirror/sources.ts'
-import type { Outcome } from '../oci/content.ts'
+import type { Content, Outcome } from '../oci/content.ts'
 import { type Digest, parseDigest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import { MANIFEST_SIZE_MAX, parseManifest } from '../oci/manifest.ts'
-import { isPlatform, type Platform, platformsOf } from '../oci/platform.ts'
+import { isPlatform, type Platform, platformOfConfig, platformsOf } from '../oci/platform.ts'
 import type { Reference } from '../oci/reference.ts'
 import type { WarmedLayer, WarmedManifest } from './contract.ts'
 
@@ -34,13 +34,8 @@ export async function* warmImage(
   yield { event: 'manifest', digest: top.digest, platform: undefined, outcome: top.outcome }
   const stated = platformsOf(top.bytes)
   const wanted = top.manifests.filter(({ digest }) => isWanted(stated.get(digest), platforms))
-  if (top.manifests.length > 0 && wanted.length === 0) {
-    const offered = [...new Set(stated.values())].join(', ')
-    throw new OciError(
-      'MANIFEST_UNKNOWN',
-      `the image has no manifest for ${platforms.join(', ')}, only for ${offered}`,
-    )
-  }
+  if (top.manifests.length > 0 && wanted.length === 0) throw lacking(platforms, [...stated.values()])
+  if (top.manifests.length === 0) await requirePlatform(puller, { source, platforms }, top)
   const layers = new Map(top.blobs.map(blob => [blob.digest, blob.sizeBytes]))
   for (const { digest } of wanted) {
     signal.throwIfAborted()
@@ -63,6 +58,32 @@ function isWanted(stated: Platform | undefined, platforms: readonly Platform[]):
   )
 }
 
+function lacking(platforms: readonly Platform[], offered: readonly Platform[]): OciError {
+  const only = offered.length === 0 ? 'none for any platform' : `only for ${[...new Set(offered)].join(', ')}`
+  return new OciError('MANIFEST_UNKNOWN', `the image has no manifest for ${platforms.join(', ')}, ${only}`)
+}
+
+/** An image without an index states its platform in its configuration. One that states none is for any. */
+async function requirePlatform(
+  puller: Puller,
+  { source, platforms }: Pick<WarmRequest, 'source' | 'platforms'>,
+  { blobs: [config] }: PulledManifest,
+): Promise<void> {
+  if (platforms.length === 0 || config === undefined || config.sizeBytes > MANIFEST_SIZE_MAX) return
+  const { content } = await puller.pullBlob(source, config.digest)
+  await using _ = content
+  const platform = platformOfConfig(await readContent(content))
+  if (platform !== undefined && !isWanted(platform, platforms)) throw lacking(platforms, [platform])
+}
+
+async function readContent(content: Content): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = []
+  const range = { start: 0, end: MANIFEST_SIZE_MAX }
+  for await (const piece of content.read(range, new AbortController().signal))
+    pieces.push(Uint8Array.from(piece))
+  return Buffer.concat(pieces)
+}
+
 interface PulledManifest extends ReturnType<typeof parseManifest> {
   readonly digest: Digest
   readonly bytes: Uint8Array
@@ -72,11 +93,7 @@ interface PulledManifest extends ReturnType<typeof parseManifest> {
 async function pullManifest(puller: Puller, source: Source, reference: Reference): Promise<PulledManifest> {
   const { content, outcome } = await puller.pullManifest(source, reference)
   await using _ = content
-  const pieces: Uint8Array[] = []
-  const range = { start: 0, end: MANIFEST_SIZE_MAX }
-  for await (const piece of content.read(range, new AbortController().signal))
-    pieces.push(Uint8Array.from(piece))
-  const bytes = Buffer.concat(pieces)
+  const bytes = await readContent(content)
   return { ...parseManifest(bytes), digest: parseDigest(content.digest) ?? content.digest, bytes, outcome }
 }
 

@@ -30,15 +30,39 @@ export async function readAdminToken(
   }
   const adminTokenFile = resolve(cwd, name)
   try {
-    const token = (await readFile(adminTokenFile, 'utf8')).trim()
-    if (token.length >= LENGTH_MIN && /^[\x21-\x7e]+$/.test(token))
-      return { adminToken: new Secret(token), adminTokenFile }
+    const adminToken = await readToken(adminTokenFile)
+    if (adminToken !== undefined) return { adminToken, adminTokenFile }
     reader.refuse(given, 'names a file without a token', `one line of at least ${LENGTH_MIN} characters`)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     reader.refuse(given, `names a file that cannot be read: ${code ?? 'unknown error'}`, undefined)
   }
   return { adminToken: undefined, adminTokenFile }
+}
+
+/** The token in a file; `undefined` if it has none. Rejects if the file cannot be read. */
+async function readToken(file: string): Promise<Secret | undefined> {
+  const token = (await readFile(file, 'utf8')).trim()
+  return token.length >= LENGTH_MIN && /^[\x21-\x7e]+$/.test(token) ? new Secret(token) : undefined
+}
+
+/**
+ * The admin token as its file has it now, so that it can be changed without a restart. While the file cannot
+ * be read or has no token, the one before stays in force; `failed` is called when that begins.
+ */
+export function tokenInForce(
+  { adminToken, adminTokenFile }: Partial<AdminToken>,
+  failed: () => void,
+): () => Promise<Secret | undefined> {
+  let [token, isFailing] = [adminToken, false]
+  return async () => {
+    if (adminTokenFile === undefined) return token
+    const current = await readToken(adminTokenFile).catch(() => undefined)
+    if (current === undefined && !isFailing) failed()
+    isFailing = current === undefined
+    token = current ?? token
+    return token
+  }
 }
 
 function refuse(reader: SettingsReader, adminListen: ListenAddress): void {

@@ -16,6 +16,9 @@ export interface Setting {
   readonly origin: ValueOrigin
 }
 
+/** The default of `min_free`, which depends on the file system. */
+const MIN_FREE = '5%, at least 2GiB, at most 10%'
+
 type Shown = string | boolean | Secret | undefined
 
 /** The settings in force, in the order of the documentation. Secrets print as `[redacted]`. */
@@ -69,7 +72,7 @@ function storeSettings(
     return [
       setting('root', store.root, 'root'),
       setting('max_size', sizeSetting(space?.maxSize), 'max-size'),
-      setting('min_free', sizeSetting(space?.minFree), 'min-free'),
+      setting('min_free', sizeSetting(space?.minFree) ?? MIN_FREE, 'min-free'),
       setting('dynamic_share', `${Math.round((space?.dynamicShare ?? 0) * 10_000) / 100}%`, 'dynamic-share'),
       setting('max_blob', sizeSetting(space?.maxBlob), 'max-blob'),
       setting('read_only', isReadOnly, 'read-only'),

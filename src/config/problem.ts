@@ -28,6 +28,18 @@ export class ConfigError extends Error {
   }
 }
 
+/** Longest part of a wrong value that a message quotes, in characters. */
+const QUOTED_MAX = 64
+
+/**
+ * A wrong value as the end of a message, such as `: "loud"`. Empty for a text with an `@`, which may hold a
+ * password. Never pass a value of a setting that is a secret.
+ */
+export function quotedEnd(text: string): string {
+  if (text.includes('@')) return ''
+  return `: ${JSON.stringify(text.length > QUOTED_MAX ? `${text.slice(0, QUOTED_MAX)}…` : text)}`
+}
+
 /** An origin in words: `upstreams.yaml:3`, `--listen`, `default`. */
 export function formatOrigin(origin: ValueOrigin): string {
   switch (origin.kind) {

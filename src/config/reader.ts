@@ -1,4 +1,4 @@
-import { type Problem, type ValueOrigin } from './problem.ts'
+import { type Problem, quotedEnd, type ValueOrigin } from './problem.ts'
 import { FLAGS, type Flag, SETTINGS, type SettingSource } from './settings.ts'
 
 /** The sources of settings. */
@@ -47,8 +47,9 @@ export class SettingsReader {
     if (given === undefined) return undefined
     const value = given.text === '' ? undefined : parse(given.text)
     if (value !== undefined) return value
-    const { noun, hint }: SettingSource = SETTINGS[given.flag]
-    this.refuse(given, given.text === '' ? 'needs a value' : `is not ${noun}`, hint)
+    const { noun, hint, type }: SettingSource = SETTINGS[given.flag]
+    const quoted = type === 'secret' ? '' : quotedEnd(given.text)
+    this.refuse(given, given.text === '' ? 'needs a value' : `is not ${noun}${quoted}`, hint)
     return undefined
   }
 

@@ -1,4 +1,5 @@
 import { type AdminParts, handleAdmin } from '../admin/listener.ts'
+import { tokenInForce } from '../config/admin-token.ts'
 import { HttpServer } from '../http/server.ts'
 import { version } from '../lib/version.ts'
 import { trafficOf } from '../observe/traffic.ts'
@@ -58,7 +59,9 @@ function adminParts(
     renderMetrics: async () => await metrics.render(await threads?.metrics()),
     verify: signal => scrub.verify(signal),
     about: { version: version(), startedAtMs: Date.now(), store: storeName(config) },
-    token: config.adminToken?.reveal(),
+    currentToken: tokenInForce(config, () =>
+      events.warned('the admin token file cannot be read or has no token; the token before stays in force'),
+    ),
     isSocket,
   }
 }

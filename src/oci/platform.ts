@@ -15,10 +15,21 @@ export function platformsOf(index: Uint8Array): ReadonlyMap<Digest, Platform> {
     const digest = parseDigest(String(entry?.digest))
     const { os, architecture, variant } = entry?.platform ?? {}
     if (digest === undefined || typeof os !== 'string' || typeof architecture !== 'string') continue
-    const tail = typeof variant === 'string' && variant !== '' ? `/${variant}` : ''
-    platforms.set(digest, `${os}/${architecture}${tail}`)
+    platforms.set(digest, platformText(os, architecture, variant))
   }
   return platforms
+}
+
+/** Platform stated by the configuration of an image; `undefined` if it states none. */
+export function platformOfConfig(config: Uint8Array): Platform | undefined {
+  const { os, architecture, variant } = (parse(config) ?? {}) as Partial<Record<string, unknown>>
+  if (typeof os !== 'string' || typeof architecture !== 'string') return undefined
+  return platformText(os, architecture, variant)
+}
+
+function platformText(os: string, architecture: string, variant: unknown): Platform {
+  const tail = typeof variant === 'string' && variant !== '' ? `/${variant}` : ''
+  return `${os}/${architecture}${tail}`
 }
 
 /** True if a platform matches a requested one. A request without a variant matches any variant. */

@@ -104,6 +104,8 @@ export class Desk {
   }
 
   async evict(bytes: number | undefined): Promise<Evicted> {
+    // Asks first: without the index there would be nothing to evict, which is not an answer.
+    await this.#ask('isThere')
     return await told(async () => await this.#space.evict(bytes))
   }
 

@@ -213,6 +213,30 @@ test('a daemon with a token requires it for administration, also on a unix socke
   assert.equal((await runCommandLine(['status', '--admin', `unix:${socket}`])).code, 0)
 })
 
+test('a token that is changed in its file is in force at once, and the one before while the file has none', async () => {
+  const [first, second] = ['first-token-of-some-length', 'second-token-of-some-length']
+  const daemonFile = join(directory, 'token-of-the-daemon')
+  const ownFile = join(directory, 'token-of-the-user')
+  await writeFile(daemonFile, first)
+  await using guarded = await startMirror({
+    upstream: upstream.host,
+    config: { adminToken: new Secret(first), adminTokenFile: daemonFile },
+  })
+  const codeWith = async (token: string): Promise<number> => {
+    await writeFile(ownFile, token)
+    const argv = ['status', '--admin', adminOf(guarded), '--token-file', ownFile]
+    return (await runCommandLine(argv)).code
+  }
+  assert.deepEqual([await codeWith(first), await codeWith(second)], [0, 1])
+  await writeFile(daemonFile, second)
+  assert.deepEqual([await codeWith(first), await codeWith(second)], [1, 0])
+  await writeFile(daemonFile, 'short')
+  assert.deepEqual([await codeWith('short'), await codeWith(second)], [1, 0])
+  await rm(daemonFile)
+  assert.equal(await codeWith(second), 0)
+  assert.equal(guarded.log.filter(({ msg }) => String(msg).startsWith('the admin token file')).length, 1)
+})
+
 const hasTerminal = existsSync('/usr/bin/script')
 
 test('on a terminal, warm redraws one bar per layer in place', { skip: !hasTerminal }, async () => {

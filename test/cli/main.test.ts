@@ -96,7 +96,7 @@ test('entrepot check prints the effective configuration with the origin of every
     'store: filesystem # command line',
     'root: /tmp/oci-mirror # --root',
     'max_size: none # default',
-    'min_free: none # default',
+    'min_free: 5%, at least 2GiB, at most 10% # default',
     'dynamic_share: 20% # default',
     'max_blob: 50% # default',
     'read_only: false # default',
@@ -143,7 +143,7 @@ test('entrepot check prints all problems on standard error and exits with 2', as
     code: 2,
     stdout: '',
     stderr: `entrepot: 4 problems in the configuration, nothing was started:
-  --log-level: is not a log level (debug, info, warn, error or silent)
+  --log-level: is not a log level: "loud" (debug, info, warn, error or silent)
   bad.yaml:3: [0].pasword is not a known key (did you mean password?)
   bad.yaml:1: [0].host is missing (namespace and host are required)
   bad.yaml:2: [0].tls must be true or false, not the text "no" (write true or false, without quotes)

@@ -72,14 +72,17 @@ const BAD: readonly (readonly [string, string])[] = [
   ['filesystem s3', 'command line: s3 is not a command (entrepot --help lists the commands)\n'],
   ['x=S3cr3t', 'command line: has an unknown command (entrepot --help lists the commands)\n'],
   ['--log-level info --log-level debug', '--log-level: is given more than once (keep one)\n'],
-  ['--check-cache-digest=banana', '--check-cache-digest: is not true or false (write true or false)\n'],
+  [
+    '--check-cache-digest=banana',
+    '--check-cache-digest: is not true or false: "banana" (write true or false)\n',
+  ],
   ['--log-level', '--log-level: needs a value (debug, info, warn, error or silent)\n'],
   ['--log-level --port 80', '--log-level: needs a value (debug, info, warn, error or silent)\n'],
   [
     '--port x --namespaces y',
     '2 problems in the configuration, nothing was started:\n' +
-      '  --port: is not a port (a number from 0 to 65535)\n' +
-      '  --namespaces: is not a policy (public, configured or any)\n',
+      '  --port: is not a port: "x" (a number from 0 to 65535)\n' +
+      '  --namespaces: is not a policy: "y" (public, configured or any)\n',
   ],
 ]
 

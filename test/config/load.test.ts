@@ -173,44 +173,51 @@ for (const [given, expected] of VALUES) {
 const BAD: readonly (readonly [Given, readonly string[]])[] = [
   [
     { flags: { listen: '8080' } },
-    ['--listen: is not an address to listen on (such as 0.0.0.0:8080, [::]:8080 or unix:/run/entrepot.sock)'],
+    [
+      '--listen: is not an address to listen on: "8080" (such as 0.0.0.0:8080, [::]:8080 or unix:/run/entrepot.sock)',
+    ],
   ],
   [
     { env: { LISTEN: 'localhost' } },
-    ['LISTEN: is not an address to listen on (such as 0.0.0.0:8080, [::]:8080 or unix:/run/entrepot.sock)'],
+    [
+      'LISTEN: is not an address to listen on: "localhost" (such as 0.0.0.0:8080, [::]:8080 or unix:/run/entrepot.sock)',
+    ],
   ],
   [{ flags: { listen: '0.0.0.0:80', port: '80' } }, ['--port: contradicts --listen (keep one of them)']],
-  [{ flags: { port: '99999' } }, ['--port: is not a port (a number from 0 to 65535)']],
+  [{ flags: { port: '99999' } }, ['--port: is not a port: "99999" (a number from 0 to 65535)']],
   [{ flags: { namespaces: '' } }, ['--namespaces: needs a value (public, configured or any)']],
-  [{ env: { NAMESPACES: 'all' } }, ['NAMESPACES: is not a policy (public, configured or any)']],
+  [{ env: { NAMESPACES: 'all' } }, ['NAMESPACES: is not a policy: "all" (public, configured or any)']],
   [
     { flags: { listen: '127.0.0.1:9', 'admin-listen': '127.0.0.1:9' } },
     ['--admin-listen: is the address that clients connect to (--listen) (choose another, or off)'],
   ],
-  [{ env: { CHECK_CACHE_DIGEST: 'ja' } }, ['CHECK_CACHE_DIGEST: is not true or false (write true or false)']],
+  [
+    { env: { CHECK_CACHE_DIGEST: 'ja' } },
+    ['CHECK_CACHE_DIGEST: is not true or false: "ja" (write true or false)'],
+  ],
   [
     { flags: { 'drain-timeout': '300' } },
-    ['--drain-timeout: is not a duration of at most 24h (such as 0s, 90s or 5m)'],
+    ['--drain-timeout: is not a duration of at most 24h: "300" (such as 0s, 90s or 5m)'],
   ],
-  [{ flags: { workers: '0' } }, ['--workers: is not a number from 1 to 64 (such as 1, 2 or 8)']],
+  [{ flags: { workers: '0' } }, ['--workers: is not a number from 1 to 64: "0" (such as 1, 2 or 8)']],
   [
     { flags: { 'drain-timeout': '2d' } },
-    ['--drain-timeout: is not a duration of at most 24h (such as 0s, 90s or 5m)'],
+    ['--drain-timeout: is not a duration of at most 24h: "2d" (such as 0s, 90s or 5m)'],
   ],
   [
     { flags: { 'scrub-interval': '59s', 'scrub-rate': '1KiB' } },
     [
-      '--scrub-interval: is not a duration from 1m to 10 years (such as 12h, 7d or off)',
-      '--scrub-rate: is not a size from 64KiB to 1TiB (such as 4MiB or 100MB)',
+      '--scrub-interval: is not a duration from 1m to 10 years: "59s" (such as 12h, 7d or off)',
+      '--scrub-rate: is not a size from 64KiB to 1TiB: "1KiB" (such as 4MiB or 100MB)',
     ],
   ],
   [
     { flags: { 'max-size': '1023KiB', 'min-free': '101%', 'dynamic-share': '0.2', 'max-blob': '0%' } },
     [
-      '--max-size: is not a size of at least 1MiB, or a percentage (such as 200GiB or 80%)',
-      '--min-free: is not a size or a percentage (such as 20GiB, 5% or 0%)',
-      '--dynamic-share: is not a percentage (from 0% to 100%)',
-      '--max-blob: is not a size of at least 1MiB, or a percentage (such as 20GiB or 50%)',
+      '--max-size: is not a size of at least 1MiB, or a percentage: "1023KiB" (such as 200GiB or 80%)',
+      '--min-free: is not a size or a percentage: "101%" (such as 20GiB, 5% or 0%)',
+      '--dynamic-share: is not a percentage: "0.2" (from 0% to 100%)',
+      '--max-blob: is not a size of at least 1MiB, or a percentage: "0%" (such as 20GiB or 50%)',
     ],
   ],
   [
@@ -227,14 +234,17 @@ const BAD: readonly (readonly [Given, readonly string[]])[] = [
     { flags: { 'admin-token-file': '/nowhere/token' } },
     ['--admin-token-file: names a file that cannot be read: ENOENT'],
   ],
-  [{ env: { LOG_LEVEL: 'loud' } }, ['LOG_LEVEL: is not a log level (debug, info, warn, error or silent)']],
+  [
+    { env: { LOG_LEVEL: 'loud' } },
+    ['LOG_LEVEL: is not a log level: "loud" (debug, info, warn, error or silent)'],
+  ],
   [
     { flags: { 'default-namespace': 'a/b' } },
-    ['--default-namespace: is not a namespace (a registry as clients name it, such as docker.io)'],
+    ['--default-namespace: is not a namespace: "a/b" (a registry as clients name it, such as docker.io)'],
   ],
   [
     { flags: { 'blob-chunk-read-timeout': '30' } },
-    ['--blob-chunk-read-timeout: is not a duration (such as 30s)'],
+    ['--blob-chunk-read-timeout: is not a duration: "30" (such as 30s)'],
   ],
   [
     { flags: { 'upstream-config-file': 'absent.yaml' } },
@@ -264,8 +274,8 @@ const BAD: readonly (readonly [Given, readonly string[]])[] = [
   [
     { env: { S3_BUCKET: 'a/b', S3_HOST: 'ftp://x' }, store: 's3' },
     [
-      'S3_HOST: is not an endpoint (such as https://s3.example.com or http://minio:9000)',
-      'S3_BUCKET: is not the name of a bucket (letters, digits, dots, hyphens and underscores)',
+      'S3_HOST: is not an endpoint: "ftp://x" (such as https://s3.example.com or http://minio:9000)',
+      'S3_BUCKET: is not the name of a bucket: "a/b" (letters, digits, dots, hyphens and underscores)',
     ],
   ],
 ]

@@ -174,3 +174,38 @@ test('rm by pattern removes what matches and nothing else, and a dry run says so
   const { body } = await mirror.admin('GET', '/_admin/v1/blobs')
   assert.deepEqual((JSON.parse(body.toString()) as { readonly blobs: readonly unknown[] }).blobs, [])
 })
+
+test('a second process on the directory says that the first one has the index, and explains what needs none', async () => {
+  await using upstream = await startUpstream()
+  upstream.tag('team/app', 'v1', upstream.putImage({ layers: [] }).manifest)
+  await using mirror = await startMirror({ upstream: upstream.host })
+  await mirror.get('/v2/team/app/manifests/v1')
+  await until(async () => await isListed(mirror, 'docker.io/team/app:v1'), 'it is listed')
+  await using second = await startMirror({ upstream: upstream.host, root: mirror.root })
+  for (const argv of [['ls'], ['ls', '--blobs'], ['rm', 'team/app:v1'], ['rm', '*'], ['gc']]) {
+    const ran = await entrepot(second, ...argv)
+    assert.equal(ran.code, 1, argv.join(' '))
+    assert.match(ran.stderr, /another process uses this cache directory and has its index/)
+  }
+  const explained = await entrepot(second, 'explain', 'team/app:v1')
+  assert.match(explained.stdout, /^docker\.io\/team\/app:v1\ncached /)
+  assert.match((await entrepot(second, 'status')).stdout, /\n {2}another process uses this cache directory/)
+})
+
+test('warm of a platform that the image lacks fails and names those that it has, with and without an index', async () => {
+  await using upstream = await startUpstream()
+  const config = { os: 'linux', architecture: 'arm', variant: 'v7' }
+  const image = upstream.putImage({ layers: [randomBytes(1000)], config })
+  upstream.tag('team/app', 'index', upstream.putIndex([image.manifest]))
+  upstream.tag('team/app', 'single', image.manifest)
+  await using mirror = await startMirror({ upstream: upstream.host })
+  for (const [tag, has] of [
+    ['index', 'linux/amd64'],
+    ['single', 'linux/arm/v7'],
+  ] as const) {
+    const ran = await entrepot(mirror, 'warm', `team/app:${tag}`, '--platform', 'linux/mips64')
+    assert.equal(ran.code, 1)
+    assert.match(ran.stderr, new RegExp(`no manifest for linux/mips64, only for ${has}\n`))
+    assert.equal((await entrepot(mirror, 'warm', `team/app:${tag}`, '--platform', has)).code, 0)
+  }
+})
