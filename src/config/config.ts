@@ -2,6 +2,7 @@ import type { LogLevel } from '../lib/log-level.ts'
 import type { NamePattern } from '../oci/name-pattern.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import type { NoticeType } from '../oci/notice-type.ts'
+import type { Rule, WhoPattern } from '../oci/rules/rule.ts'
 import type { EgressConfig, ProxyConfig } from './proxy.ts'
 import type { Secret } from './secret.ts'
 
@@ -131,6 +132,49 @@ export interface FileSections {
   readonly hosted: readonly HostedClaim[]
   /** Endpoints that are told what happens; none by default. */
   readonly notifications: readonly NotificationConfig[]
+  readonly auth: AuthConfig
+  /** Who may do what, read from the top; none by default. */
+  readonly rules: readonly Rule[]
+}
+
+/** Who can prove to be somebody. */
+export interface AuthConfig {
+  readonly htpasswdFile: string | undefined
+  /** The users of that file, each with its hash. */
+  readonly users: ReadonlyMap<string, string>
+  /** Members of each group, as patterns of names. */
+  readonly groups: ReadonlyMap<string, readonly WhoPattern[]>
+  /** Tokens of an earlier generation of an identity are void; 0 if it is not listed. */
+  readonly generations: ReadonlyMap<string, number>
+  readonly issuers: readonly IssuerConfig[]
+  /** URL of the token endpoint as clients reach it; derived from the request by default. */
+  readonly realm: string | undefined
+  /**
+   * When `GET /v2/` asks for a login. `needed`: if the rules let nobody pull anonymously. `always`: always.
+   * `auto`, the default: if a login gives somebody more than the anonymous have.
+   */
+  readonly challenge: 'auto' | 'needed' | 'always'
+}
+
+/** An issuer of OIDC tokens. */
+export interface IssuerConfig {
+  /** Prefix of its identities in rules. */
+  readonly name: string
+  readonly issuer: string
+  /** URL of its keys; found by discovery by default. */
+  readonly jwksUrl: string | undefined
+  readonly audiences: readonly string[]
+  /** The name of an identity, with claims in braces, such as `{repository}@{ref}`. */
+  readonly identity: string
+  /** Claims that a token must have, each with the globs that its value may fit. */
+  readonly requiredClaims: ReadonlyMap<string, readonly string[]>
+  /** Claim with a list of groups. */
+  readonly groupsClaim: string | undefined
+  readonly caFile: string | undefined
+  /** Bearer token for the request for keys. */
+  readonly tokenFile: string | undefined
+  /** CIDR blocks in which the issuer may be although the policy refuses them. */
+  readonly allowAddresses: readonly string[]
 }
 
 /** Names that are hosted. */
@@ -140,8 +184,19 @@ export interface HostedClaim {
   readonly fallback: Namespace | undefined
 }
 
+/** Nobody can log in but robots. */
+export const NO_AUTH: AuthConfig = {
+  htpasswdFile: undefined,
+  users: new Map(),
+  groups: new Map(),
+  generations: new Map(),
+  issuers: [],
+  realm: undefined,
+  challenge: 'auto',
+}
+
 /** The sections of a file that has none. */
-export const NO_SECTIONS: FileSections = { hosted: [], notifications: [] }
+export const NO_SECTIONS: FileSections = { hosted: [], notifications: [], auth: NO_AUTH, rules: [] }
 
 /** One entry of the upstream file. */
 export interface UpstreamConfig {

@@ -30,7 +30,12 @@ export function parseNamePattern(text: string): NamePattern | undefined {
 
 /** True if the pattern names the repository. */
 export function matchesName({ components }: NamePattern, { namespace, repository }: Place): boolean {
-  return matches(components, [namespace, ...repository.split('/')], {
+  return matchesComponents(components, [namespace, ...repository.split('/')])
+}
+
+/** True if the components fit those of a pattern, in which `**` stands for any number of them. */
+export function matchesComponents(pattern: readonly string[], components: readonly string[]): boolean {
+  return matches(pattern, components, {
     isMany: part => part === ANY_COMPONENTS,
     fits: (part, component) => matchesGlob(part, component),
   })

@@ -27,6 +27,13 @@ const LAYERS: ReadonlyMap<string, Layer> = new Map([
 /** Which rooms of its own folder each room may import; `.` are the files that stand beside the rooms. */
 const ROOMS: House['rooms'] = new Map([
   [
+    'oci',
+    new Map([
+      ['.', ['rules']],
+      ['rules', ['.']],
+    ]),
+  ],
+  [
     'storage',
     new Map([
       ['.', []],

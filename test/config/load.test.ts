@@ -4,7 +4,7 @@ import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { inspect } from 'node:util'
-import type { Config } from '../../src/config/config.ts'
+import { type Config, NO_SECTIONS } from '../../src/config/config.ts'
 import { type LoadedConfig, loadConfig } from '../../src/config/load.ts'
 import { ConfigError, formatOrigin, formatProblem } from '../../src/config/problem.ts'
 import type { Flag } from '../../src/config/settings.ts'
@@ -57,7 +57,7 @@ test('without any setting the mirror listens on 8080, serves Docker Hub by defau
     upstreamConfigFile: undefined,
     upstreamCredentials: new Map(),
     upstreams: [],
-    sections: { hosted: [], notifications: [] },
+    sections: NO_SECTIONS,
     store: { kind: 'filesystem', root: '/srv/data' },
     drainMs: 300_000,
     workers: Math.min(availableParallelism(), 4),

@@ -1,8 +1,10 @@
 import { nearest } from '../../lib/nearest.ts'
 import type { FileSections } from '../config.ts'
 import type { Problem } from '../problem.ts'
+import { readAuth } from './auth.ts'
 import { readHosted } from './hosted.ts'
 import { readNotifications } from './notifications.ts'
+import { readRules } from './rules.ts'
 import type { NamedFile, ReadSection, ShownValue } from './section.ts'
 import { isShowable, type YamlSection } from './yaml-file.ts'
 
@@ -15,6 +17,8 @@ const READERS: {
 } = {
   hosted: readHosted,
   notifications: readNotifications,
+  auth: readAuth,
+  rules: readRules,
 }
 
 const NAMES: readonly string[] = ['upstreams', ...Object.keys(READERS)]
@@ -37,7 +41,12 @@ export function readSections(
     return result.value
   }
   return {
-    sections: { hosted: read('hosted'), notifications: read('notifications') },
+    sections: {
+      hosted: read('hosted'),
+      notifications: read('notifications'),
+      auth: read('auth'),
+      rules: read('rules'),
+    },
     shown,
     problems,
   }

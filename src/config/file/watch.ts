@@ -151,6 +151,8 @@ export interface UpstreamReload {
   readonly credentials: CredentialsByNamespace
   /** Number of upstreams that are in force. */
   readonly inForce: number
+  /** Number of rules that are in force. */
+  readonly rulesInForce: number
 }
 
 /** A file that was modified more recently may not be complete. */
@@ -165,7 +167,7 @@ const READINGS_MAX = 25
  * writes it passes through states that are valid and mirror nothing. Throws like {@link loadUpstreams}.
  */
 export async function loadSettledUpstreams(
-  { file, credentials, inForce }: UpstreamReload,
+  { file, credentials, inForce, rulesInForce }: UpstreamReload,
   clock: Clock,
 ): Promise<FileConfig> {
   for (let reading = 1; ; reading += 1) {
@@ -173,7 +175,9 @@ export async function loadSettledUpstreams(
     const loaded = await loadUpstreams(file, credentials)
     const { upstreams } = loaded
     const isEmptied =
-      inForce > upstreams.length && upstreams.every(({ namespace }) => credentials.has(namespace))
+      (inForce > upstreams.length && upstreams.every(({ namespace }) => credentials.has(namespace))) ||
+      // Without rules everybody may pull everything.
+      (rulesInForce > 0 && loaded.sections.rules.length === 0)
     const restMs = isEmptied ? EMPTY_STANDS_MS : (await isFresh(file, clock)) ? SETTLE_MS : 0
     if (restMs === 0 || reading === READINGS_MAX) return loaded
     await clock.delay(restMs)

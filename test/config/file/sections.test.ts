@@ -52,7 +52,10 @@ test('each value of a section is shown with its line', () => {
 
 const BAD: readonly (readonly [string, string])[] = [
   ['hosts: []', 'u:1: hosts is not a known section (did you mean hosted?)'],
-  ['hunter2: []', 'u:1: has an unknown section (known sections: upstreams, hosted, notifications)'],
+  [
+    'hunter2: []',
+    'u:1: has an unknown section (known sections: upstreams, hosted, notifications, auth, rules)',
+  ],
   ['upstreams: 5', 'u:1: upstreams must be a list of upstreams (begin each one with "- namespace:")'],
   ['hosted: yes', 'u:1: hosted must be a list'],
   ['hosted:\n- a.io/**', 'u:2: hosted[0] must be a map of keys and values'],

@@ -60,7 +60,10 @@ async function load(texts: readonly string[], isFresh: boolean, inForce = 2): Pr
   const writtenMs = Date.UTC(2026, 0, 1)
   await utimes(file, writtenMs / 1000, writtenMs / 1000)
   const clock = new WritingClock(file, later, writtenMs + (isFresh ? 10 : 60_000))
-  const { upstreams } = await loadSettledUpstreams({ file, credentials: new Map(), inForce }, clock)
+  const { upstreams } = await loadSettledUpstreams(
+    { file, credentials: new Map(), inForce, rulesInForce: 0 },
+    clock,
+  )
   return { namespaces: upstreams.map(({ namespace }) => namespace), delays: clock.delays }
 }
 
