@@ -37,7 +37,17 @@ export interface FinishedFill {
 }
 
 /** Records that the mirror keeps for itself. */
-export type OwnRecord = 'pins' | 'tag' | 'scrub' | 'index' | 'outbox' | 'history' | 'hosted' | 'upload'
+export type OwnRecord =
+  | 'pins'
+  | 'tag'
+  | 'scrub'
+  | 'index'
+  | 'outbox'
+  | 'history'
+  | 'hosted'
+  | 'upload'
+  | 'robots'
+  | 'signing-key'
 
 /**
  * Fate of a damaged record. `restored`: read from its second copy. `rebuilt`: derived again from its source.
@@ -200,6 +210,8 @@ export interface EventDetails {
   }
   readonly swept: { readonly files: number }
   readonly audited: AuditEntry
+  /** Credentials of another registry came with a request that needed none. */
+  readonly 'foreign-credentials': undefined
   readonly pushed: PushedManifest
   readonly 'tag-moved': MovedTag
   readonly deleted: DeletedContent

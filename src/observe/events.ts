@@ -270,6 +270,11 @@ export class Events {
     this.#emit({ kind: 'audited', details: entry })
   }
 
+  /** Reports that a public request came with credentials of which nothing is known here. */
+  foreignCredentials(): void {
+    this.#emit({ kind: 'foreign-credentials', details: undefined })
+  }
+
   #emit(event: Event): void {
     for (const sink of this.#sinks) {
       try {

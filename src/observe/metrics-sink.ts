@@ -59,6 +59,7 @@ export class MetricsSink implements EventSink {
     'index-walked': undefined,
     swept: undefined,
     audited: undefined,
+    'foreign-credentials': () => this.#metrics.foreignCredentials.inc(),
     pushed: () => this.#metrics.pushes.inc(),
     'tag-moved': ({ by }) =>
       this.#metrics.tagMoves.inc({ by: by === UPSTREAM_ACTOR ? UPSTREAM_ACTOR : 'client' }),

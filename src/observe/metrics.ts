@@ -44,6 +44,7 @@ export interface Metrics {
   readonly evictedObjects: Counter<'reason'>
   readonly evictedBytes: Counter<'reason'>
   readonly roomRefused: Counter
+  readonly foreignCredentials: Counter
   readonly pushes: Counter
   readonly tagMoves: Counter<'by'>
   readonly deletions: Counter<'what'>
@@ -221,12 +222,22 @@ function spaceMetrics(registry: Registry): SpaceMetrics {
 
 type ChangeMetrics = Pick<
   Metrics,
-  'pushes' | 'tagMoves' | 'deletions' | 'quotaRefusals' | 'retentionRemovals' | 'notifications'
+  | 'foreignCredentials'
+  | 'pushes'
+  | 'tagMoves'
+  | 'deletions'
+  | 'quotaRefusals'
+  | 'retentionRemovals'
+  | 'notifications'
 >
 
 function changeMetrics(registry: Registry): ChangeMetrics {
   const { counter } = declareIn(registry)
   return {
+    foreignCredentials: counter(
+      'foreign_credentials_total',
+      'Public requests with credentials that mean nothing here, which were ignored.',
+    ),
     pushes: counter('pushed_manifests_total', 'Manifests that clients pushed.'),
     tagMoves: counter('tag_moves_total', 'Tags that got another digest, by the upstream or a client.', [
       'by',

@@ -47,6 +47,10 @@ export function recordKey(name: RecordName): string {
     case 'pins':
     case 'pins-copy':
     case 'pins-damaged':
+    case 'robots':
+    case 'robots-copy':
+    case 'robots-damaged':
+    case 'signing-key':
       return `state/${name.kind}`
     default:
       return name satisfies never

@@ -164,9 +164,19 @@ export type HostedRecordName =
 /**
  * `scrub`: the progress of the verification of stored content. `pins`: the images that must not be evicted.
  * `pins-copy`: their second copy. `pins-damaged`: the last copy that could not be read.
+ * `robots`: the robot tokens, in two copies like the pins. `signing-key`: the key of the tokens that this
+ * mirror gives out.
  */
 interface StateRecordName {
-  readonly kind: 'scrub' | 'pins' | 'pins-copy' | 'pins-damaged'
+  readonly kind:
+    | 'scrub'
+    | 'pins'
+    | 'pins-copy'
+    | 'pins-damaged'
+    | 'robots'
+    | 'robots-copy'
+    | 'robots-damaged'
+    | 'signing-key'
 }
 
 /** Records that {@link Store.listRecordsOf} lists together, by the kind of their {@link RecordName}. */

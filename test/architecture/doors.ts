@@ -58,12 +58,15 @@ const HARMLESS_NAMES: ReadonlyMap<string, ReadonlySet<string>> = new Map([
   ['node:net', new Set(['BlockList', 'SocketAddress', 'isIP', 'isIPv4', 'isIPv6'])],
   ['node:module', new Set(['enableCompileCache', 'stripTypeScriptTypes'])],
   ['node:tls', new Set(['getCACertificates', 'rootCertificates', 'checkServerIdentity'])],
+  // The rest of it fetches keys by itself.
+  ['jose', new Set(['createLocalJWKSet', 'decodeJwt', 'errors', 'jwtVerify', 'SignJWT'])],
   ['node:v8', new Set(['getHeapStatistics', 'setFlagsFromString'])],
 ])
 
 /** Packages that only compute. */
 const HARMLESS_PACKAGES: ReadonlySet<string> = new Set([
   '@aws-sdk/s3-request-presigner',
+  'bcryptjs',
   'lru-cache',
   'prom-client',
   'smol-toml',

@@ -1,0 +1,191 @@
+import { hash } from 'node:crypto'
+import { decodeJwt } from 'jose'
+import type { AuthConfig } from '../config/config.ts'
+import type { Clock } from '../lib/clock.ts'
+import { OciError } from '../oci/error.ts'
+import { ANONYMOUS, type Identity } from '../oci/identity.ts'
+import { type Presented, parseAuthorization } from './authorization.ts'
+import { withGroups } from './groups.ts'
+import type { Issuer } from './issuer.ts'
+import type { Passwords } from './passwords.ts'
+import { isRobotToken, type Robots } from './robots.ts'
+import {
+  isOwnToken,
+  SESSION_SECONDS,
+  type Sessions,
+  type SignedSession,
+  type TokenSession,
+} from './sessions.ts'
+
+/** An identity, how it was proved, and how long that holds. */
+export interface Proved {
+  readonly identity: Identity
+  /** Groups that only the credentials named. */
+  readonly ownGroups: readonly string[]
+  /** See {@link TokenSession.proof}. */
+  readonly proof: string | undefined
+  /** In milliseconds since 1970; `Infinity` for a password. */
+  readonly untilMs: number
+}
+
+export interface ChainParts {
+  readonly robots: Pick<Robots, 'find' | 'findById'>
+  readonly sessions: Sessions
+  readonly passwords: Pick<Passwords, 'isRight'>
+  readonly clock: Pick<Clock, 'wallMs'>
+}
+
+/** The configuration that a chain works by, which a reload replaces. */
+export interface ChainTerms {
+  readonly auth: AuthConfig
+  /** By the URL that their tokens name. */
+  readonly issuers: ReadonlyMap<string, Issuer>
+}
+
+/** The anonymous sender with credentials that mean nothing here. */
+const FOREIGN: Identity = { ...ANONYMOUS, isForeign: true }
+const NOBODY: Proved = { identity: FOREIGN, ownGroups: [], proof: undefined, untilMs: Infinity }
+
+/** Nobody, proved by nothing. */
+export function provedAnonymous(): Proved {
+  return { ...NOBODY, identity: ANONYMOUS }
+}
+
+/** The identity of a client certificate. */
+export function provedCertificate(identity: Identity): Proved {
+  return { identity, ownGroups: [], proof: undefined, untilMs: Infinity }
+}
+
+/**
+ * Finds out who sends credentials: our own token, then an OIDC token (also as a password), then a user's
+ * password. Wrong credentials are refused. Credentials of which nothing is known here make the sender
+ * anonymous: clients send those of other registries to mirrors by accident.
+ */
+export class IdentityChain {
+  readonly #parts: ChainParts
+  #terms: ChainTerms
+
+  constructor(parts: ChainParts, terms: ChainTerms) {
+    this.#parts = parts
+    this.#terms = terms
+  }
+
+  replace(terms: ChainTerms): void {
+    this.#terms = terms
+  }
+
+  /** Throws UNAUTHORIZED for wrong credentials, UNAVAILABLE or TOOMANYREQUESTS if it cannot check them. */
+  async identify(authorization: string, client: string | undefined): Promise<Proved> {
+    return await this.prove(parseAuthorization(authorization), client)
+  }
+
+  /** As {@link identify}, for credentials from elsewhere than the header. */
+  async prove(presented: Presented, client: string | undefined): Promise<Proved> {
+    switch (presented.kind) {
+      case 'unknown':
+        return NOBODY
+      case 'bearer':
+        return (await this.#byToken(presented.token)) ?? NOBODY
+      case 'basic':
+        return (await this.#byToken(presented.password)) ?? (await this.#byPassword(presented, client))
+    }
+  }
+
+  /** A token of ours for an identity, for the time that its proof holds. */
+  async exchange({ identity, ownGroups, proof, untilMs }: Proved): Promise<SignedSession> {
+    const { clock, sessions } = this.#parts
+    const generation = this.#generation(identity.name)
+    const endMs = Math.min(untilMs, clock.wallMs() + SESSION_SECONDS * 1000)
+    return await sessions.sign({ name: identity.name, groups: ownGroups, generation, proof, untilMs: endMs })
+  }
+
+  /** `undefined` if this is no token of ours, and of no issuer that is configured. */
+  async #byToken(token: string): Promise<Proved | undefined> {
+    if (isRobotToken(token)) return this.#byRobot(token)
+    const issuerUrl = issuerOf(token)
+    if (isOwnToken(issuerUrl)) return await this.#bySession(token)
+    const issuer = issuerUrl === undefined ? undefined : this.#terms.issuers.get(issuerUrl)
+    if (issuer === undefined) return undefined
+    const { name, groups, untilMs } = await issuer.identify(token)
+    return this.#proved({ name, groups }, { proof: undefined, untilMs })
+  }
+
+  #byRobot(token: string): Proved {
+    const found = this.#parts.robots.find(token)
+    if (found === undefined) throw wrong('this token is unknown, revoked or expired')
+    const { robot, identity } = found
+    return this.#proved(identity, { proof: robotProof(robot.id), untilMs: robot.expiresAtMs ?? Infinity })
+  }
+
+  async #bySession(token: string): Promise<Proved> {
+    const session = await this.#parts.sessions.verify(token)
+    if (session === undefined) throw wrong('this token has expired or is not of this mirror')
+    if (session.generation !== this.#generation(session.name)) throw wrong('this token was revoked')
+    const { name, groups, proof, untilMs } = session
+    if (name === ANONYMOUS.name) return { identity: ANONYMOUS, ownGroups: [], proof: undefined, untilMs }
+    return this.#proved(this.#provenStill(session) ?? { name, groups }, { proof, untilMs })
+  }
+
+  /**
+   * A session ends with what it was exchanged for: the robot's token, or the user's password. Returns the
+   * identity of a robot.
+   */
+  #provenStill({ name, proof }: TokenSession): Identity | undefined {
+    if (proof === undefined) return undefined
+    const robot = proof.startsWith(ROBOT) ? this.#parts.robots.findById(proof.slice(ROBOT.length)) : undefined
+    if (robot !== undefined) return robot.identity
+    const userHash = this.#terms.auth.users.get(name)
+    if (userHash !== undefined && proof === userProof(userHash)) return undefined
+    throw wrong('this token was revoked')
+  }
+
+  async #byPassword(
+    { user, password }: { readonly user: string; readonly password: string },
+    client: string | undefined,
+  ): Promise<Proved> {
+    const userHash = this.#terms.auth.users.get(user)
+    if (userHash === undefined) return NOBODY
+    if (!(await this.#parts.passwords.isRight({ user, password }, userHash, client)))
+      throw wrong('the password is wrong')
+    return this.#proved({ name: user, groups: [] }, { proof: userProof(userHash), untilMs: Infinity })
+  }
+
+  /** Adds the configured groups. */
+  #proved(identity: Identity, { proof, untilMs }: Pick<Proved, 'proof' | 'untilMs'>): Proved {
+    return {
+      identity: withGroups(identity, this.#terms.auth.groups),
+      ownGroups: identity.groups,
+      proof,
+      untilMs,
+    }
+  }
+
+  #generation(name: string): number {
+    return this.#terms.auth.generations.get(name) ?? 0
+  }
+}
+
+const ROBOT = 'robot '
+
+function robotProof(id: string): string {
+  return `${ROBOT}${id}`
+}
+
+/** A mark of a password's hash, which the token may show: nobody can test passwords by it. */
+function userProof(passwordHash: string): string {
+  return hash('sha256', passwordHash, 'base64url').slice(0, 22)
+}
+
+/** The issuer that a JSON web token names; `undefined` if this is not one. Nothing is verified. */
+function issuerOf(token: string): string | undefined {
+  if (!/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$/.test(token)) return undefined
+  try {
+    return decodeJwt(token).iss
+  } catch {
+    return undefined
+  }
+}
+
+function wrong(message: string): OciError {
+  return new OciError('UNAUTHORIZED', message)
+}
