@@ -1,14 +1,16 @@
+import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import { ANONYMOUS, type Identity, type Right } from '../oci/identity.ts'
 import type { Place } from '../oci/place.ts'
 import type { Reference } from '../oci/reference.ts'
+import type { Peer } from './peer.ts'
 
 /** The parts of a request that say who sends it. */
 export interface Credentials {
   /** The header field `Authorization`, unchecked. */
   readonly authorization: string | undefined
-  /** Address of the client; `undefined` for a client on a unix socket. */
-  readonly client: string | undefined
+  /** The other side of the connection, whose certificate is trusted if it has one. */
+  readonly peer: Peer
 }
 
 /** One request, described for the decision about access. */
@@ -37,6 +39,15 @@ export interface Access {
    */
   authorize(request: AccessRequest): Promise<void> | undefined
 
+  /**
+   * Throws DENIED if content with this digest, to which a tag led, is denied by its digest. The request
+   * itself is allowed already.
+   */
+  authorizeDigest(request: Omit<AccessRequest, 'reference'>, digest: Digest): void
+
+  /** True if `GET /v2/` is answered without asking this sender to log in. */
+  mayEnter(identity: Identity): boolean
+
   /** True if the identity has the right at this place, whatever the tag: for listings and for mounts. */
   may(identity: Identity, place: Place, right: Right): boolean
 }
@@ -48,6 +59,8 @@ export const OPEN_ACCESS: Access = {
     if (right !== 'pull') throw denied(ANONYMOUS, right)
     return undefined
   },
+  authorizeDigest: () => undefined,
+  mayEnter: () => true,
   may: (_identity, _place, right) => right === 'pull',
 }
 

@@ -13,7 +13,7 @@ export async function reload(parts: DaemonParts): Promise<void> {
 }
 
 async function reloadOnce(parts: DaemonParts): Promise<void> {
-  const { config, clock, registries, inForce, epoch, threads, space, events } = parts
+  const { config, clock, registries, inForce, epoch, threads, space, events, identities } = parts
   const { upstreamConfigFile, upstreamCredentials } = config
   if (upstreamConfigFile === undefined) return
   try {
@@ -22,17 +22,21 @@ async function reloadOnce(parts: DaemonParts): Promise<void> {
         file: upstreamConfigFile,
         credentials: upstreamCredentials ?? new Map(),
         inForce: inForce.current.directory.terms.size,
+        rulesInForce: inForce.current.sections.rules.length,
       },
       clock,
     )
     const { upstreams, sections } = loaded
     await notifyEndpoints(config, sections.notifications, parts)
+    const next = inForceOf(config, loaded, registries)
+    const commit = identities.prepare(next)
     registries.replace(upstreams)
-    inForce.replace(inForceOf(config, loaded, registries))
+    inForce.replace(next)
+    commit()
     const { directory } = inForce.current
     // Answers remembered under the old names end now. They end again once every thread uses the new names.
     epoch.bump()
-    await threads?.direct(directoryText(directory))
+    await threads?.direct(directoryText(directory, identities.policy))
     epoch.bump()
     await space?.reconfigure()
     events.nameNamespaces(directory.terms.keys())

@@ -1,4 +1,5 @@
 import { platform } from 'node:os'
+import type { AccessPolicy } from '../access/ruled-access.ts'
 import { type Config, type FileSections, UPSTREAM_DEFAULTS, type UpstreamConfig } from '../config/config.ts'
 import type { FileConfig } from '../config/file/upstreams.ts'
 import { clientListeners } from '../config/listen.ts'
@@ -30,6 +31,7 @@ import { openFilesystemStore } from '../storage/filesystem/store.ts'
 import type { Store } from '../storage/store.ts'
 import { OfflineRegistries } from '../upstream/offline.ts'
 import { type RegistriesOptions, UpstreamRegistries } from '../upstream/registries.ts'
+import type { Identities } from './access.ts'
 import type { ClientServers } from './client-servers.ts'
 
 export interface RegistriesParts {
@@ -76,6 +78,7 @@ export interface DaemonParts {
   readonly inForce: Current<InForce>
   readonly reloads: Turns<'upstream file' | 'certificate'>
   readonly mirror: Mirror
+  readonly identities: Identities
   readonly scrub: Scrub
   readonly recentPulls: RecentPulls
   readonly notifications: Notifications
@@ -180,9 +183,9 @@ const CENTURY_MS = 100 * 365 * 24 * 3_600_000
 /** Tags are served at any age, without waiting for an upstream. */
 const OFFLINE_TERMS = { manifestInvalidationMs: CENTURY_MS, staleIfErrorMs: CENTURY_MS } as const
 
-/** The rules of a directory without its registries, for another thread. */
-export function directoryText({ defaultNamespace, terms }: Directory): DirectoryText {
-  return { defaultNamespace, configured: [...terms.keys()] }
+/** The rules of a directory without its registries, and those of access, for another thread. */
+export function directoryText({ defaultNamespace, terms }: Directory, policy: AccessPolicy): DirectoryText {
+  return { defaultNamespace, configured: [...terms.keys()], policy }
 }
 
 /** Name of the store in the log. */
@@ -218,6 +221,7 @@ export interface ThreadParts extends Omit<ThreadsParts, 'waitingLog'> {
   readonly connections: ConnectionCounts
   readonly directory: Directory
   readonly usesSendfile: boolean
+  readonly identities: Pick<Identities, 'policy' | 'changes'>
 }
 
 /**
@@ -226,21 +230,12 @@ export interface ThreadParts extends Omit<ThreadsParts, 'waitingLog'> {
  */
 export function threadsOf(
   config: Config,
-  {
-    instance,
-    tls,
-    firstHeaderMs,
-    epoch,
-    running,
-    connections,
-    directory,
-    usesSendfile,
-    ...parts
-  }: ThreadParts,
+  { instance, tls, firstHeaderMs, epoch, running, connections, directory, ...rest }: ThreadParts,
 ): Threads | undefined {
   const { workers = 1, logLevel } = config
   const isShared = clientListeners(config).some(({ address }) => address.kind === 'tcp')
   if (workers === 1 || !isShared || platform() !== 'linux') return undefined
+  const { usesSendfile, identities, ...parts } = rest
   const waitingLog = new SharedCount()
   const settings = {
     instance,
@@ -251,8 +246,9 @@ export function threadsOf(
     running: running.memory,
     waitingLog: waitingLog.memory,
     connections: connections.memory,
-    directory: directoryText(directory),
     usesSendfile,
+    directory: directoryText(directory, identities.policy),
+    identityChanges: identities.changes.memory,
   }
   return new Threads(workers - 1, settings, { ...parts, waitingLog })
 }

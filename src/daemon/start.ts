@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { OPEN_ACCESS } from '../access/access.ts'
 import type { Config } from '../config/config.ts'
 import { Epoch } from '../content/epoch.ts'
 import { type Ledger, NO_LEDGER } from '../content/ledger.ts'
@@ -21,8 +20,10 @@ import { createMetrics } from '../observe/metrics.ts'
 import { Notifications } from '../observe/notifications/notifications.ts'
 import { type Output, openStandardOutput } from '../observe/output.ts'
 import { RecentPulls } from '../observe/recent-pulls.ts'
+import type { Space } from '../space/space.ts'
 import type { Store } from '../storage/store.ts'
 import type { RegistriesOptions } from '../upstream/registries.ts'
+import { Identities } from './access.ts'
 import { loadListenerTls, reloadCertificate, watchCertificate } from './certificate.ts'
 import { ClientServers } from './client-servers.ts'
 import {
@@ -151,6 +152,8 @@ async function compose(
   const mirror = undo.use(
     new Mirror({ store, events, clock, checkCacheDigest, provesRanges, ledger, epoch, buffers }),
   )
+  const identityParts = { config, store, events, clock, instance, resolve }
+  const identities = undo.use(await Identities.start(identityParts, inForce.current))
   const scrub = undo.use(
     new Scrub({ ...config.scrub, store, events, clock, isBusy: () => running.value > 0 }),
   )
@@ -163,6 +166,7 @@ async function compose(
     epoch,
     inForce,
     mirror,
+    identities,
     scrub,
     instance,
     draining,
@@ -171,11 +175,7 @@ async function compose(
   const sender = config.usesSendfile === false ? undefined : await openFileSender()
   const serving = serve({ ...base, tls, store, ledger, running, sender, overrides })
   undo.use(serving.threads)
-  await space?.start({
-    refreshPins: async () => await mirror.pins.refresh(),
-    isPinned: digest => mirror.pins.has(digest),
-    evicted: async (digest, places) => await mirror.forgetEvicted(digest, places),
-  })
+  await startSpace(space, mirror)
   const cut = new AbortController()
   return { ...base, ...serving, bareStore, space, cut, uploadsMs, probeEveryMs, reloads: new Turns() }
 }
@@ -186,8 +186,19 @@ async function probe(events: Events, store: Pick<Store, 'probe'>): Promise<void>
   if (events.storeTrouble !== undefined) throw new Error(events.storeTrouble)
 }
 
+async function startSpace(space: Space | undefined, mirror: Mirror): Promise<void> {
+  await space?.start({
+    refreshPins: async () => await mirror.pins.refresh(),
+    isPinned: digest => mirror.pins.has(digest),
+    evicted: async (digest, places) => await mirror.forgetEvicted(digest, places),
+  })
+}
+
 interface ServingParts
-  extends Pick<DaemonParts, 'config' | 'events' | 'epoch' | 'inForce' | 'mirror' | 'instance' | 'draining'> {
+  extends Pick<
+    DaemonParts,
+    'config' | 'events' | 'epoch' | 'inForce' | 'mirror' | 'identities' | 'instance' | 'draining'
+  > {
   readonly store: Store
   readonly ledger: Ledger
   readonly clock: Clock
@@ -204,14 +215,17 @@ function serve({
   tls,
   ...parts
 }: ServingParts): Pick<DaemonParts, 'recentPulls' | 'dispatch' | 'clientServer' | 'threads'> {
-  const { events, epoch, inForce, mirror, instance, draining, store, ledger, clock, running, sender } = parts
+  const { events, epoch, inForce, mirror, identities, instance, draining } = parts
+  const { store, ledger, clock, running, sender } = parts
   const { firstHeaderMs, output = openStandardOutput() } = overrides
   const recentPulls = new RecentPulls((place, reference, pulled) => ledger.pulled(place, reference, pulled))
   const connections = new ConnectionCounts()
   const answering = new Answers({ mirror, directory: () => inForce.current.directory })
   const dispatch = new Dispatch({
     answering,
-    access: OPEN_ACCESS,
+    access: identities.access,
+    chain: identities.chain,
+    realm: () => identities.realm,
     events,
     instance,
     names: () => inForce.current.directory,
@@ -231,15 +245,21 @@ function serve({
     connections,
     tls,
   })
-  const shared = { tls, instance, firstHeaderMs, epoch, running, connections, answering, mirror, ledger }
+  const counted = { epoch, running, connections }
+  const content = { answering, mirror, ledger, identities }
   const threads = threadsOf(config, {
-    ...shared,
+    ...counted,
+    ...content,
+    tls,
+    instance,
+    firstHeaderMs,
     recentPulls,
     recentClients: events.recentClients,
     events,
     output,
     directory: inForce.current.directory,
     usesSendfile: sender !== undefined,
+    identifier: identities.chain,
     handle: async (request, response, peer) => await dispatch.handle(request, response, peer),
   })
   return { recentPulls, dispatch, clientServer, threads }

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Access } from '../access/access.ts'
+import type { IdentityChain } from '../access/chain.ts'
 import type { Peer } from '../access/peer.ts'
 import type { Answering, Asked, ContentAnswering } from '../content/answering.ts'
 import type { Ledger } from '../content/ledger.ts'
@@ -8,21 +9,24 @@ import type { Events } from '../observe/events.ts'
 import type { RecentPulls } from '../observe/recent-pulls.ts'
 import type { Outcome } from '../oci/content.ts'
 import { OciError, UpstreamError } from '../oci/error.ts'
-import type { Identity } from '../oci/identity.ts'
+import { ANONYMOUS, type Identity } from '../oci/identity.ts'
 import { type NameRules, type Place, resolvePlace } from '../oci/place.ts'
 import { requireAdmissible, wantsFresh } from './admit.ts'
+import { challengeOf } from './challenge.ts'
 import { HttpExchange, referenceOf } from './exchange.ts'
 import { failureBody, failureOf, failureReply } from './failure.ts'
 import type { FileSender } from './file-sender.ts'
+import { permittedDigest } from './permission.ts'
 import type { ReadingLimits } from './reader-watch.ts'
 import { RememberedAnswers, type RememberedAnswersParts } from './remembered/answers.ts'
 import { type RequestTarget, RequestTargets } from './remembered/targets.ts'
-import { jsonReply, type Reply } from './reply.ts'
+import { API_VERSION, discard, jsonReply, namedHeaders, type Reply, withHeaders } from './reply.ts'
 import { answerBlob } from './resources/blobs.ts'
 import { answerManifest } from './resources/manifests.ts'
 import { answerBase, answerLive, answerReady, type Readiness } from './resources/probes.ts'
 import { answerReferrers } from './resources/referrers.ts'
 import { answerTags } from './resources/tags.ts'
+import { answerToken } from './resources/token.ts'
 import { type NamedRoute, parseRoute, type Route } from './route.ts'
 import { breakOff, READING_LIMITS, type SendingLimits, send, sendAtOnce } from './send.ts'
 import { SendQueues } from './send-queue.ts'
@@ -35,6 +39,10 @@ export interface DispatchParts {
   /** A further thread answers only content; the first thread answers the rest. */
   readonly answering: Answering | ContentAnswering
   readonly access: Access
+  /** Exchanges credentials for tokens; only the first thread has it. */
+  readonly chain?: Pick<IdentityChain, 'prove' | 'exchange'>
+  /** URL of the token endpoint, if the configuration names it. */
+  readonly realm?: () => string | undefined
   readonly events: Events
   readonly readiness: Readiness
   /** Rules in force for resolving names. A reload returns a different object. */
@@ -123,40 +131,44 @@ export class Dispatch {
     const { request } = exchange
     const trail = requireAdmissible(request, this.#parts.instance)
     const { route, place } = this.#locate(exchange)
-    if (place === undefined || !('name' in route)) return this.#plainReply(route, exchange.peer)
+    if (route.kind === 'live' || route.kind === 'ready') return this.#probeReply(route.kind)
     requireTrusted(exchange.peer)
     if (this.#parts.readiness.isDraining()) throw shuttingDown()
-    const from: Origin = { place, trail, client: exchange.client }
-    const identity = this.#parts.access.identify({
-      authorization: request.headers.authorization,
-      client: exchange.client,
-    })
-    if (!(identity instanceof Promise)) return this.#permitted(exchange, route, from, identity)
-    return identity.then(known => this.#permitted(exchange, route, from, known))
+    const named = place === undefined || !('name' in route) ? undefined : { ...place, trail }
+    const answer = (identity: Identity): Reply | Promise<Reply> => {
+      exchange.identity = identity
+      return named === undefined || !('name' in route)
+        ? this.#plainReply(exchange, route)
+        : this.#permitted(exchange, route, named)
+    }
+    if (named === undefined && route.kind !== 'base') return this.#plainReply(exchange, route)
+    const { authorization } = request.headers
+    const identity = this.#parts.access.identify({ authorization, peer: exchange.peer })
+    return identity instanceof Promise ? identity.then(answer) : answer(identity)
   }
 
-  /** The reply to a request for content by this identity, if the rules allow it. */
+  /** The reply to a request for content, if the rules allow it to its sender. */
   #permitted(
     exchange: HttpExchange,
     route: NamedRoute,
-    { place, trail, client }: Origin,
-    identity: Identity,
+    place: Place & Pick<Asked, 'trail'>,
   ): Reply | Promise<Reply> {
     const { access } = this.#parts
-    const { request } = exchange
-    exchange.identity = identity
-    const answer = (): Reply | Promise<Reply> =>
-      this.#remembered?.find(request) ??
-      this.#newReply(exchange, route, {
+    const { request, client, identity = ANONYMOUS } = exchange
+    const asking = { place, right: 'pull', reference: referenceOf(route), identity, client } as const
+    const answer = (): Reply | Promise<Reply> => {
+      const reply = this.#remembered?.find(request)
+      if (reply !== undefined) return permittedDigest(access, asking, reply)
+      const asked: Asked = {
         ...place,
-        trail,
         client,
         wantsFresh: wantsFresh(request.headers),
         actor: identity.name,
         mayPush: access.may(identity, place, 'push'),
-      })
-    const reference = referenceOf(route)
-    const waiting = access.authorize({ place, right: 'pull', reference, identity, client })
+      }
+      return this.#newReply(exchange, route, asked).then(made => permittedDigest(access, asking, made))
+    }
+    const waiting = access.authorize(asking)
     return waiting === undefined ? answer() : waiting.then(answer)
   }
 
@@ -173,15 +185,20 @@ export class Dispatch {
     return target
   }
 
+  #probeReply(kind: 'live' | 'ready'): Reply | Promise<Reply> {
+    if (kind === 'live') return withHeaders(answerLive(), this.#closing())
+    return answerReady(this.#parts.readiness).then(reply => withHeaders(reply, this.#closing()))
+  }
+
   /** The reply to a request that names no repository. */
-  #plainReply(route: Route, peer: Peer): Reply | Promise<Reply> {
-    const { readiness } = this.#parts
-    if (route.kind === 'live') return withHeaders(answerLive(), this.#closing())
-    if (route.kind === 'ready')
-      return answerReady(readiness).then(reply => withHeaders(reply, this.#closing()))
-    if (readiness.isDraining()) throw shuttingDown()
-    requireTrusted(peer)
-    if (route.kind === 'base') return withHeaders(answerBase(), API_VERSION)
+  #plainReply({ request, peer, identity }: HttpExchange, route: Route): Reply | Promise<Reply> {
+    const { access, chain, events } = this.#parts
+    if (route.kind === 'base') {
+      if (!access.mayEnter(identity ?? ANONYMOUS)) throw new OciError('UNAUTHORIZED', 'log in first')
+      return withHeaders(answerBase(), API_VERSION)
+    }
+    if (route.kind === 'token' && chain !== undefined)
+      return answerToken({ chain, access, events, names: this.#parts.names() }, request, peer)
     return withHeaders(
       jsonReply(404, failureBody({ code: 'UNSUPPORTED', message: 'there is nothing here' })),
       API_VERSION,
@@ -230,7 +247,7 @@ export class Dispatch {
     } finally {
       clearTimeout(timer)
       left.removeEventListener('abort', leave)
-      if (!isTaken) void discard(reply)
+      if (!isTaken) void reply.then(discard, () => undefined)
     }
   }
 
@@ -243,7 +260,9 @@ export class Dispatch {
       return
     }
     const named = route !== undefined && 'name' in route && place !== undefined
-    const reply = failureReply(failureOf(error), {
+    const failure = failureOf(error)
+    const reply = failureReply(failure, {
+      ...(failure.status === 401 ? { 'WWW-Authenticate': challengeOf(exchange, this.#parts.realm?.()) } : {}),
       ...(named ? namedHeaders(route, place) : API_VERSION),
       ...this.#closing(),
     })
@@ -270,15 +289,8 @@ export class Dispatch {
   }
 }
 
-/** The place that a request is about, and where the request comes from. */
-interface Origin extends Pick<Asked, 'trail' | 'client'> {
-  readonly place: Place
-}
-
 /** Outcomes served from the cache. */
 const FROM_CACHE: ReadonlySet<Outcome> = new Set<Outcome>(['hit', 'revalidated', 'stale'])
-
-const API_VERSION = { 'Docker-Distribution-API-Version': 'registry/2.0' } as const
 
 function requireListings(answering: Answering | ContentAnswering): Answering {
   if ('listTags' in answering) return answering
@@ -295,27 +307,6 @@ function isContent(route: Route): route is ContentRoute {
 
 type ContentRoute = Extract<NamedRoute, { readonly kind: 'manifest' | 'blob' }>
 
-/**
- * Header fields of every answer about a repository. If the client named the namespace by `ns`, they confirm
- * it.
- */
-function namedHeaders(route: NamedRoute, { namespace }: Place): Readonly<Record<string, string>> {
-  return route.name.ns.length === 0 ? API_VERSION : { ...API_VERSION, 'OCI-Namespace': namespace }
-}
-
-function withHeaders(reply: Reply, headers: Readonly<Record<string, string>>): Reply {
-  return { ...reply, headers: { ...headers, ...reply.headers } }
-}
-
 function shuttingDown(): OciError {
   return new OciError('UNAVAILABLE', 'the mirror is shutting down')
-}
-
-async function discard(reply: Promise<Reply>): Promise<void> {
-  try {
-    const { body } = await reply
-    if (body.kind === 'content') await body.content[Symbol.asyncDispose]()
-  } catch {
-    // The client has been answered already.
-  }
 }

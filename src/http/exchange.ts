@@ -15,7 +15,7 @@ export class HttpExchange {
   route: Route | undefined
   place: Place | undefined
   /** The sender, once its credentials are checked. */
-  identity: Identity = ANONYMOUS
+  identity: Identity | undefined
   reply: Reply | undefined
   status = 0
   sentBytes = 0
@@ -65,7 +65,7 @@ export class HttpExchange {
       repository: place?.repository,
       reference: this.#reference(),
       client: this.client,
-      identity: this.identity.name,
+      identity: (this.identity ?? ANONYMOUS).name,
       userAgent: request.headers['user-agent'],
       sentBytes: this.sentBytes,
       durationMs: performance.now() - this.#startedAtMs,

@@ -1,6 +1,8 @@
 import type { Repeatable } from '../content/epoch.ts'
 import type { ByteRange, Content, Outcome } from '../oci/content.ts'
 import type { Digest } from '../oci/digest.ts'
+import type { Place } from '../oci/place.ts'
+import type { NamedRoute } from './route.ts'
 
 /** The response of a handler; `send.ts` writes it to the socket. */
 export interface Reply {
@@ -62,3 +64,28 @@ const OUTCOME_HEADERS = {
   },
   bypass: { 'Cache-Status': 'entrepot; fwd=bypass' },
 } as const satisfies Record<Outcome, Readonly<Record<string, string>>>
+
+/** Header field of every answer of the registry API. */
+export const API_VERSION = { 'Docker-Distribution-API-Version': 'registry/2.0' } as const
+
+/**
+ * Header fields of every answer about a repository. If the client named the namespace by `ns`, they confirm
+ * it.
+ */
+export function namedHeaders(route: NamedRoute, { namespace }: Place): Readonly<Record<string, string>> {
+  return route.name.ns.length === 0 ? API_VERSION : { ...API_VERSION, 'OCI-Namespace': namespace }
+}
+
+/** The reply with further header fields; its own win. */
+export function withHeaders(reply: Reply, headers: Readonly<Record<string, string>>): Reply {
+  return { ...reply, headers: { ...headers, ...reply.headers } }
+}
+
+/** Gives up a reply that is not sent. Never rejects: the client has another answer already. */
+export async function discard({ body }: Reply): Promise<void> {
+  try {
+    if (body.kind === 'content') await body.content[Symbol.asyncDispose]()
+  } catch {
+    // The client has been answered already.
+  }
+}

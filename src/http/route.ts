@@ -9,6 +9,7 @@ export type Route =
   | { readonly kind: 'base' }
   | { readonly kind: 'live' }
   | { readonly kind: 'ready' }
+  | { readonly kind: 'token' }
   | { readonly kind: 'unknown' }
   | { readonly kind: 'manifest'; readonly name: RequestedName; readonly reference: Reference }
   | { readonly kind: 'blob'; readonly name: RequestedName; readonly digest: Digest }
@@ -26,6 +27,9 @@ export type NamedRoute = Extract<Route, { name: RequestedName }>
 /** Longest request target, in characters. */
 export const TARGET_LENGTH_MAX = 8 * 1024
 
+/** Path of the token endpoint. */
+export const TOKEN_PATH = '/token'
+
 /**
  * Reads the request target without a URL object, whose parser is too lenient for untrusted text. Throws an
  * {@link OciError}: REQUEST_INVALID for a path that could mean two things, UNSUPPORTED for verbs and
@@ -36,6 +40,7 @@ export function parseRoute(method: string, target: string): Route {
     throw new OciError('URI_TOO_LONG', `the request target is over ${TARGET_LENGTH_MAX} characters`)
   const { path, query } = splitTarget(target)
   const segments = splitPath(path)
+  if (method === 'POST' && path === TOKEN_PATH) return { kind: 'token' }
   if (method !== 'GET' && method !== 'HEAD') {
     throw new OciError(
       'UNSUPPORTED',
@@ -49,6 +54,7 @@ const PLAIN: ReadonlyMap<string, Route> = new Map<string, Route>([
   ['/', { kind: 'live' }],
   ['/livez', { kind: 'live' }],
   ['/readyz', { kind: 'ready' }],
+  [TOKEN_PATH, { kind: 'token' }],
   ['/v2', { kind: 'base' }],
   ['/v2/', { kind: 'base' }],
 ])

@@ -6,7 +6,7 @@ import { Epoch } from '../../src/content/epoch.ts'
 import { Dispatch } from '../../src/http/dispatch.ts'
 import { Answers } from '../../src/mirror/answers.ts'
 import { Mirror } from '../../src/mirror/mirror.ts'
-import { digestOf } from '../../src/oci/digest.ts'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { OciError } from '../../src/oci/error.ts'
 import { ANONYMOUS, type Identity } from '../../src/oci/identity.ts'
 import { OCI_MANIFEST } from '../../src/oci/media-type.ts'
@@ -33,7 +33,9 @@ const manifestDigest = digestOf(manifest)
 class ScriptedAccess implements Access {
   isRefusing = false
   isSlow = false
+  deniedDigest: Digest | undefined
   readonly asked: string[] = []
+  readonly askedDigests: string[] = []
 
   identify({ authorization }: Credentials): Identity | Promise<Identity> {
     if (authorization === 'wrong') throw new OciError('UNAUTHORIZED', 'a test says no')
@@ -47,6 +49,15 @@ class ScriptedAccess implements Access {
     if (this.isSlow) return this.#decideLater()
     this.#decide()
     return undefined
+  }
+
+  authorizeDigest({ identity }: Pick<AccessRequest, 'identity'>, digest: Digest): void {
+    this.askedDigests.push(`${identity.name} ${digest}`)
+    if (this.deniedDigest === digest) throw new OciError('DENIED', 'a test says no')
+  }
+
+  mayEnter(): boolean {
+    return !this.isRefusing
   }
 
   may(): boolean {
@@ -199,3 +210,20 @@ for (const isSlow of [false, true]) {
     assert.deepEqual(access.asked, ['alice pull ghcr.io/a 1 127.0.0.1'])
   })
 }
+
+test('content that is denied by its digest is refused by a tag too, at first and when it is remembered', async t => {
+  const { access, ask, seen, dispatch } = await makeRig(t)
+  await until(
+    async () => (await ask(TAG)).header('cache-status') === 'entrepot; hit',
+    'the tag is remembered',
+  )
+  access.deniedDigest = manifestDigest
+  for (const method of ['GET', 'HEAD']) {
+    const client = await ask(TAG, method)
+    assert.deepEqual([client.statuses, client.header('docker-content-digest')], [[403], undefined])
+    assert.ok(!client.body.includes(manifest))
+  }
+  await dispatch.settled()
+  assert.equal(access.askedDigests.at(-1), `anonymous ${manifestDigest}`)
+  assert.equal(seen.of('request').filter(({ status }) => status === 403).length, 2)
+})

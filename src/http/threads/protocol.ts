@@ -1,3 +1,4 @@
+import type { AccessPolicy } from '../../access/ruled-access.ts'
 import type { Asked, Head } from '../../content/answering.ts'
 import type { Repeatable } from '../../content/epoch.ts'
 import type { LogLevel } from '../../lib/log-level.ts'
@@ -5,6 +6,7 @@ import type { ThreadMetrics } from '../../observe/metrics.ts'
 import type { SeenClient } from '../../observe/recent-clients.ts'
 import type { ByteRange, Outcome } from '../../oci/content.ts'
 import type { Digest } from '../../oci/digest.ts'
+import type { Identity } from '../../oci/identity.ts'
 import type { Namespace } from '../../oci/namespace.ts'
 import type { Place } from '../../oci/place.ts'
 import type { Reference } from '../../oci/reference.ts'
@@ -25,6 +27,8 @@ export interface ThreadSettings {
   readonly directory: DirectoryText
   /** True if the thread sends files inside the kernel. */
   readonly usesSendfile: boolean
+  /** See `RememberedIdentities`. */
+  readonly identityChanges: SharedArrayBuffer
   /** Path to the first thread, which answers everything but content. */
   readonly socket: PrivateSocket
 }
@@ -37,9 +41,11 @@ export interface SharedAddress {
 }
 
 /** The rules for resolving names, without the registries behind them. */
+/** The rules for resolving names, without the registries behind them, and those of access. */
 export interface DirectoryText {
   readonly defaultNamespace: Namespace
   readonly configured: readonly Namespace[]
+  readonly policy: AccessPolicy
 }
 
 /** Terms under which an answer may be given again. If `isShown` is true, each repetition must be reported. */
@@ -103,10 +109,18 @@ export type ContentRequest = { readonly method: 'GET' | 'HEAD'; readonly asked: 
   | { readonly kind: 'blob'; readonly digest: Digest }
 )
 
+/** An identity, and until when its credentials prove it, in milliseconds since 1970. */
+interface ProvedText {
+  readonly identity: Identity
+  readonly untilMs: number
+}
+
 /** Functions of the first thread, which has the mirror, that a further thread can call. */
 export interface MirrorCalls {
   /** Answers a GET with content, and a HEAD without. */
   answer(request: ContentRequest): Promise<AnswerText | HeadText>
+  /** Finds out who sends credentials; see `IdentityChain`. */
+  identify(authorization: string, client: string | undefined): Promise<ProvedText>
   locate(contentId: number): Promise<string | undefined>
   /**
    * Starts reading held content and returns the id of the stream. {@link nextPiece} returns its pieces,

@@ -1,4 +1,5 @@
 import type { Worker } from 'node:worker_threads'
+import type { Identifier } from '../../access/ruled-access.ts'
 import type { Answer, ContentAnswering, Head } from '../../content/answering.ts'
 import type { Ledger } from '../../content/ledger.ts'
 import { SharedProgress } from '../../content/tail.ts'
@@ -27,6 +28,7 @@ import type {
 /** The parts of the first thread that answer a further one. */
 export interface HostParts {
   readonly answering: ContentAnswering
+  readonly identifier: Identifier
   /** Notified of manifests that were served again from memory. */
   readonly mirror: { shownAgain(digest: Digest): Promise<void> }
   readonly ledger: Pick<Ledger, 'used'>
@@ -122,6 +124,10 @@ export class ThreadHost implements AsyncDisposable {
   #calls(): MirrorCalls & Calls {
     return {
       answer: async request => await this.#answer(request),
+      identify: async (authorization, client) => {
+        const { identity, untilMs } = await this.#parts.identifier.identify(authorization, client)
+        return { identity, untilMs }
+      },
       locate: async id => await this.#content(id).redirect?.locate(),
       openStream: (id, range, isContinued) => this.#openStream(id, range, isContinued),
       nextPiece: async (id, target) => await this.#nextPiece(id, target),

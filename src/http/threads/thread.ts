@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
-import { OPEN_ACCESS } from '../../access/access.ts'
+import { RuledAccess } from '../../access/ruled-access.ts'
 import { Epoch } from '../../content/epoch.ts'
 import { systemClock } from '../../lib/clock.ts'
 import { SharedCount } from '../../lib/shared-count.ts'
@@ -39,6 +39,7 @@ class ServingThread {
   readonly #connections: ConnectionCounts
   #tls: ListenerTls | undefined
   readonly #dispatch: Dispatch
+  readonly #access: RuledAccess
   #names: NameRules
   #isDraining = false
   readonly #waitingLog: SharedCount
@@ -61,6 +62,20 @@ class ServingThread {
     this.#accounts = new Accounts(this.#events.recentClients)
     this.#names = this.#rulesOf(settings.directory)
     this.#channel = new Channel<MirrorCalls>(port, this.#calls())
+    this.#access = new RuledAccess(
+      {
+        identifier: {
+          identify: async (authorization, client) =>
+            await this.#channel.call('identify', authorization, client),
+        },
+        changes: new SharedCount(settings.identityChanges),
+        clock: systemClock,
+        events: this.#events,
+        // The first thread answers `GET /v2/`.
+        hasRobots: () => false,
+      },
+      settings.directory.policy,
+    )
     const dispatch = this.#dispatchOf(settings, sender)
     const forwarding = new Forwarding(settings.socket)
     this.#dispatch = dispatch
@@ -84,7 +99,7 @@ class ServingThread {
       ledger: this.#accounts,
       recentPulls: this.#accounts,
       running: new SharedCount(running),
-      access: OPEN_ACCESS,
+      access: this.#access,
       sender,
       remembering: { epoch: new Epoch(epoch), clock: systemClock },
       readiness: {
@@ -105,6 +120,7 @@ class ServingThread {
       },
       direct: directory => {
         this.#names = this.#rulesOf(directory)
+        this.#access.replace(directory.policy)
       },
       drain: async () => {
         this.#isDraining = true

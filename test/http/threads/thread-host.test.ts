@@ -53,6 +53,7 @@ function makeHost(pullBlob: () => Promise<Answer>): Rig {
   const nothing = async (): Promise<void> => await Promise.resolve()
   const parts = {
     answering: { pullBlob } as unknown as ContentAnswering,
+    identifier: { identify: async () => await Promise.reject(new Error('nobody asks')) },
     mirror: { shownAgain: nothing },
     ledger: { used: () => undefined },
     recentPulls: { note: () => undefined, again: () => undefined },

@@ -1,0 +1,59 @@
+import { hash, randomBytes } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import type { Clock } from '../lib/clock.ts'
+import type { SharedCount } from '../lib/shared-count.ts'
+import type { Identity } from '../oci/identity.ts'
+
+const ENTRIES_MAX = 10_000
+/** Longest use of an entry, in milliseconds; so often at least the last use of a robot token is noted. */
+const KEPT_MS = 60_000
+
+interface Entry {
+  readonly identity: Identity
+  readonly changes: number
+  readonly untilMs: number
+  readonly untilWallMs: number
+}
+
+export interface RememberedIdentitiesParts {
+  /** Goes up when an identity that is remembered may have lost what proved it. Threads share it. */
+  readonly changes: Pick<SharedCount, 'value'>
+  readonly clock: Pick<Clock, 'wallMs' | 'monotonicMs'>
+}
+
+/** Identities by the header field that proved them, of which only a keyed hash is kept. */
+export class RememberedIdentities {
+  readonly #parts: RememberedIdentitiesParts
+  readonly #key = randomBytes(32).toString('base64')
+  readonly #entries = new LRUCache<string, Entry>({ max: ENTRIES_MAX })
+
+  constructor(parts: RememberedIdentitiesParts) {
+    this.#parts = parts
+  }
+
+  /** Where an identity is kept. */
+  placeOf(authorization: string): string {
+    return hash('sha256', `${this.#key}${authorization}`, 'base64')
+  }
+
+  find(place: string): Identity | undefined {
+    const entry = this.#entries.get(place)
+    if (entry === undefined) return undefined
+    const { changes, clock } = this.#parts
+    const isValid =
+      entry.changes === changes.value &&
+      clock.monotonicMs() < entry.untilMs &&
+      clock.wallMs() < entry.untilWallMs
+    return isValid ? entry.identity : undefined
+  }
+
+  /** @param changes the count from before the credentials were checked. */
+  keep(
+    place: string,
+    { identity, untilMs }: { readonly identity: Identity; readonly untilMs: number },
+    changes: number,
+  ): void {
+    const keptUntilMs = this.#parts.clock.monotonicMs() + KEPT_MS
+    this.#entries.set(place, { identity, changes, untilMs: keptUntilMs, untilWallMs: untilMs })
+  }
+}

@@ -1,0 +1,188 @@
+import { randomBytes } from 'node:crypto'
+import { IdentityChain } from '../access/chain.ts'
+import { Issuer } from '../access/issuer.ts'
+import { Passwords } from '../access/passwords.ts'
+import { Robots } from '../access/robots.ts'
+import { type AccessPolicy, RuledAccess } from '../access/ruled-access.ts'
+import { Sessions } from '../access/sessions.ts'
+import type { AuthConfig, Config, FileSections, IssuerConfig } from '../config/config.ts'
+import { AccessRecords } from '../content/access-records.ts'
+import type { Clock } from '../lib/clock.ts'
+import { SharedCount } from '../lib/shared-count.ts'
+import type { Events } from '../observe/events.ts'
+import type { NameRules } from '../oci/place.ts'
+import { qualifyNames } from '../oci/rules/rule-names.ts'
+import type { Store } from '../storage/store.ts'
+import type { Resolve } from '../upstream/dial/resolve.ts'
+import { Documents } from '../upstream/documents.ts'
+
+/** Other processes may share the store, so robots are read again at this interval, in milliseconds. */
+const ROBOTS_EVERY_MS = 60_000
+
+export interface IdentityParts {
+  readonly config: Config
+  readonly store: Pick<Store, 'readRecord' | 'writeRecord'>
+  readonly events: Events
+  readonly clock: Clock
+  readonly instance: string
+  readonly resolve: Resolve | undefined
+}
+
+/** What a reload puts into force. */
+export interface AccessTerms {
+  readonly sections: FileSections
+  readonly directory: Pick<NameRules, 'defaultNamespace' | 'terms'>
+}
+
+/** An issuer with the connections to its server. */
+interface OpenIssuer {
+  readonly issuer: Issuer
+  readonly documents: Documents
+  readonly fingerprint: string
+}
+
+/** Everything that knows senders and rules, in the first thread. */
+export class Identities implements AsyncDisposable {
+  readonly access: RuledAccess
+  readonly chain: IdentityChain
+  readonly robots: Robots
+  /** Goes up when remembered identities must be checked again. Threads share it. */
+  readonly changes = new SharedCount()
+  readonly #parts: IdentityParts
+  readonly #passwords: Passwords
+  readonly #timer: NodeJS.Timeout
+  #issuers: ReadonlyMap<string, OpenIssuer> = new Map()
+  #terms: AccessTerms
+
+  /**
+   * Rejects if a file of an issuer cannot be read. If the robots cannot be read, they have no rights until
+   * the next try.
+   */
+  static async start(parts: IdentityParts, terms: AccessTerms): Promise<Identities> {
+    const identities = new Identities(parts, terms)
+    await identities.#readRobots()
+    return identities
+  }
+
+  private constructor(parts: IdentityParts, terms: AccessTerms) {
+    const { store, events, clock } = parts
+    this.#parts = parts
+    this.#terms = terms
+    this.#issuers = this.#openIssuers(terms.sections.auth)
+    this.#passwords = new Passwords(clock)
+    const records = new AccessRecords({ store, events })
+    this.robots = new Robots({ store: records, clock, revoked: () => this.changes.add(1) })
+    const sessions = new Sessions(async () => await this.#signingKey(records), clock)
+    this.chain = new IdentityChain(
+      { robots: this.robots, sessions, passwords: this.#passwords, clock },
+      this.#chainTerms(),
+    )
+    this.access = new RuledAccess(
+      {
+        identifier: this.chain,
+        changes: this.changes,
+        clock,
+        events,
+        hasRobots: () => this.robots.list().length > 0,
+      },
+      policyOf(terms),
+    )
+    this.#timer = setInterval(() => void this.#readRobots(), ROBOTS_EVERY_MS).unref()
+  }
+
+  /** The rules in force, for another thread. */
+  get policy(): AccessPolicy {
+    return policyOf(this.#terms)
+  }
+
+  /** URL of the token endpoint, if the configuration names it. */
+  get realm(): string | undefined {
+    return this.#terms.sections.auth.realm
+  }
+
+  /**
+   * Prepares other terms, and returns the function that puts them into force. Throws if a file of an issuer
+   * cannot be read.
+   */
+  prepare(terms: AccessTerms): () => void {
+    const issuers = this.#openIssuers(terms.sections.auth)
+    return () => {
+      const before = this.#issuers
+      this.#issuers = issuers
+      this.#terms = terms
+      this.chain.replace(this.#chainTerms())
+      this.access.replace(policyOf(terms))
+      this.changes.add(1)
+      const kept = new Set(issuers.values())
+      for (const issuer of before.values())
+        if (!kept.has(issuer)) void issuer.documents[Symbol.asyncDispose]()
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#timer)
+    await this.#passwords[Symbol.asyncDispose]()
+    for (const { documents } of this.#issuers.values()) await documents[Symbol.asyncDispose]()
+  }
+
+  /** A key of this process alone, if the store cannot hold one: its tokens end with the process. */
+  async #signingKey(records: AccessRecords): Promise<Uint8Array> {
+    try {
+      return await records.signingKey()
+    } catch (error) {
+      this.#parts.events.storageFailed('signing-key', error)
+      return randomBytes(32)
+    }
+  }
+
+  async #readRobots(): Promise<void> {
+    try {
+      await this.robots.refresh()
+    } catch (error) {
+      this.#parts.events.storageFailed('read-robots', error)
+    }
+  }
+
+  #chainTerms(): { readonly auth: AuthConfig; readonly issuers: ReadonlyMap<string, Issuer> } {
+    const issuers = new Map([...this.#issuers].map(([url, { issuer }]) => [url, issuer] as const))
+    return { auth: this.#terms.sections.auth, issuers }
+  }
+
+  /** Issuers whose settings are the same keep their keys and connections. */
+  #openIssuers({ issuers }: AuthConfig): ReadonlyMap<string, OpenIssuer> {
+    return new Map(
+      issuers.map(config => {
+        const fingerprint = JSON.stringify({ ...config, requiredClaims: [...config.requiredClaims] })
+        const known = this.#issuers.get(config.issuer)
+        return [config.issuer, known?.fingerprint === fingerprint ? known : this.#open(config, fingerprint)]
+      }),
+    )
+  }
+
+  #open(config: IssuerConfig, fingerprint: string): OpenIssuer {
+    const { clock, instance, resolve, config: own } = this.#parts
+    const { name, caFile, tokenFile, allowAddresses } = config
+    const documents = new Documents({
+      name,
+      url: config.jwksUrl ?? config.issuer,
+      caFile,
+      tokenFile,
+      allowAddresses,
+      egress: own.egress,
+      clock,
+      instance,
+      resolve,
+    })
+    const issuer = new Issuer({ config, clock, fetchDocument: async url => await documents.fetch(url) })
+    return { issuer, documents, fingerprint }
+  }
+}
+
+function policyOf({ sections, directory }: AccessTerms): AccessPolicy {
+  const { auth, rules } = sections
+  const qualified = rules.map(rule => ({
+    ...rule,
+    names: rule.names.map(names => qualifyNames(names, directory)),
+  }))
+  return { rules: qualified, groups: auth.groups, challenge: auth.challenge }
+}
