@@ -197,7 +197,7 @@ async function startSpace(space: Space | undefined, mirror: Mirror): Promise<voi
 interface ServingParts
   extends Pick<
     DaemonParts,
-    'config' | 'events' | 'epoch' | 'inForce' | 'mirror' | 'identities' | 'instance' | 'draining'
+    'config' | 'events' | 'metrics' | 'epoch' | 'inForce' | 'mirror' | 'identities' | 'instance' | 'draining'
   > {
   readonly store: Store
   readonly ledger: Ledger
@@ -220,6 +220,7 @@ function serve({
   const { firstHeaderMs, output = openStandardOutput() } = overrides
   const recentPulls = new RecentPulls((place, reference, pulled) => ledger.pulled(place, reference, pulled))
   const connections = new ConnectionCounts()
+  parts.metrics.countConnections(() => connections.total)
   const answering = new Answers({ mirror, directory: () => inForce.current.directory })
   const dispatch = new Dispatch({
     answering,

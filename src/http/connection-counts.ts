@@ -34,6 +34,11 @@ export class ConnectionCounts {
     return this.#counts.memory
   }
 
+  /** Open connections in all threads. */
+  get total(): number {
+    return this.#counts.get(TOTAL)
+  }
+
   /**
    * Counts a connection if that is within the limits. After `true` the caller must call {@link leave} when
    * the connection is closed. The address is empty for a client of a unix socket: only the total counts.

@@ -16,11 +16,12 @@ export class HttpExchange {
   place: Place | undefined
   /** The sender, once its credentials are checked. */
   identity: Identity | undefined
-  reply: Reply | undefined
+  #reply: Reply | undefined
   status = 0
   sentBytes = 0
   error: unknown
   readonly #startedAtMs = performance.now()
+  #answeredAtMs: number | undefined
   #left: AbortController | undefined
 
   constructor(request: IncomingMessage, response: ServerResponse, peer: Peer) {
@@ -53,6 +54,16 @@ export class HttpExchange {
     return this.#left?.signal.aborted === true
   }
 
+  get reply(): Reply | undefined {
+    return this.#reply
+  }
+
+  /** The response begins once its reply is known. */
+  set reply(reply: Reply | undefined) {
+    this.#reply = reply
+    this.#answeredAtMs = performance.now()
+  }
+
   /** The current entry for the access log. */
   entry(): FinishedRequest {
     const { request, response, route, place } = this
@@ -69,6 +80,7 @@ export class HttpExchange {
       userAgent: request.headers['user-agent'],
       sentBytes: this.sentBytes,
       durationMs: performance.now() - this.#startedAtMs,
+      firstByteMs: this.#answeredAtMs === undefined ? undefined : this.#answeredAtMs - this.#startedAtMs,
       error: this.error,
       // A write may fail before the closing of its connection is reported.
       isAborted: this.hasLeft || (response.headersSent && !response.writableEnded),

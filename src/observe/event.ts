@@ -19,6 +19,8 @@ export interface FinishedRequest {
   readonly userAgent: string | undefined
   readonly sentBytes: number
   readonly durationMs: number
+  /** Time until the response began; `undefined` if it was not decided. */
+  readonly firstByteMs?: number | undefined
   /** Cause of an error response or of a response that was cut off. */
   readonly error: unknown
   /** True if the client left before the end. */
@@ -35,6 +37,11 @@ export interface FinishedFill {
   readonly result: 'stored' | 'not-stored' | 'absent' | 'failed' | 'mismatch' | 'abandoned'
   readonly error: unknown
 }
+
+/** State of the index. `absent`: not opened yet. `locked`: another process has it. */
+export type IndexState = (typeof INDEX_STATES)[number]
+
+export const INDEX_STATES = ['absent', 'open', 'rebuilding', 'locked', 'failed'] as const
 
 /** Records that the mirror keeps for itself. */
 export type OwnRecord =
@@ -173,6 +180,11 @@ export interface EventDetails {
   readonly 'tag-lost': Place & { readonly tag: Tag; readonly digest: Digest }
   /** Location of the store and the abilities found when it was opened. */
   readonly 'store-opened': Readonly<Record<string, unknown>>
+  readonly 's3-answered': {
+    readonly operation: string
+    readonly result: 'ok' | 'failed'
+    readonly durationMs: number
+  }
   readonly 'storage-failed': { readonly operation: string; readonly error: unknown }
   /** The store became unwritable, or writable again. */
   readonly 'bypass-changed': { readonly isBypassing: boolean; readonly error?: unknown }
@@ -194,6 +206,8 @@ export interface EventDetails {
     readonly objects: number
     readonly maxBytes: number | undefined
     readonly freeBytes: number | undefined
+    readonly minFreeBytes: number
+    readonly index: IndexState
   }
   readonly evicted: {
     readonly reason: 'expired' | 'share' | 'room'

@@ -156,6 +156,11 @@ export class Events {
     this.#emit({ kind: 'tag-lost', details })
   }
 
+  /** Reports a request to the bucket. */
+  s3Answered(details: EventDetails['s3-answered']): void {
+    this.#emit({ kind: 's3-answered', details })
+  }
+
   storageFailed(operation: string, error: unknown): void {
     this.#emit({ kind: 'storage-failed', details: { operation, error } })
   }

@@ -39,6 +39,7 @@ export class LogSink implements EventSink {
     'tag-lost': fields =>
       this.#log.warn(fields, 'tag deleted by its upstream: served as it was, within the stale limit'),
     'store-opened': fields => this.#log.info(fields, 'store opened'),
+    's3-answered': undefined,
     'storage-failed': failure => this.#storageFailed(failure),
     'bypass-changed': change => this.#bypassChanged(change),
     quarantined: ({ digest, error }) =>

@@ -1,3 +1,4 @@
+import { OciError } from '../oci/error.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import {
   type Event,
@@ -7,13 +8,16 @@ import {
   type FinishedFill,
   type FinishedRequest,
   handleEvent,
+  INDEX_STATES,
   UPSTREAM_ACTOR,
 } from './event.ts'
+import { initialiseNamespace, initialiseSeries } from './initial-series.ts'
 import type { Metrics } from './metrics.ts'
 
 interface RequestSeries {
   readonly requests: { inc(): void }
   readonly seconds: { observe(seconds: number): void }
+  readonly firstByte: { observe(seconds: number): void }
   readonly bytes: { inc(bytes: number): void }
 }
 
@@ -23,17 +27,23 @@ export class MetricsSink implements EventSink {
   #known: ReadonlySet<Namespace> = new Set()
   readonly #requestSeries = new Map<string, RequestSeries>()
   readonly #handlers: EventHandlers = {
-    started: undefined,
     draining: undefined,
     stopped: undefined,
     warned: undefined,
-    reloaded: () => this.#metrics.reloads.inc({ result: 'ok' }),
-    'reload-failed': () => this.#metrics.reloads.inc({ result: 'failed' }),
     'certificate-loaded': ({ notAfterMs }) => {
       this.#metrics.certificateExpiry.set(Math.round(notAfterMs / 1000))
       this.#metrics.certificateLoads.inc({ result: 'ok' })
     },
     'certificate-failed': () => this.#metrics.certificateLoads.inc({ result: 'failed' }),
+    started: () => this.#reloaded(),
+    reloaded: () => {
+      this.#metrics.reloads.inc({ result: 'ok' })
+      this.#reloaded()
+    },
+    'reload-failed': () => {
+      this.#metrics.reloads.inc({ result: 'failed' })
+      this.#metrics.lastReloadOk.set(0)
+    },
     'upstream-answered': answer => this.#upstreamAnswered(answer),
     'upstream-failed': ({ namespace, verb, kind }) =>
       this.#metrics.upstreamRequests.inc({ namespace: this.#label(namespace), verb, result: kind }),
@@ -47,6 +57,8 @@ export class MetricsSink implements EventSink {
     'stale-served': ({ namespace }) => this.#metrics.staleAnswers.inc({ namespace: this.#label(namespace) }),
     'tag-lost': undefined,
     'store-opened': undefined,
+    's3-answered': ({ operation, result, durationMs }) =>
+      this.#metrics.s3Seconds.observe({ operation, result }, durationMs / 1000),
     'storage-failed': ({ operation }) => this.#metrics.storageErrors.inc({ operation }),
     'bypass-changed': ({ isBypassing }) => this.#metrics.bypassing.set(isBypassing ? 1 : 0),
     quarantined: () => this.#metrics.quarantined.inc(),
@@ -75,6 +87,7 @@ export class MetricsSink implements EventSink {
 
   constructor(metrics: Metrics) {
     this.#metrics = metrics
+    initialiseSeries(metrics)
   }
 
   take(event: Event): void {
@@ -84,6 +97,7 @@ export class MetricsSink implements EventSink {
   /** Sets the namespaces that are metric labels. All others share the label `other`. */
   nameNamespaces(configured: Iterable<Namespace>): void {
     this.#known = new Set(configured)
+    for (const namespace of [...this.#known, 'other']) initialiseNamespace(this.#metrics, namespace)
   }
 
   requestStarted(): void {
@@ -91,10 +105,12 @@ export class MetricsSink implements EventSink {
   }
 
   requestFinished(request: FinishedRequest): void {
-    const { requests, seconds, bytes } = this.#series(request)
+    const { requests, seconds, firstByte, bytes } = this.#series(request)
     this.#metrics.requestsInFlight.dec()
     requests.inc()
     seconds.observe(request.durationMs / 1000)
+    if (request.firstByteMs !== undefined) firstByte.observe(request.firstByteMs / 1000)
+    if (request.error instanceof OciError) this.#metrics.refusals.inc({ code: request.error.code })
     bytes.inc(request.sentBytes)
   }
 
@@ -115,15 +131,23 @@ export class MetricsSink implements EventSink {
     const series = {
       requests: this.#metrics.requests.labels({ method, resource, status, outcome, namespace }),
       seconds: this.#metrics.requestSeconds.labels({ resource, outcome }),
+      firstByte: this.#metrics.firstByteSeconds.labels({ resource, outcome }),
       bytes: this.#metrics.responseBytes.labels({ resource, outcome, namespace }),
     }
     this.#requestSeries.set(key, series)
     return series
   }
 
-  #upstreamAnswered({ namespace, verb, status }: EventDetails['upstream-answered']): void {
+  #reloaded(): void {
+    this.#metrics.lastReloadOk.set(1)
+    this.#metrics.lastReloadSeconds.setToCurrentTime()
+  }
+
+  #upstreamAnswered({ namespace, verb, status, durationMs }: EventDetails['upstream-answered']): void {
     const result = `${Math.trunc(status / 100)}xx`
-    this.#metrics.upstreamRequests.inc({ namespace: this.#label(namespace), verb, result })
+    const label = this.#label(namespace)
+    this.#metrics.upstreamRequests.inc({ namespace: label, verb, result })
+    this.#metrics.upstreamSeconds.observe({ namespace: label, verb }, durationMs / 1000)
   }
 
   #fillFinished({ namespace, result }: FinishedFill): void {
@@ -131,11 +155,14 @@ export class MetricsSink implements EventSink {
     this.#metrics.fills.inc({ namespace: this.#label(namespace), result })
   }
 
-  #spaceMeasured({ usedBytes, objects, maxBytes, freeBytes }: EventDetails['space-measured']): void {
+  #spaceMeasured(measured: EventDetails['space-measured']): void {
+    const { usedBytes, objects, maxBytes, freeBytes, minFreeBytes, index } = measured
     this.#metrics.usedBytes.set(usedBytes)
     this.#metrics.storedObjects.set(objects)
     if (maxBytes !== undefined) this.#metrics.maxBytes.set(maxBytes)
     if (freeBytes !== undefined) this.#metrics.freeBytes.set(freeBytes)
+    this.#metrics.minFreeBytes.set(minFreeBytes)
+    for (const state of INDEX_STATES) this.#metrics.indexState.set({ state }, state === index ? 1 : 0)
   }
 
   #evicted({ reason, objects, bytes }: EventDetails['evicted']): void {

@@ -8,6 +8,7 @@ import {
   type MetricValue,
   Registry,
 } from 'prom-client'
+import { version } from '../lib/version.ts'
 
 /** Metrics of one thread in a form that can be sent to another. */
 export type ThreadMetrics = readonly MetricObjectWithValues<MetricValue<string>>[]
@@ -16,12 +17,19 @@ export type ThreadMetrics = readonly MetricObjectWithValues<MetricValue<string>>
 export interface Metrics {
   /** Renders the exposition text of all metrics, summed with those of other threads. */
   render(others?: readonly ThreadMetrics[]): Promise<{ readonly contentType: string; readonly text: string }>
+  /** Reads the number of open connections whenever the metrics are rendered. */
+  countConnections(read: () => number): void
   snapshot(): Promise<ThreadMetrics>
+  readonly buildInfo: Gauge<'version'>
+  readonly connections: Gauge
   readonly requests: Counter<'method' | 'resource' | 'status' | 'outcome' | 'namespace'>
   readonly requestSeconds: Histogram<'resource' | 'outcome'>
+  readonly firstByteSeconds: Histogram<'resource' | 'outcome'>
+  readonly refusals: Counter<'code'>
   readonly responseBytes: Counter<'resource' | 'outcome' | 'namespace'>
   readonly requestsInFlight: Gauge
   readonly upstreamRequests: Counter<'namespace' | 'verb' | 'result'>
+  readonly upstreamSeconds: Histogram<'namespace' | 'verb'>
   readonly upstreamBytes: Counter<'namespace'>
   readonly upstreamBreakerOpen: Gauge<'namespace'>
   readonly rateLimitRemaining: Gauge<'namespace'>
@@ -34,13 +42,18 @@ export interface Metrics {
   readonly damagedRecords: Counter<'record' | 'outcome'>
   readonly scrubbed: Counter<'result'>
   readonly bypassing: Gauge
+  readonly s3Seconds: Histogram<'operation' | 'result'>
   readonly reloads: Counter<'result'>
   readonly certificateLoads: Counter<'result'>
   readonly certificateExpiry: Gauge
+  readonly lastReloadOk: Gauge
+  readonly lastReloadSeconds: Gauge
   readonly usedBytes: Gauge
   readonly storedObjects: Gauge
   readonly maxBytes: Gauge
   readonly freeBytes: Gauge
+  readonly minFreeBytes: Gauge
+  readonly indexState: Gauge<'state'>
   readonly evictedObjects: Counter<'reason'>
   readonly evictedBytes: Counter<'reason'>
   readonly roomRefused: Counter
@@ -59,14 +72,27 @@ export interface Metrics {
  */
 export function createMetrics({ isFurther = false }: { readonly isFurther?: boolean } = {}): Metrics {
   const registry = new Registry()
-  if (!isFurther) collectDefaultMetrics({ register: registry })
+  if (!isFurther) {
+    collectDefaultMetrics({ register: registry })
+  }
+  const { gauge } = declareIn(registry)
+  const connections = gauge('connections', 'Open connections of clients, in all threads.')
+  const buildInfo = gauge('build_info', 'Always 1. The label names the version of this program.', ['version'])
+  if (!isFurther) buildInfo.set({ version: version() }, 1)
+  let readConnections = (): number => 0
   return {
+    countConnections: read => {
+      readConnections = read
+    },
     render: async (others = []) => {
+      connections.set(readConnections())
       const { contentType } = registry
       if (others.length === 0) return { contentType, text: await registry.metrics() }
       const all = [await registry.getMetricsAsJSON(), ...others].map(withoutOmissions)
       return { contentType, text: await AggregatorRegistry.aggregate(all).metrics() }
     },
+    connections,
+    buildInfo,
     snapshot: async () => await registry.getMetricsAsJSON(),
     ...clientMetrics(registry),
     ...upstreamMetrics(registry),
@@ -99,7 +125,13 @@ function declareIn(registry: Registry): {
 
 type ClientMetrics = Pick<
   Metrics,
-  'requests' | 'requestSeconds' | 'responseBytes' | 'requestsInFlight' | 'staleAnswers'
+  | 'requests'
+  | 'requestSeconds'
+  | 'firstByteSeconds'
+  | 'refusals'
+  | 'responseBytes'
+  | 'requestsInFlight'
+  | 'staleAnswers'
 >
 
 function clientMetrics(registry: Registry): ClientMetrics {
@@ -119,6 +151,16 @@ function clientMetrics(registry: Registry): ClientMetrics {
       buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 600],
       registers: [registry],
     }),
+    firstByteSeconds: new Histogram({
+      name: 'entrepot_first_byte_seconds',
+      help: 'Time from a request to the beginning of its response.',
+      labelNames: ['resource', 'outcome'],
+      buckets: [0.0005, 0.002, 0.01, 0.05, 0.25, 1, 5, 25],
+      registers: [registry],
+    }),
+    refusals: counter('refusals_total', 'Requests of clients that were refused, by the code of the error.', [
+      'code',
+    ]),
     responseBytes: counter('response_bytes_total', 'Body bytes sent to clients.', [
       'resource',
       'outcome',
@@ -135,6 +177,7 @@ type UpstreamMetrics = Pick<
   Metrics,
   | 'upstreamRequests'
   | 'upstreamBytes'
+  | 'upstreamSeconds'
   | 'upstreamBreakerOpen'
   | 'rateLimitRemaining'
   | 'fills'
@@ -150,6 +193,13 @@ function upstreamMetrics(registry: Registry): UpstreamMetrics {
       'verb',
       'result',
     ]),
+    upstreamSeconds: new Histogram({
+      name: 'entrepot_upstream_request_seconds',
+      help: 'Time from a request to an upstream to the headers of its answer.',
+      labelNames: ['namespace', 'verb'],
+      buckets: [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25],
+      registers: [registry],
+    }),
     upstreamBytes: counter('upstream_received_bytes_total', 'Blob bytes received from upstreams.', [
       'namespace',
     ]),
@@ -172,6 +222,9 @@ function upstreamMetrics(registry: Registry): UpstreamMetrics {
 
 type StorageMetrics = Pick<
   Metrics,
+  | 's3Seconds'
+  | 'lastReloadOk'
+  | 'lastReloadSeconds'
   | 'storageErrors'
   | 'quarantined'
   | 'damagedRecords'
@@ -193,18 +246,38 @@ function storageMetrics(registry: Registry): StorageMetrics {
     ]),
     scrubbed: counter('scrubbed_objects_total', 'Objects that the scrub has looked at.', ['result']),
     bypassing: gauge('storage_bypass', '1 while the store cannot be written and pulls pass through.'),
+    s3Seconds: new Histogram({
+      name: 'entrepot_s3_request_seconds',
+      help: 'Time of requests to the bucket, retries included.',
+      labelNames: ['operation', 'result'],
+      buckets: [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 20],
+      registers: [registry],
+    }),
     reloads: counter('config_reloads_total', 'Reloads of the upstream file.', ['result']),
     certificateLoads: counter('tls_certificate_loads_total', 'Loads of the TLS certificate.', ['result']),
     certificateExpiry: gauge(
       'tls_certificate_expiry_seconds',
       'When the TLS certificate expires; 0 without one.',
     ),
+    lastReloadOk: gauge('config_last_reload_successful', '1 if the upstream file in force is the latest.'),
+    lastReloadSeconds: gauge(
+      'config_last_reload_success_timestamp_seconds',
+      'Time at which the upstream file in force was read, in seconds since 1970.',
+    ),
   }
 }
 
 type SpaceMetrics = Pick<
   Metrics,
-  'usedBytes' | 'storedObjects' | 'maxBytes' | 'freeBytes' | 'evictedObjects' | 'evictedBytes' | 'roomRefused'
+  | 'minFreeBytes'
+  | 'indexState'
+  | 'usedBytes'
+  | 'storedObjects'
+  | 'maxBytes'
+  | 'freeBytes'
+  | 'evictedObjects'
+  | 'evictedBytes'
+  | 'roomRefused'
 >
 
 function spaceMetrics(registry: Registry): SpaceMetrics {
@@ -214,6 +287,12 @@ function spaceMetrics(registry: Registry): SpaceMetrics {
     storedObjects: gauge('cache_objects', 'Blobs and manifests in the cache.'),
     maxBytes: gauge('cache_max_bytes', 'What the cache may take up, where that is bounded.'),
     freeBytes: gauge('cache_free_bytes', 'What is free on the file system of the cache.'),
+    minFreeBytes: gauge('cache_min_free_bytes', 'What is to stay free on that file system.'),
+    indexState: gauge(
+      'index_state',
+      '1 for the state of the index: absent (not opened yet), open, rebuilding, locked or failed.',
+      ['state'],
+    ),
     evictedObjects: counter('evicted_objects_total', 'Objects evicted, by why.', ['reason']),
     evictedBytes: counter('evicted_bytes_total', 'Bytes evicted, by why.', ['reason']),
     roomRefused: counter('room_refused_total', 'Downloads that were not cached for want of room.'),

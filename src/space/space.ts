@@ -281,8 +281,9 @@ export class Space implements AsyncDisposable, Watcher {
       this.#ticks += 1
       if (this.#isStale || this.#ticks % TICKS_TO_WALK === 0) this.#walk()
       await this.#book.measure()
-      const { usedBytes, objects, maxBytes, freeBytes } = this.status
-      events.spaceMeasured({ usedBytes, objects, maxBytes, freeBytes })
+      const { usedBytes, objects, maxBytes, freeBytes, minFreeBytes, indexState, isComplete } = this.status
+      const index = indexState === 'open' && !isComplete ? 'rebuilding' : indexState
+      events.spaceMeasured({ usedBytes, objects, maxBytes, freeBytes, minFreeBytes, index })
       this.#settle()
     } catch (error) {
       if (!this.#lifetime.signal.aborted) events.storageFailed('space', error)

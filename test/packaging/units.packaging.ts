@@ -68,13 +68,36 @@ test("the daemon accepts the unit's command line and upstream file", async () =>
 interface Rule {
   readonly alert: string
   readonly expr: string
+  readonly annotations: Readonly<Record<string, string>>
 }
 
 const ALERTS = join(ROOT, 'helm/entrepot/files/alerts.yaml')
 
 test('Prometheus accepts the alert rules', { skip: skipWithout('promtool') }, async () => {
   const stdout = await runOk([need('promtool'), 'check', 'rules', ALERTS])
-  assert.match(stdout, /SUCCESS: 7 rules found/)
+  assert.match(stdout, /SUCCESS: 13 rules found/)
+})
+
+test('each alert fires on what it is about, and none does on a mirror in order', {
+  skip: skipWithout('promtool'),
+}, async () => {
+  const cases = await readFile(new URL('alerts-test.yaml', import.meta.url), 'utf8')
+  const file = join(directory, 'alerts-test.yaml')
+  await writeFile(file, cases.replace('[RULES]', `[${ALERTS}]`))
+  const { code, stdout, stderr } = await run([need('promtool'), 'test', 'rules', file])
+  assert.equal(code, 0, `${stdout}${stderr}`)
+})
+
+test('the runbook has a section for every alert, which its annotation names', async () => {
+  const { groups } = parse(await readFile(ALERTS, 'utf8')) as {
+    groups: readonly { rules: readonly Rule[] }[]
+  }
+  const runbook = await readFile(join(ROOT, 'docs/runbook.md'), 'utf8')
+  const sections = [...runbook.matchAll(/^## (\w+)$/gm)].map(([, name = '']) => name)
+  const alerts = groups.flatMap(({ rules }) => rules)
+  assert.deepEqual(sections.toSorted(), alerts.map(({ alert }) => alert).toSorted())
+  for (const { alert, annotations } of alerts)
+    assert.equal(annotations['runbook'], `docs/runbook.md#${alert.toLowerCase()}`)
 })
 
 test("Prometheus accepts the dashboard's expressions", { skip: skipWithout('promtool') }, async () => {

@@ -26,7 +26,7 @@ export interface S3Address {
 
 export interface S3ConnectionOptions {
   readonly address: S3Address
-  readonly events: Pick<Events, 'warned'>
+  readonly events: Pick<Events, 'warned'> & Partial<Pick<Events, 's3Answered'>>
   readonly clock?: Clock
   readonly limits?: Partial<S3Limits>
 }
@@ -58,6 +58,11 @@ const SILENT = {
   error: () => undefined,
 }
 
+interface OneRequest {
+  readonly operation: string
+  readonly limits: RequestLimits
+}
+
 /**
  * Requests to one bucket: within time limits, with retries, and refused at once while S3 is dead.
  */
@@ -67,6 +72,7 @@ export class S3Connection implements Disposable {
   readonly clock: Clock
   readonly #client: S3Client
   readonly #breaker: Breaker
+  readonly #events: S3ConnectionOptions['events']
   readonly #cut = new AbortController()
   readonly #end = new AbortController()
   #tidying: NodeJS.Timeout | undefined
@@ -75,6 +81,7 @@ export class S3Connection implements Disposable {
     this.address = address
     this.limits = { ...S3_LIMITS, ...limits }
     this.clock = clock
+    this.#events = events
     this.#client = new S3Client(clientConfig(address))
     this.#breaker = new Breaker({
       clock,
@@ -116,7 +123,7 @@ export class S3Connection implements Disposable {
    */
   async send<T>(operation: string, limits: RequestLimits, call: Call<T>, signal?: AbortSignal): Promise<T> {
     const { signal: cut } = this.#cut
-    return await this.#send(
+    return await this.#measured(
       { operation, limits },
       call,
       signal === undefined ? cut : AbortSignal.any([signal, cut]),
@@ -125,7 +132,7 @@ export class S3Connection implements Disposable {
 
   /** Sends a request that should run even after {@link cut}, which leaves it two seconds. */
   async tidy<T>(operation: string, call: Call<T>): Promise<T> {
-    return await this.#send({ operation, limits: this.limits.quick }, call, this.#end.signal)
+    return await this.#measured({ operation, limits: this.limits.quick }, call, this.#end.signal)
   }
 
   /** Aborts all requests and refuses further ones, with a `StoreUnavailableError`. */
@@ -136,11 +143,24 @@ export class S3Connection implements Disposable {
     this.#tidying = setTimeout(() => this.#end.abort(reason), TIDYING_MS).unref()
   }
 
-  async #send<T>(
-    { operation, limits }: { readonly operation: string; readonly limits: RequestLimits },
-    call: Call<T>,
-    signal: AbortSignal,
-  ): Promise<T> {
+  /** Reports the time of a request. An answer such as 404 is no failure of S3. */
+  async #measured<T>(request: OneRequest, call: Call<T>, signal: AbortSignal): Promise<T> {
+    const startedAtMs = this.clock.monotonicMs()
+    const report = (result: 'ok' | 'failed'): void => {
+      const durationMs = this.clock.monotonicMs() - startedAtMs
+      this.#events.s3Answered?.({ operation: request.operation, result, durationMs })
+    }
+    try {
+      const value = await this.#send(request, call, signal)
+      report('ok')
+      return value
+    } catch (error) {
+      if (error instanceof S3Failure) report(error.isTrouble ? 'failed' : 'ok')
+      throw error
+    }
+  }
+
+  async #send<T>({ operation, limits }: OneRequest, call: Call<T>, signal: AbortSignal): Promise<T> {
     signal.throwIfAborted()
     const attempt = this.#begin()
     const startedAtMs = this.clock.monotonicMs()

@@ -54,7 +54,8 @@ export interface S3StoreOptions {
   readonly spoolDirectory: string
   /** Redirect clients to the bucket, by this endpoint if they cannot use ours. */
   readonly redirect?: { readonly endpoint: string | undefined } | undefined
-  readonly events: Pick<Events, 'storageFailed' | 'swept' | 'warned' | 'storeOpened'>
+  readonly events: Pick<Events, 'storageFailed' | 'swept' | 'warned' | 'storeOpened'> &
+    Partial<Pick<Events, 's3Answered'>>
   readonly clock?: Clock
   readonly limits?: Partial<S3Limits>
   /** Accept a spool directory that this user may not write to. Nothing is cached then. */
