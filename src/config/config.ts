@@ -45,7 +45,9 @@ export interface Config {
   readonly passesThrough?: boolean
   /** Limits of the cache's size; a bucket has rules of its own for that. */
   readonly space?: SpaceConfig
-  /** Time that running transfers have to finish after SIGTERM; 300 s by default. */
+  /** Time to serve on after SIGTERM while `/readyz` says 503; 0 by default. */
+  readonly drainDelayMs?: number
+  /** Time that running transfers have to finish after SIGTERM and that delay; 300 s by default. */
   readonly drainMs: number
   readonly scrub: ScrubConfig
   readonly logLevel: LogLevel

@@ -51,6 +51,7 @@ export function effectiveSettings(
     setting('prove_ranges', config.provesRanges, 'prove-ranges'),
     setting('scrub_interval', scrubInterval(config), 'scrub-interval'),
     setting('scrub_rate', formatBytes(config.scrub.bytesPerSecond), 'scrub-rate'),
+    setting('drain_delay', formatDuration(config.drainDelayMs ?? 0), 'drain-delay'),
     setting('drain_timeout', formatDuration(config.drainMs), 'drain-timeout'),
     setting('workers', String(config.workers), 'workers'),
     setting('sendfile', config.usesSendfile ?? true, 'sendfile'),

@@ -151,6 +151,7 @@ type Scalars = Pick<
   | 'isOffline'
   | 'passesThrough'
   | 'provesRanges'
+  | 'drainDelayMs'
   | 'drainMs'
   | 'workers'
   | 'usesSendfile'
@@ -177,6 +178,7 @@ function readScalars(reader: SettingsReader): Scalars {
     isOffline: reader.parse(reader.find('offline'), parseBoolean) ?? false,
     passesThrough: reader.parse(reader.find('pass-through'), parseBoolean) ?? false,
     provesRanges: reader.parse(reader.find('prove-ranges'), parseBoolean) ?? false,
+    drainDelayMs: reader.parse(reader.find('drain-delay'), parseDelay) ?? 0,
     drainMs: reader.parse(reader.find('drain-timeout'), parseDrain) ?? DRAIN_DEFAULT_MS,
     workers:
       reader.parse(reader.find('workers'), parseWorkers) ??
@@ -207,6 +209,14 @@ function parseWorkers(text: string): number | undefined {
 
 function parseNat64(text: string): string | undefined {
   return parseNat64Prefix(text) === undefined ? undefined : text
+}
+
+/** A delay beyond this is a mistake: orchestrators have killed the process long before. */
+const DELAY_MAX_MS = 10 * 60_000
+
+function parseDelay(text: string): number | undefined {
+  const delayMs = parseDuration(text)
+  return delayMs === undefined || delayMs > DELAY_MAX_MS ? undefined : delayMs
 }
 
 function parseDrain(text: string): number | undefined {

@@ -1,5 +1,6 @@
 import { COMPATIBILITY } from './compatibility.ts'
 import { PROXY_SETTINGS } from './proxy-settings.ts'
+import { S3_SETTINGS } from './s3-settings.ts'
 import { TLS_SETTINGS } from './tls/tls-settings.ts'
 
 /** A setting on the command line and in the environment, with its text in the help. */
@@ -140,6 +141,16 @@ export const SETTINGS = {
     noun: 'a size from 64KiB to 1TiB',
     hint: 'such as 4MiB or 100MB',
   },
+  'drain-delay': {
+    environment: 'DRAIN_DELAY',
+    type: 'text',
+    group: 'general',
+    default: '0s',
+    description:
+      'Time to serve on after SIGTERM, with 503 at /readyz, until load balancers send no more pulls',
+    noun: 'a duration of at most 10m',
+    hint: 'such as 0s, 5s or 15s',
+  },
   'drain-timeout': {
     environment: 'DRAIN_TIMEOUT',
     type: 'text',
@@ -231,96 +242,7 @@ export const SETTINGS = {
     noun: 'true or false',
     hint: 'write true or false',
   },
-  host: {
-    environment: 'S3_HOST',
-    type: 'text',
-    group: 's3',
-    default: undefined,
-    description: 'Endpoint, such as http://minio:9000; Amazon S3 by default',
-    noun: 'an endpoint',
-    hint: 'such as https://s3.example.com or http://minio:9000',
-  },
-  bucket: {
-    environment: 'S3_BUCKET',
-    type: 'text',
-    group: 's3',
-    default: undefined,
-    description: 'Bucket of the cache (required)',
-    noun: 'the name of a bucket',
-    hint: 'letters, digits, dots, hyphens and underscores',
-  },
-  region: {
-    environment: 'S3_REGION',
-    type: 'text',
-    group: 's3',
-    default: 'us-east-1',
-    description: 'Region of the bucket',
-    noun: 'a region',
-    hint: 'such as us-east-1',
-  },
-  'access-key': {
-    environment: 'S3_ACCESS_KEY',
-    type: 'secret',
-    group: 's3',
-    default: undefined,
-    description: "Access key; without it, the SDK's credential chain is used",
-    noun: 'an access key',
-    hint: 'without spaces and control characters',
-  },
-  'secret-key': {
-    environment: 'S3_SECRET_KEY',
-    type: 'secret',
-    group: 's3',
-    default: undefined,
-    description: 'Secret key; safer in the environment, which other users cannot read',
-    noun: 'a secret key',
-    hint: 'without spaces and control characters',
-  },
-  prefix: {
-    environment: 'S3_PREFIX',
-    type: 'text',
-    group: 's3',
-    default: undefined,
-    description: 'Prefix of every object key, such as mirror/',
-    noun: 'a prefix',
-    hint: 'such as mirror/, at most 512 characters, without control characters',
-  },
-  'path-style': {
-    environment: 'S3_PATH_STYLE',
-    type: 'boolean',
-    group: 's3',
-    default: undefined,
-    description: 'Put the bucket name in the path, not in the host name; true by default with --host',
-    noun: 'true or false',
-    hint: 'write true or false',
-  },
-  'spool-dir': {
-    environment: 'S3_SPOOL_DIR',
-    type: 'text',
-    group: 's3',
-    default: './data/spool',
-    description: 'Directory for blobs under download, until they are in the bucket',
-    noun: 'a path',
-    hint: 'the path of a directory',
-  },
-  redirect: {
-    environment: 'S3_REDIRECT',
-    type: 'boolean',
-    group: 's3',
-    default: 'false',
-    description: 'Redirect clients to the bucket for blobs it holds, with URLs valid for five minutes',
-    noun: 'true or false',
-    hint: 'write true or false',
-  },
-  'redirect-host': {
-    environment: 'S3_REDIRECT_HOST',
-    type: 'text',
-    group: 's3',
-    default: undefined,
-    description: 'Endpoint at which clients reach the bucket, if it differs from --host',
-    noun: 'an endpoint',
-    hint: 'such as https://s3.example.com',
-  },
+  ...S3_SETTINGS,
   ...COMPATIBILITY,
 } as const satisfies Record<string, SettingSource>
 

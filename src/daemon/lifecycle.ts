@@ -1,3 +1,4 @@
+import { setTimeout as wait } from 'node:timers/promises'
 import type { UpstreamConfig } from '../config/config.ts'
 import { FileWatch, loadSettledUpstreams } from '../config/file/watch.ts'
 import { riskNotices } from '../config/notices.ts'
@@ -101,10 +102,14 @@ export function watchStore({ config, bareStore, events, probeEveryMs }: DaemonPa
   return { [Symbol.dispose]: () => clearInterval(timer) }
 }
 
-/** Drains up to the limit, then disposes of everything; see {@link Daemon.stop}. */
+/**
+ * Serves on for the drain delay, drains up to the limit, then disposes of everything; see
+ * {@link Daemon.stop}.
+ */
 export async function stop(parts: DaemonParts, owned: AsyncDisposable): Promise<void> {
   const { config, events, dispatch, bareStore, uploadsMs, draining } = parts
   const { drainMs } = config
+  await leave(parts)
   draining.abort()
   events.draining({ requests: dispatch.running, limitMs: drainMs })
   const startedAtMs = performance.now()
@@ -115,6 +120,18 @@ export async function stop(parts: DaemonParts, owned: AsyncDisposable): Promise<
   using _ = { [Symbol.dispose]: () => clearTimeout(lastLimit) }
   await owned[Symbol.asyncDispose]()
   events.stopped({ cutRequests })
+}
+
+/**
+ * Load balancers need time to notice that the mirror leaves. Until then it listens and serves, and only
+ * `/readyz` says so. Ends early if everything is cut.
+ */
+async function leave({ config, events, leaving, cut }: DaemonParts): Promise<void> {
+  const { drainDelayMs = 0 } = config
+  if (drainDelayMs === 0 || cut.signal.aborted) return
+  leaving.abort()
+  events.leaving({ delayMs: drainDelayMs })
+  await wait(drainDelayMs, undefined, { signal: cut.signal }).catch(() => undefined)
 }
 
 /** Resolves when all transfers have ended, at the drain limit, or when they are cut. */

@@ -85,6 +85,8 @@ export interface DaemonParts {
   readonly dispatch: Dispatch
   readonly clientServer: ClientServers
   readonly threads: Threads | undefined
+  /** Aborts when the daemon is told to stop; it serves on for the drain delay. */
+  readonly leaving: AbortController
   /** Aborts when the daemon stops taking new work. */
   readonly draining: AbortController
   /** Aborts when the daemon stops waiting for running transfers. */

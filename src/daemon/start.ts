@@ -132,7 +132,7 @@ async function compose(
     probeEveryMs,
   } = overrides
   const [metrics, epoch, buffers] = [createMetrics(), new Epoch(), new BufferPool()]
-  const [draining, running] = [new AbortController(), new SharedCount()]
+  const [draining, leaving, running] = [new AbortController(), new AbortController(), new SharedCount()]
   const notifications = undo.use(new Notifications())
   const events = new Events(log, metrics, clock, [notifications])
   const tls = config.tls === undefined ? undefined : await loadListenerTls(config.tls, { clock, events })
@@ -170,6 +170,7 @@ async function compose(
     scrub,
     instance,
     draining,
+    leaving,
     notifications,
   }
   const sender = config.usesSendfile === false ? undefined : await openFileSender()
@@ -197,7 +198,16 @@ async function startSpace(space: Space | undefined, mirror: Mirror): Promise<voi
 interface ServingParts
   extends Pick<
     DaemonParts,
-    'config' | 'events' | 'metrics' | 'epoch' | 'inForce' | 'mirror' | 'identities' | 'instance' | 'draining'
+    | 'config'
+    | 'events'
+    | 'metrics'
+    | 'epoch'
+    | 'inForce'
+    | 'mirror'
+    | 'identities'
+    | 'instance'
+    | 'draining'
+    | 'leaving'
   > {
   readonly store: Store
   readonly ledger: Ledger
@@ -237,6 +247,7 @@ function serve({
     sender,
     readiness: {
       isDraining: () => draining.signal.aborted,
+      isLeaving: () => parts.leaving.signal.aborted,
       probeStore: async () => await probe(events, store),
     },
     ...(firstHeaderMs === undefined ? {} : { firstHeaderMs }),

@@ -127,6 +127,8 @@ export interface EventDetails {
      */
     readonly took: { readonly loadMs: number; readonly openMs: number; readonly listenMs: number }
   }
+  /** The daemon was told to stop, and serves on for the drain delay. */
+  readonly leaving: { readonly delayMs: number }
   readonly draining: { readonly requests: number; readonly limitMs: number }
   readonly stopped: { readonly cutRequests: number }
   readonly warned: { readonly message: string; readonly fields: object }

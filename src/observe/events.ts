@@ -81,6 +81,10 @@ export class Events {
     this.#emit({ kind: 'warned', details: { message, fields } })
   }
 
+  leaving(details: EventDetails['leaving']): void {
+    this.#emit({ kind: 'leaving', details })
+  }
+
   draining(details: EventDetails['draining']): void {
     this.#emit({ kind: 'draining', details })
   }

@@ -17,6 +17,7 @@ export class LogSink implements EventSink {
   readonly #repeated: RepeatedLines
   readonly #handlers: EventHandlers = {
     started: fields => this.#log.info(fields, 'listening'),
+    leaving: fields => this.#log.info(fields, 'told to stop: serving until load balancers have noticed'),
     draining: fields => this.#log.info(fields, 'draining'),
     stopped: fields => this.#stopped(fields),
     warned: ({ message, fields }) => this.#log.warn(fields, message),

@@ -27,6 +27,7 @@ export class MetricsSink implements EventSink {
   #known: ReadonlySet<Namespace> = new Set()
   readonly #requestSeries = new Map<string, RequestSeries>()
   readonly #handlers: EventHandlers = {
+    leaving: undefined,
     draining: undefined,
     stopped: undefined,
     warned: undefined,

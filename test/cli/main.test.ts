@@ -88,6 +88,7 @@ test('entrepot check prints the effective configuration with the origin of every
     'prove_ranges: false # default',
     'scrub_interval: 7d # default',
     'scrub_rate: 16MiB # default',
+    'drain_delay: 0s # default',
     'drain_timeout: 5m # default',
     `workers: ${Math.min(availableParallelism(), 4)} # default`,
     'sendfile: true # default',

@@ -59,6 +59,7 @@ test('without any setting the mirror listens on 8080, serves Docker Hub by defau
     upstreams: [],
     sections: NO_SECTIONS,
     store: { kind: 'filesystem', root: '/srv/data' },
+    drainDelayMs: 0,
     drainMs: 300_000,
     workers: Math.min(availableParallelism(), 4),
     usesSendfile: true,

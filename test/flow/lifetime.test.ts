@@ -48,6 +48,39 @@ test('I21 stop() closes idle connections and the listener at once, and lets a ru
   )
 })
 
+for (const workers of [1, 2]) {
+  test(`I21 within the drain delay ${workers} threads serve new pulls on new connections while /readyz says 503`, async () => {
+    await using upstream = await startUpstream()
+    const digest = upstream.putBlob(randomBytes(SIZE))
+    await using mirror = await startMirror({
+      upstream: upstream.host,
+      config: { workers, drainDelayMs: 600_000 },
+    })
+    const { client: address } = mirror.daemon.addresses
+    const stopped = mirror.daemon.stop()
+    await logged(mirror, 'told to stop: serving until load balancers have noticed')
+    const ready = await mirror.get('/readyz')
+    assert.deepEqual([ready.status, ready.body.toString()], [503, '{"status":"draining"}'])
+    for (let count = 0; count < 8; count += 1) {
+      using client = await RawClient.connect(address)
+      client.send(get(`/v2/team/app/blobs/${digest}`).replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'))
+      assert.equal(await client.ended(), 'fin')
+      assert.deepEqual(client.statuses, [200])
+    }
+    mirror.daemon.stopNow()
+    await stopped
+    await assert.rejects(RawClient.connect(address), { code: 'ECONNREFUSED' })
+  })
+}
+
+test('I21 after the drain delay the mirror drains and closes by itself', async () => {
+  await using upstream = await startUpstream()
+  await using mirror = await startMirror({ upstream: upstream.host, config: { drainDelayMs: 1 } })
+  await mirror.daemon.stop()
+  assert.equal(linesOf(mirror, 'draining').length, 1)
+  await assert.rejects(RawClient.connect(mirror.daemon.addresses.client), { code: 'ECONNREFUSED' })
+})
+
 for (const [path, status] of [
   ['/v2/', 503],
   ['/v2/team/app/manifests/v1', 503],

@@ -272,10 +272,11 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
   })
 
   const GRACE = [
-    [[], 310],
-    [['config.drainTimeout=90s'], 100],
-    [['config.drainTimeout=1h 30m'], 5410],
-    [['config.drainTimeout=1500ms'], 12],
+    [[], 320],
+    [['config.drainTimeout=90s'], 110],
+    [['config.drainTimeout=1h 30m'], 5420],
+    [['config.drainTimeout=1500ms'], 22],
+    [['config.drainDelay=0s', 'config.drainTimeout=90s'], 100],
     [['config.drainTimeout=30s', 'terminationGracePeriodSeconds=60'], 60],
   ] as const
   for (const [sets, seconds] of GRACE) {
@@ -325,7 +326,7 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
     [
       'a grace period that is too short',
       ['terminationGracePeriodSeconds=60'],
-      /must be longer than config\.drainTimeout \(300s\)/,
+      /must be longer than config\.drainDelay and config\.drainTimeout \(310s\)/,
     ],
     ['an upstream without a host', ['upstreams.entries[0].namespace=docker.io'], /host/],
   ]

@@ -70,13 +70,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $kind -}}
 {{- end -}}
 
-{{/* Seconds of config.drainTimeout, which is written as the daemon reads it. */}}
+{{/* Seconds of config.drainDelay and config.drainTimeout, which are written as the daemon reads them. */}}
 {{- define "entrepot.drainSeconds" -}}
 {{- $units := dict "ms" 0.001 "s" 1.0 "sec" 1.0 "secs" 1.0 "m" 60.0 "min" 60.0 "mins" 60.0 "h" 3600.0 "hr" 3600.0 "hrs" 3600.0 -}}
 {{- $total := 0.0 -}}
-{{- range regexFindAll "[0-9]+ ?[a-zA-Z]+" .Values.config.drainTimeout -1 -}}
+{{- range regexFindAll "[0-9]+ ?[a-zA-Z]+" (printf "%s %s" .Values.config.drainDelay .Values.config.drainTimeout) -1 -}}
 {{- $unit := regexFind "[a-zA-Z]+" . -}}
-{{- if not (hasKey $units $unit) }}{{ fail (printf "config.drainTimeout: %s is not one of ms, s, m and h" $unit) }}{{ end -}}
+{{- if not (hasKey $units $unit) }}{{ fail (printf "config.drainDelay or config.drainTimeout: %s is not one of ms, s, m and h" $unit) }}{{ end -}}
 {{- $total = addf $total (mulf (regexFind "[0-9]+" . | float64) (get $units $unit)) -}}
 {{- end -}}
 {{- ceil $total | int -}}
@@ -89,7 +89,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if kindIs "invalid" $given -}}
 {{- add $drain 10 -}}
 {{- else if le (int $given) $drain -}}
-{{- fail (printf "terminationGracePeriodSeconds (%d) must be longer than config.drainTimeout (%ds): raise it, or leave it null" (int $given) $drain) -}}
+{{- fail (printf "terminationGracePeriodSeconds (%d) must be longer than config.drainDelay and config.drainTimeout (%ds): raise it, or leave it null" (int $given) $drain) -}}
 {{- else -}}
 {{- int $given -}}
 {{- end -}}

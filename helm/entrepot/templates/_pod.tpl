@@ -100,6 +100,8 @@ spec:
           value: {{ .Values.config.namespaces | quote }}
         - name: CHECK_CACHE_DIGEST
           value: {{ .Values.config.checkCacheDigest | quote }}
+        - name: DRAIN_DELAY
+          value: {{ .Values.config.drainDelay | quote }}
         - name: DRAIN_TIMEOUT
           value: {{ .Values.config.drainTimeout | quote }}
         - name: LOG_LEVEL

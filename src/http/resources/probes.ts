@@ -4,6 +4,8 @@ import { jsonReply, type Reply } from '../reply.ts'
 /** Readiness depends on the store and on draining, never on upstreams. */
 export interface Readiness {
   isDraining(): boolean
+  /** True while the mirror still serves, but is about to drain. */
+  isLeaving?(): boolean
   /** Rejects with the reason if the store can be neither read nor written. */
   probeStore(): Promise<void>
 }
@@ -23,7 +25,7 @@ export function answerLive(): Reply {
  * answer is "ready" with a note.
  */
 export async function answerReady(readiness: Readiness): Promise<Reply> {
-  if (readiness.isDraining())
+  if (readiness.isDraining() || readiness.isLeaving?.() === true)
     return jsonReply(503, '{"status":"draining"}', { 'Retry-After': retryAfterText() })
   try {
     await readiness.probeStore()
