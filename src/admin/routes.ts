@@ -208,7 +208,12 @@ async function* streamWarming(
 ): AsyncGenerator<AdminStreams['POST warm']> {
   const { source, reference, name: image } = await namedImage(parts, query)
   let failed = 0
-  const request = { source, reference, platforms: platformsIn(query) }
+  const request = {
+    source,
+    reference,
+    platforms: platformsIn(query),
+    storeTrouble: () => parts.storeTrouble(),
+  }
   for await (const event of warmImage(parts.mirror, request, signal)) {
     if (event.event === 'layer' && event.state === 'failed') failed += 1
     yield { ...event, image }

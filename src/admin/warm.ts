@@ -19,6 +19,8 @@ const REPORT_EVERY_MS = 200
 export interface Puller {
   pullManifest(source: Source, reference: Reference): Promise<Answer>
   pullBlob(source: Source, digest: Digest): Promise<Answer>
+  /** True if the content is stored, now or by the download that runs. */
+  isKept(source: Source, digest: Digest): Promise<boolean>
 }
 
 /**
@@ -27,11 +29,13 @@ export interface Puller {
  */
 export async function* warmImage(
   puller: Puller,
-  { source, reference, platforms }: WarmRequest,
+  request: WarmRequest,
   signal: AbortSignal,
 ): AsyncGenerator<WarmEvent> {
+  const { source, reference, platforms } = request
   const top = await pullManifest(puller, source, reference)
   yield { event: 'manifest', digest: top.digest, platform: undefined, outcome: top.outcome }
+  yield* unlessKept(puller, request, top)
   const stated = platformsOf(top.bytes)
   const wanted = top.manifests.filter(({ digest }) => isWanted(stated.get(digest), platforms))
   if (top.manifests.length > 0 && wanted.length === 0) throw lacking(platforms, [...stated.values()])
@@ -41,15 +45,41 @@ export async function* warmImage(
     signal.throwIfAborted()
     const child = await pullManifest(puller, source, { kind: 'digest', digest })
     yield { event: 'manifest', digest, platform: stated.get(digest), outcome: child.outcome }
+    yield* unlessKept(puller, request, child)
     for (const blob of child.blobs) layers.set(blob.digest, blob.sizeBytes)
   }
-  yield* pullLayers(puller, source, [...layers], signal)
+  yield* pullLayers(puller, request, [...layers], signal)
+}
+
+/** Reports a manifest that was not cached as a layer that failed. */
+async function* unlessKept(
+  puller: Puller,
+  { source, storeTrouble }: WarmRequest,
+  { digest, bytes }: PulledManifest,
+): AsyncGenerator<WarmEvent> {
+  if (await puller.isKept(source, digest)) return
+  const sizeBytes = bytes.byteLength
+  yield { event: 'layer', digest, sizeBytes, doneBytes: sizeBytes, ...notKept(storeTrouble) }
 }
 
 export interface WarmRequest {
   readonly source: Source
   readonly reference: Reference
   readonly platforms: readonly Platform[]
+  /** Why the store takes nothing at present; `undefined` if it does. */
+  readonly storeTrouble?: () => string | undefined
+}
+
+const PULLED = { state: 'pulled' } as const
+
+/** The state of content that was pulled whole but is not in the store. */
+function notKept(storeTrouble: WarmRequest['storeTrouble']): Pick<WarmedLayer, 'state' | 'message'> {
+  const trouble = storeTrouble?.()
+  const reason =
+    trouble === undefined
+      ? 'it is larger than --max-blob or --max-size allows, or all that is cached is pinned or in use'
+      : `the store takes nothing: ${trouble}`
+  return { state: 'failed', message: `pulled, but not cached: ${reason}` }
 }
 
 function isWanted(stated: Platform | undefined, platforms: readonly Platform[]): boolean {
@@ -100,7 +130,7 @@ async function pullManifest(puller: Puller, source: Source, reference: Reference
 /** Pulls several layers at once; yields their events in the order in which they happen. */
 async function* pullLayers(
   puller: Puller,
-  source: Source,
+  request: WarmRequest,
   layers: readonly (readonly [Digest, number])[],
   signal: AbortSignal,
 ): AsyncGenerator<WarmEvent> {
@@ -113,7 +143,7 @@ async function* pullLayers(
   const waiting = [...layers]
   const pullNext = async (): Promise<void> => {
     for (let next = waiting.shift(); next !== undefined && !signal.aborted; next = waiting.shift()) {
-      await pullLayer({ puller, source, digest: next[0], sizeBytes: next[1] }, report, signal)
+      await pullLayer({ puller, ...request, digest: next[0], sizeBytes: next[1] }, report, signal)
     }
   }
   const pulling = { isOver: false }
@@ -135,16 +165,15 @@ async function* pullLayers(
 }
 
 async function pullLayer(
-  layer: {
+  layer: Pick<WarmRequest, 'source' | 'storeTrouble'> & {
     readonly puller: Puller
-    readonly source: Source
     readonly digest: Digest
     readonly sizeBytes: number
   },
   report: (event: WarmEvent) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  const { puller, source, digest, sizeBytes } = layer
+  const { puller, source, digest, sizeBytes, storeTrouble } = layer
   let doneBytes = 0
   try {
     const { content, outcome } = await puller.pullBlob(source, digest)
@@ -161,7 +190,9 @@ async function pullLayer(
       report({ event: 'layer', digest, sizeBytes, doneBytes, state: 'pulling' })
     }
     signal.throwIfAborted()
-    report({ event: 'layer', digest, sizeBytes, doneBytes, state: 'pulled' })
+    const isKept = await puller.isKept(source, digest)
+    const result = isKept ? PULLED : notKept(storeTrouble)
+    report({ event: 'layer', digest, sizeBytes, doneBytes, ...result })
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)
     report({ event: 'layer', digest, sizeBytes, doneBytes, state: 'failed', message })

@@ -75,7 +75,7 @@ export class Inspection {
         manifest.blobs.map(async ({ digest: blob, sizeBytes }) => ({
           digest: blob,
           sizeBytes,
-          isCached: await this.#isStored(blob),
+          isCached: await this.isStored(blob),
         })),
       ),
       manifests:
@@ -105,7 +105,7 @@ export class Inspection {
   }
 
   /** Counts content as absent if the store cannot be read. */
-  async #isStored(digest: Digest): Promise<boolean> {
+  async isStored(digest: Digest): Promise<boolean> {
     try {
       await using object = await this.#parts.store.open(digest)
       return object !== undefined

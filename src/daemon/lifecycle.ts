@@ -81,7 +81,10 @@ const PROBE_EVERY_MS = 5000
 const PROBE_BUCKET_EVERY_MS = 60_000
 
 /** Probes the store now and regularly, so that trouble shows without a pull that meets it. */
-export function watchStore({ config, bareStore, events, probeEveryMs }: DaemonParts): Disposable {
+export function watchStore(
+  { config, bareStore, events }: DaemonParts,
+  probeEveryMs: number | undefined,
+): Disposable {
   let isProbing = false
   const probe = async (): Promise<void> => {
     if (isProbing) return

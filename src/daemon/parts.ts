@@ -92,8 +92,6 @@ export interface DaemonParts {
   /** Aborts when the daemon stops waiting for running transfers. */
   readonly cut: AbortController
   readonly uploadsMs: number
-  /** Time between probes of the store; `undefined` for the default. */
-  readonly probeEveryMs: number | undefined
   readonly instance: string
 }
 

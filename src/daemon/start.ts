@@ -102,7 +102,7 @@ export async function startDaemon(config: Config, overrides: DaemonOverrides = {
   undo.use(await watchUpstreamFile(parts))
   undo.use(await watchCertificate(parts))
   undo.use(flushRepeatedLines(parts))
-  undo.use(watchStore(parts))
+  undo.use(watchStore(parts, overrides.probeEveryMs))
   if (config.isReadOnly !== true) parts.scrub.start()
   warnOfRisks(parts, config.upstreams)
   const [loadMs, openMs] = [Math.round(loadedAtMs), Math.round(openedAtMs - loadedAtMs)]
@@ -125,12 +125,7 @@ async function compose(
   overrides: DaemonOverrides,
   undo: AsyncDisposableStack,
 ): Promise<DaemonParts> {
-  const {
-    clock = systemClock,
-    log = openLog(config.logLevel),
-    uploadsMs = UPLOADS_MS,
-    probeEveryMs,
-  } = overrides
+  const { clock = systemClock, log = openLog(config.logLevel), uploadsMs = UPLOADS_MS } = overrides
   const [metrics, epoch, buffers] = [createMetrics(), new Epoch(), new BufferPool()]
   const [draining, leaving, running] = [new AbortController(), new AbortController(), new SharedCount()]
   const notifications = undo.use(new Notifications())
@@ -178,7 +173,7 @@ async function compose(
   undo.use(serving.threads)
   await startSpace(space, mirror)
   const cut = new AbortController()
-  return { ...base, ...serving, bareStore, space, cut, uploadsMs, probeEveryMs, reloads: new Turns() }
+  return { ...base, ...serving, bareStore, space, cut, uploadsMs, reloads: new Turns() }
 }
 
 /** Rejects if the store cannot take a few KiB now, or did not take the last blob or manifest. */

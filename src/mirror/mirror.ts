@@ -152,6 +152,12 @@ export class Mirror implements AsyncDisposable {
     return isAtHand ? { ...answer, repeatable: { epoch, forMs: Infinity } } : answer
   }
 
+  /** True if the content is stored, now or by the download that runs. */
+  async isKept(source: Source, digest: Digest): Promise<boolean> {
+    await this.#fills.running(source.namespace, digest)?.ended
+    return await this.inspection.isStored(digest)
+  }
+
   /** Answers a HEAD of the blob. Asks the upstream by HEAD for one that is not cached, and starts no fill. */
   async headBlob(source: Source, digest: Digest): Promise<Head> {
     const mediaType = OCTET_STREAM

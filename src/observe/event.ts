@@ -39,7 +39,7 @@ export interface FinishedFill {
 }
 
 /** State of the index. `absent`: not opened yet. `locked`: another process has it. */
-export type IndexState = (typeof INDEX_STATES)[number]
+type IndexState = (typeof INDEX_STATES)[number]
 
 export const INDEX_STATES = ['absent', 'open', 'rebuilding', 'locked', 'failed'] as const
 

@@ -257,3 +257,25 @@ test('on a terminal, warm redraws one bar per layer in place', { skip: !hasTermi
   assert.match(text, /pulled 3\.81 MiB/)
   await until(() => existsSync(contentPath(mirror, image.layers[0] ?? image.config)), 'it is stored')
 })
+
+test('warm exits with 1 and says why, if an image was pulled but could not be cached whole', async () => {
+  const bound = { kind: 'bytes', bytes: 200_000 } as const
+  const space = { maxSize: undefined, minFree: { kind: 'bytes', bytes: 0 }, dynamicShare: 1 } as const
+  await using small = await startMirror({
+    upstream: upstream.host,
+    config: { space: { ...space, maxBlob: bound } },
+  })
+  const env = { ENTREPOT_ADMIN: adminOf(small) }
+  const ran = await runCommandLine(['warm', 'one:1'], { env })
+  assert.equal(ran.code, 1)
+  assert.match(ran.stdout, / failed: pulled, but not cached: it is larger than --max-blob .* allows/)
+  assert.match(ran.stdout, /^ {2}pulled .*, 1 layers? failed$/m)
+  const again = await runCommandLine(['warm', 'one:1', '--json'], { env })
+  assert.equal(again.code, 1)
+  assert.match(again.stdout, /"state":"cached"/)
+  const unwritable = { root: '/sys/entrepot', config: { passesThrough: true } }
+  await using dry = await startMirror({ upstream: upstream.host, ...unwritable })
+  const none = await runCommandLine(['warm', 'one:1'], { env: { ENTREPOT_ADMIN: adminOf(dry) } })
+  assert.equal(none.code, 1)
+  assert.match(none.stdout, /pulled, but not cached: the store takes nothing: E[A-Z]+: /)
+})

@@ -60,12 +60,15 @@ export class Fill {
    * will not. Never rejects.
    */
   readonly proof: Promise<boolean>
+  /** Resolves once the blob is stored, or will not be. Never rejects. */
+  readonly ended: Promise<void>
   /** Resolves when the fill has ended and the last participant has left. Never rejects. */
   readonly over: Promise<void>
   readonly #parts: FillParts
   readonly #owner: FillOwner
   readonly #opening = Promise.withResolvers<Opening>()
   readonly #proof = Promise.withResolvers<boolean>()
+  readonly #ended = Promise.withResolvers<void>()
   readonly #abandoned = new AbortController()
   readonly #everyoneLeft = Promise.withResolvers<void>()
   readonly #startedAtMs: number
@@ -83,6 +86,7 @@ export class Fill {
     this.opening = this.#opening.promise
     this.opening.catch(() => undefined)
     this.proof = this.#proof.promise
+    this.ended = this.#ended.promise
     this.over = this.#run()
   }
 
@@ -322,6 +326,7 @@ export class Fill {
 
   #end(): void {
     this.#proof.resolve(false)
+    this.#ended.resolve()
     this.#isRunning = false
     this.#owner.ended(this)
   }
