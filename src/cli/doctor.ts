@@ -18,6 +18,7 @@ import { inspectDocker } from './doctor/inspect-docker.ts'
 import { checkMirror, parseTrialImage, type TrialImage } from './doctor/mirror-check.ts'
 import { compare, recentClients } from './doctor/recent-clients.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
+import { paintFor } from './style.ts'
 import type { Tool, ToolWords } from './tool.ts'
 
 const INSPECTS: readonly Inspect[] = [
@@ -66,6 +67,10 @@ export const doctor: Tool = {
       description: 'directory to use as /, such as /host in a container',
     },
   },
+  examples: [
+    ['doctor', 'check the clients of this machine and their mirrors'],
+    ['doctor --mirror http://mirror:8080', 'check one mirror'],
+  ],
   run: async (environment, words) => {
     const wish = readWish(environment, words)
     const report = new Report(environment)
@@ -175,7 +180,9 @@ class Report {
   }
 
   #line(mark: string, sentence: string): void {
-    this.#environment.stdout.write(`  ${mark.padEnd(5)}  ${sentence}\n`)
+    const style = mark === 'ok' ? 'good' : mark === 'note' ? 'faint' : 'bad'
+    const painted = paintFor(this.#environment.stdout, this.#environment)(style, mark.padEnd(5))
+    this.#environment.stdout.write(`  ${painted}  ${sentence}\n`)
   }
 }
 

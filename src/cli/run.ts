@@ -17,10 +17,12 @@ import { verify } from './admin/verify.ts'
 import { warm } from './admin/warm.ts'
 import { who } from './admin/who.ts'
 import { check } from './check.ts'
+import { complete, completion } from './completion.ts'
 import { doctor } from './doctor.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
 import { givenFlags, yargsOptions } from './flags.ts'
 import { healthcheck } from './healthcheck.ts'
+import { EPILOGUE, helpLine, USAGE } from './help.ts'
 import { serve } from './serve.ts'
 import { setup } from './setup.ts'
 import { runTool, type Tool } from './tool.ts'
@@ -50,18 +52,25 @@ const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   ['tag', tag],
   ['who', who],
   ['cancel', cancel],
+  ['completion', completion],
 ])
 const STORES: ReadonlyMap<string, StoreKind> = new Map([
   ['filesystem', 'filesystem'],
   ['s3', 's3'],
 ])
 
+const VOCABULARY = { tools: TOOLS, commands: [...COMMANDS.keys()], stores: [...STORES.keys()] } as const
+
 /** Runs the command line. Mistakes of the user are reported; everything it throws is a defect or a fault. */
 export async function run(environment: Environment): Promise<ExitCode> {
-  const name = environment.argv[0] ?? ''
-  const tool = TOOLS.get(name)
+  const [name = '', ...rest] = environment.argv
   try {
-    const ran = tool === undefined ? await runCommand(environment) : await runTool(name, tool, environment)
+    if (name === 'complete') {
+      await complete(environment, VOCABULARY, rest)
+      return EXIT.ok
+    }
+    const argv = name === 'help' ? helpLine(rest, [...TOOLS.keys(), ...COMMANDS.keys()]) : environment.argv
+    const ran = await runLine({ ...environment, argv })
     if (typeof ran === 'number') return ran
     environment.stdout.write(`${ran.help}\n`)
     return EXIT.ok
@@ -70,6 +79,12 @@ export async function run(environment: Environment): Promise<ExitCode> {
     environment.stderr.write(refusal(error))
     return EXIT.configuration
   }
+}
+
+async function runLine(environment: Environment): Promise<{ readonly help: string } | ExitCode> {
+  const [name = ''] = environment.argv
+  const tool = TOOLS.get(name)
+  return tool === undefined ? await runCommand(environment) : await runTool(name, tool, environment)
 }
 
 async function runCommand(environment: Environment): Promise<{ readonly help: string } | ExitCode> {
@@ -122,30 +137,6 @@ function parser(): Argv {
     })
 }
 
-const USAGE = `A pull-through caching mirror for OCI registries.
-
-  entrepot [serve] [filesystem | s3] [options]   run the mirror, with its cache in a directory or in a bucket
-  entrepot check [filesystem | s3] [options]     print the effective configuration, or all its problems
-  entrepot healthcheck [options]                 check that the mirror with these options is alive
-  entrepot setup <client> --mirror URL           print or write the configuration of a client; see entrepot setup --help
-  entrepot doctor [options]                      report which registries this machine's clients pull through the mirror
-
-  Commands for a running daemon (each has --json and its own --help):
-  entrepot status                                show the size of the cache and current downloads
-  entrepot ls [--blobs]                          list cached images or blobs
-  entrepot explain <image>                       explain how much of an image is cached, and why it was a hit or a miss
-  entrepot rm <image>…                           remove images from the cache
-  entrepot pin [image]…, unpin <image>…          protect images from eviction, or stop protecting them
-  entrepot warm <image>… [--platform OS/ARCH]    pull images into the cache
-  entrepot verify                                verify everything in the cache
-  entrepot gc [--free SIZE]                      evict now
-  entrepot tags <image> --history                show every digest that a tag had, since when and by whom
-  entrepot tag <image> <digest>                  roll a tag back, or fix a mirrored one to a digest
-  entrepot events ls | replay                    show what endpoints were told, or tell them again`
-
-const EPILOGUE = `In brackets: the environment variable (a flag wins over it) and the default.
-Exit codes: 0 success, 1 failure, 2 the configuration is invalid and nothing was started.`
-
 interface Words {
   readonly command: Command
   readonly store: StoreKind | undefined
@@ -163,7 +154,7 @@ function readWords(positional: unknown): Words {
 }
 
 function unknownWord(word: string): Problem {
-  const known = [...COMMANDS.keys(), ...TOOLS.keys(), ...STORES.keys()]
+  const known = [...COMMANDS.keys(), ...TOOLS.keys(), ...STORES.keys(), 'help']
   const meant = nearest(word, known)
   const isShowable = meant !== undefined || /^[a-z]{1,20}$/.test(word)
   return {

@@ -63,6 +63,11 @@ export const setup: Tool = {
       description: 'with --write: directory to use as /, such as /mnt/image',
     },
   },
+  examples: [
+    ['setup docker --mirror http://mirror:8080', 'print what /etc/docker/daemon.json needs'],
+    ['setup containerd --mirror http://mirror:8080 --write', 'show the changes, then write the files'],
+  ],
+  completes: NAMES,
   run: async (environment, words) => {
     const { plan, wish } = readWish(words)
     const root = words.text('root')

@@ -9,7 +9,12 @@ export interface ToolFlag {
   /** Name of the value in the help, such as `URL`. */
   readonly value?: string
   readonly description: string
+  /** All values that it may have, for completion. */
+  readonly values?: readonly string[]
 }
+
+/** A command line and what it does, for the help. */
+export type Example = readonly [line: string, what: string]
 
 /** A command with flags of its own, which does not need the configuration of a mirror. */
 export interface Tool {
@@ -17,6 +22,10 @@ export interface Tool {
   readonly usage: string
   readonly description: string
   readonly flags: Readonly<Record<string, ToolFlag>>
+  /** At least one; the line is without the program's name. */
+  readonly examples: readonly [Example, ...Example[]]
+  /** What its words are, for completion: names of cached images, or one of these. */
+  readonly completes?: 'images' | readonly string[]
   /** Throws a {@link ConfigError} for mistakes of the user. */
   run(environment: Environment, words: ToolWords): Promise<ExitCode>
 }
@@ -54,6 +63,7 @@ async function parse(
     .scriptName('entrepot')
     .locale('en')
     .usage(`${tool.description}\n\n  entrepot ${name} ${tool.usage}`)
+    .epilogue(examplesText(tool.examples))
     .options(Object.fromEntries(options))
     .alias('help', 'h')
     .version(false)
@@ -71,6 +81,13 @@ async function parse(
     if (text !== '') help.push(text)
   })
   return { parsed, help: help.join('\n') }
+}
+
+/** Examples as the end of a help. */
+export function examplesText(examples: readonly Example[]): string {
+  const width = Math.max(...examples.map(([line]) => line.length))
+  const lines = examples.map(([line, what]) => `  entrepot ${line.padEnd(width)}   ${what}`)
+  return ['Examples:', ...lines].join('\n')
 }
 
 function yargsOption({ type, value, description }: ToolFlag): Options {

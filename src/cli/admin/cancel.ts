@@ -10,6 +10,7 @@ export const cancel = adminTool({
   usage: '<digest>… [options]',
   description:
     'Cancel downloads that are running now, named by their digests as entrepot status prints them. Clients that\nwait for one are disconnected; what has arrived is kept, and the next request resumes there.',
+  examples: [['cancel 3f2a90c1d2e4', 'a download as status shows it']],
   run,
 })
 

@@ -1,4 +1,5 @@
 import { type Environment, EXIT, type ExitCode } from '../environment.ts'
+import { type Paint, paintFor } from '../style.ts'
 import type { Tool, ToolFlag, ToolWords } from '../tool.ts'
 import { ADMIN_FLAGS, type AdminConnection, AdminError, connect } from './connection.ts'
 
@@ -7,6 +8,8 @@ export interface AdminCommand {
   readonly usage: string
   readonly description: string
   readonly flags?: Readonly<Record<string, ToolFlag>>
+  readonly examples: Tool['examples']
+  readonly completes?: Tool['completes']
   run(call: AdminCall): Promise<ExitCode>
 }
 
@@ -16,6 +19,8 @@ export interface AdminCall {
   readonly words: ToolWords
   readonly connection: AdminConnection
   readonly isJson: boolean
+  /** Colours for the standard output, if it has any. */
+  readonly paint: Paint
   /** Prints a line. */
   readonly print: (line: string) => void
 }
@@ -26,11 +31,15 @@ export function adminTool(command: AdminCommand): Tool {
     usage: command.usage,
     description: command.description,
     flags: { ...command.flags, ...ADMIN_FLAGS },
+    examples: command.examples,
+    ...(command.completes === undefined ? {} : { completes: command.completes }),
     run: async (environment, words) => {
       const connection = await connect(environment, words)
       const print = (line: string): void => void environment.stdout.write(`${line}\n`)
       try {
-        return await command.run({ environment, words, connection, isJson: words.isOn('json'), print })
+        const paint = paintFor(environment.stdout, environment)
+        const isJson = words.isOn('json')
+        return await command.run({ environment, words, connection, isJson, print, paint })
       } catch (error) {
         if (!(error instanceof AdminError)) throw error
         environment.stderr.write(`entrepot: ${error.message}\n`)

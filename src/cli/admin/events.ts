@@ -20,6 +20,11 @@ export const events = adminTool({
       description: 'replay: only those since a time such as 2026-11-21T03:00Z',
     },
   },
+  examples: [
+    ['events ls', 'what endpoints were told lately'],
+    ['events replay --endpoint ci --since 2026-11-21T03:00Z', 'tell one of them again'],
+  ],
+  completes: ['ls', 'replay'],
   run: async call => {
     const [verb = '', ...more] = call.words.words
     if (more.length === 0 && verb === 'ls') return await list(call)

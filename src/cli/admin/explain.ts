@@ -9,6 +9,11 @@ export const explain = adminTool({
   usage: '<image> [options]',
   description:
     'Explain how much of an image is cached, how fresh it is, and why its last pull was a hit or a miss.',
+  examples: [
+    ['explain alpine:3.20', 'why its last pull was a hit or a miss'],
+    ['explain 3f2a90c1d2e4', 'an image by a digest as ls prints it'],
+  ],
+  completes: 'images',
   run,
 })
 

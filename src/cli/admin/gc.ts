@@ -16,6 +16,10 @@ export const gc = adminTool({
       description: 'evict this much, such as 20GiB, least recently used first',
     },
   },
+  examples: [
+    ['gc', 'evict what the limits ask for'],
+    ['gc --free 20GiB', 'make room'],
+  ],
   run,
 })
 

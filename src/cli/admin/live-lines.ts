@@ -38,7 +38,8 @@ export class LiveLines {
     const width = this.#output.columns || WIDTH
     const up = this.#shown === 0 ? '' : `\u001B[${this.#shown}A`
     const text = this.#latest.map(line => `\r\u001B[2K${line.slice(0, width - 1)}\n`).join('')
-    this.#output.write(`${up}${text}`)
+    // Fewer lines than before leave nothing of the others behind.
+    this.#output.write(`${up}${text}\u001B[J`)
     this.#shown = this.#latest.length
   }
 }

@@ -2,6 +2,7 @@ import type { ListedBlob, ListedImage } from '../../admin/contract.ts'
 import { ConfigError, flagProblem, wordProblem } from '../../config/problem.ts'
 import { imageMatcher } from '../../oci/image-pattern.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
+import type { Paint } from '../style.ts'
 import type { ToolWords } from '../tool.ts'
 import { type AdminCall, adminTool } from './command.ts'
 import type { Query } from './connection.ts'
@@ -23,22 +24,30 @@ export const ls = adminTool({
     sort: {
       type: 'text',
       value: 'ORDER',
+      values: IMAGE_ORDERS,
       description:
         'name (the default), last-use, size or hits; with --blobs last-use (the default), size or hits',
     },
     limit: { type: 'text', value: 'COUNT', description: `at most this many; ${LIMIT} by default` },
     'no-trunc': { type: 'boolean', description: 'print complete digests, and all repositories of a blob' },
   },
+  examples: [
+    ['ls', 'all images, by name'],
+    ['ls ghcr.io --sort size --limit 20', 'the largest images of a registry'],
+    ["ls 'alpine:3.*' --no-trunc", 'images by pattern, with complete digests'],
+    ['ls --blobs --sort size --limit 20', 'what takes up the room'],
+  ],
+  completes: 'images',
   run,
 })
 
 async function run(call: AdminCall): Promise<ExitCode> {
-  const { words, isJson, print, environment } = call
+  const { words, isJson, print, environment, paint } = call
   const limit = limitOf(words)
   const list = words.isOn('blobs') ? await listBlobs(call, limit) : await listImages(call, limit)
   if (isJson) for (const entry of list.entries) print(JSON.stringify(entry))
   else if (list.entries.length > 0)
-    print(tableOf(list.entries, { nowMs: Date.now(), isWhole: words.isOn('no-trunc') }))
+    print(tableOf(list.entries, { nowMs: Date.now(), isWhole: words.isOn('no-trunc'), paint }))
   else if (list.isComplete) print(isEverything(words) ? 'nothing is cached' : 'nothing cached matches')
   for (const note of notesOn(list, limit)) environment.stderr.write(`entrepot: ${note}\n`)
   return EXIT.ok
@@ -137,6 +146,7 @@ interface Look {
   readonly nowMs: number
   /** Print digests and lists of repositories in full. */
   readonly isWhole: boolean
+  readonly paint: Paint
 }
 
 function tableOf(entries: readonly (ListedImage | ListedBlob)[], look: Look): string {
@@ -145,7 +155,7 @@ function tableOf(entries: readonly (ListedImage | ListedBlob)[], look: Look): st
   const heading = isImages
     ? ['IMAGE', 'DIGEST', 'SIZE', 'LAST USE', 'HITS', '']
     : ['DIGEST', 'KIND', 'SIZE', 'LAST USE', 'HITS', 'REPOSITORIES']
-  return tableText([heading, ...rows], new Set([2, 4]))
+  return tableText([heading.map(text => look.paint('heading', text)), ...rows], new Set([2, 4]))
 }
 
 function imageRow(

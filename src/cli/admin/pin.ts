@@ -8,6 +8,11 @@ export const pin = adminTool({
   usage: '[image]… [options]',
   description:
     'Protect images from eviction, even before they are cached. Without an image, list the pinned ones.',
+  examples: [
+    ['pin alpine:3.20 ghcr.io/owner/name', 'keep two images'],
+    ['pin', 'list what is kept'],
+  ],
+  completes: 'images',
   run: async call => (call.words.words.length === 0 ? await list(call) : await change(call, 'PUT')),
 })
 
@@ -15,6 +20,8 @@ export const pin = adminTool({
 export const unpin = adminTool({
   usage: '<image>… [options]',
   description: 'Allow eviction of pinned images again.',
+  examples: [['unpin alpine:3.20', 'let one image be evicted again']],
+  completes: 'images',
   run: async call => await change(call, 'DELETE'),
 })
 

@@ -23,6 +23,12 @@ export const rm = adminTool({
     },
     'dry-run': { type: 'boolean', description: 'remove nothing, and print what would be removed' },
   },
+  examples: [
+    ['rm alpine:3.20', 'one image'],
+    ["rm 'docker.io/team/*' --dry-run", 'what a pattern would remove'],
+    ['rm --registry ghcr.io --unused-for 30d', 'what nobody has pulled for a month'],
+  ],
+  completes: 'images',
   run,
 })
 

@@ -1,7 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { DaemonReport, RunningDownload } from '../../admin/contract.ts'
 import { type Environment, EXIT } from '../environment.ts'
-import { paintFor } from '../style.ts'
 import { type AdminCall, adminTool } from './command.ts'
 import { AdminError } from './connection.ts'
 import { requireNoWords } from './images.ts'
@@ -18,6 +17,11 @@ export const status = adminTool({
   flags: {
     watch: { type: 'boolean', description: 'show it again every two seconds, until Ctrl-C' },
   },
+  examples: [
+    ['status', 'is it healthy, and if not, why'],
+    ['status --watch', 'the same, every two seconds'],
+    ['status --json | jq .degraded', 'the reasons, for a script'],
+  ],
   run: async call => {
     requireNoWords(call.words)
     if (!call.words.isOn('watch')) await show(call)
@@ -30,11 +34,11 @@ async function show(call: AdminCall): Promise<void> {
   for (const line of await linesOf(call)) call.print(line)
 }
 
-async function linesOf({ connection, isJson, environment }: AdminCall): Promise<readonly string[]> {
+async function linesOf({ connection, isJson, paint }: AdminCall): Promise<readonly string[]> {
   const answer: DaemonReport = await connection.ask('GET status')
   const { flows }: { readonly flows: readonly RunningDownload[] } = await connection.ask('GET flows')
   if (isJson) return [JSON.stringify({ ...answer, flows })]
-  return statusLines(answer, flows, { nowMs: Date.now(), paint: paintFor(environment.stdout, environment) })
+  return statusLines(answer, flows, { nowMs: Date.now(), paint })
 }
 
 /** Shows reports until the process is told to stop. A daemon that goes away is waited for. */

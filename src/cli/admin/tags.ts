@@ -8,6 +8,8 @@ export const tags = adminTool({
   usage: '<image> [--history] [options]',
   description: 'Show what a tag names here. With --history, show every move of the last 90 days.',
   flags: { history: { type: 'boolean', description: 'when the tag moved, where to, and who moved it' } },
+  examples: [['tags alpine:3.20 --history', 'every digest that the tag had, and since when']],
+  completes: 'images',
   run: async call => await show(call),
 })
 
@@ -17,6 +19,11 @@ export const tag = adminTool({
   description:
     'Roll a tag back to a digest that it had before, or to any other of its repository. A mirrored tag stays there, whatever its upstream says, and its image is pinned, until --follow.',
   flags: { follow: { type: 'boolean', description: 'let a mirrored tag follow its upstream again' } },
+  examples: [
+    ['tag team/app:v1 sha256:…', 'roll a tag back to a digest'],
+    ['tag team/app:v1 --follow', 'let it follow its upstream again'],
+  ],
+  completes: 'images',
   run: async call => await (call.words.isOn('follow') ? follow(call) : move(call)),
 })
 

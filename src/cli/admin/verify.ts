@@ -3,6 +3,7 @@ import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool } from './command.ts'
 import { requireNoWords } from './images.ts'
 import { LiveLines } from './live-lines.ts'
+import { Pace } from './pace.ts'
 import { barText, countText, sizeText } from './text.ts'
 
 /** `entrepot verify`: verifies all stored content. */
@@ -10,17 +11,19 @@ export const verify = adminTool({
   usage: '[options]',
   description:
     'Verify everything in the cache against its digest now. Damaged content is put aside, and fetched again on the\nnext request for it. Exit code 1 if anything was damaged or unreadable.',
+  examples: [['verify', 'read everything, and put damaged content aside']],
   run,
 })
 
 async function run({ words, connection, environment, isJson, print }: AdminCall): Promise<ExitCode> {
   requireNoWords(words)
   const live = new LiveLines(environment.stdout)
+  const pace = new Pace()
   let last: VerifyLine | undefined
   for await (const progress of connection.follow('POST verify')) {
     last = progress
     if (isJson) print(JSON.stringify(progress))
-    else live.show([line(progress)])
+    else live.show([line(progress, pace)])
   }
   live.end()
   const bad = (last?.damaged ?? 0) + (last?.unreadable ?? 0)
@@ -33,8 +36,8 @@ async function run({ words, connection, environment, isJson, print }: AdminCall)
   return bad === 0 ? EXIT.ok : EXIT.failure
 }
 
-function line({ objects, totalObjects, bytes, totalBytes, damaged }: VerifyLine): string {
+function line({ objects, totalObjects, bytes, totalBytes, damaged }: VerifyLine, pace: Pace): string {
   const part = totalBytes === 0 ? 1 : bytes / totalBytes
   const found = damaged === 0 ? '' : `  ${damaged} damaged`
-  return `${barText(part, 30)} ${Math.floor(part * 100)} %  ${objects} of ${totalObjects}  ${sizeText(bytes)}${found}`
+  return `${barText(part, 30)} ${Math.floor(part * 100)} %  ${objects} of ${totalObjects}  ${sizeText(bytes)}  ${pace.describe(bytes, totalBytes)}${found}`
 }

@@ -7,6 +7,7 @@ import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool, forEachWord } from './command.ts'
 import { requireImage, someImages } from './images.ts'
 import { LiveLines } from './live-lines.ts'
+import { Pace } from './pace.ts'
 import { barText, countText, digestText, sizeText } from './text.ts'
 
 /** `entrepot warm <image>…`: pulls images into the cache in advance. */
@@ -25,6 +26,11 @@ export const warm = adminTool({
       description: 'file with one image on each line; # starts a comment',
     },
   },
+  examples: [
+    ['warm alpine:3.20 --platform linux/amd64', 'one image for one platform'],
+    ['warm --file images.txt', 'all images of a list'],
+  ],
+  completes: 'images',
   run,
 })
 
@@ -65,6 +71,7 @@ async function warmOne(call: AdminCall, image: string, platforms: readonly strin
   const { connection, isJson, environment, print } = call
   const live = new LiveLines(environment.stdout)
   const layers = new Map<string, WarmedLayer>()
+  const pace = new Pace()
   let failed = 0
   if (!isJson) print(image)
   try {
@@ -73,7 +80,7 @@ async function warmOne(call: AdminCall, image: string, platforms: readonly strin
       if (told.event === 'done') failed = told.failed
       if (told.event !== 'layer') continue
       layers.set(told.digest, told)
-      if (!isJson) live.show([...layers.values()].map(layerLine))
+      if (!isJson) live.show([...[...layers.values()].map(layerLine), ...paceLines(layers, pace)])
     }
   } finally {
     live.end()
@@ -91,6 +98,19 @@ const STATES = {
   pulled: 'done',
   failed: 'failed',
 } as const satisfies Record<WarmedLayer['state'], string>
+
+/** Speed and time left of all layers that are being pulled, together. */
+function paceLines(layers: ReadonlyMap<string, WarmedLayer>, pace: Pace): readonly string[] {
+  const pulled = [...layers.values()].filter(({ state }) => state !== 'cached')
+  const sum = (read: (layer: WarmedLayer) => number): number =>
+    pulled.reduce((all, layer) => all + read(layer), 0)
+  const isOver = pulled.every(({ state }) => state !== 'pulling')
+  const text = pace.describe(
+    sum(({ doneBytes }) => doneBytes),
+    sum(({ sizeBytes }) => sizeBytes),
+  )
+  return isOver || text === '' ? [] : [`  ${text}`]
+}
 
 function layerLine({ digest, sizeBytes, doneBytes, state, message }: WarmedLayer): string {
   const part = sizeBytes === 0 ? 1 : doneBytes / sizeBytes

@@ -12,10 +12,11 @@ export const who = adminTool({
   flags: {
     'no-trunc': { type: 'boolean', description: 'print complete user agents, and all registries' },
   },
+  examples: [['who', 'who pulled last, and with what']],
   run,
 })
 
-async function run({ words, connection, isJson, print }: AdminCall): Promise<ExitCode> {
+async function run({ words, connection, isJson, print, paint }: AdminCall): Promise<ExitCode> {
   requireNoWords(words)
   const { clients } = await connection.ask('GET clients')
   if (isJson) for (const client of clients) print(JSON.stringify(client))
@@ -23,7 +24,7 @@ async function run({ words, connection, isJson, print }: AdminCall): Promise<Exi
   else {
     const heading = ['CLIENT', 'LAST SEEN', 'REQUESTS', 'LAST STATUS', 'REGISTRIES', 'USER AGENT']
     const rows = clients.map(client => row(client, Date.now(), words.isOn('no-trunc')))
-    print(tableText([heading, ...rows], new Set([2])))
+    print(tableText([heading.map(text => paint('heading', text)), ...rows], new Set([2])))
   }
   return EXIT.ok
 }
