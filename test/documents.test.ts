@@ -58,7 +58,7 @@ const ELSEWHERE = [
   /^promtool check rules helm\/entrepot\/files\/alerts\.yaml$/,
   /^systemctl \S/,
   /^install -/,
-  /^curl -s/,
+  /^curl -(?:fs|s)/,
   /^printf '%s' /,
 ]
 

@@ -50,6 +50,8 @@ export interface Config {
   /** Time that running transfers have to finish after SIGTERM and that delay; 300 s by default. */
   readonly drainMs: number
   readonly scrub: ScrubConfig
+  /** Serve scripts that point clients at the mirror; on by default. */
+  readonly servesSetup?: boolean
   readonly logLevel: LogLevel
   /** Number of threads that serve clients, on Linux; 1 unless given. */
   readonly workers?: number

@@ -55,6 +55,7 @@ export function effectiveSettings(
     setting('drain_timeout', formatDuration(config.drainMs), 'drain-timeout'),
     setting('workers', String(config.workers), 'workers'),
     setting('sendfile', config.usesSendfile ?? true, 'sendfile'),
+    setting('setup_scripts', config.servesSetup ?? true, 'setup-scripts'),
     setting('log_level', config.logLevel, 'log-level'),
     setting('upstream_config_file', config.upstreamConfigFile, 'upstream-config-file'),
     { name: 'store', value: store.kind, origin: kindOrigin },

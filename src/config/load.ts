@@ -155,6 +155,7 @@ type Scalars = Pick<
   | 'drainMs'
   | 'workers'
   | 'usesSendfile'
+  | 'servesSetup'
   | 'logLevel'
 >
 
@@ -184,6 +185,7 @@ function readScalars(reader: SettingsReader): Scalars {
       reader.parse(reader.find('workers'), parseWorkers) ??
       Math.min(availableParallelism(), WORKERS_DEFAULT_MAX),
     usesSendfile: reader.parse(reader.find('sendfile'), parseBoolean) ?? true,
+    servesSetup: reader.parse(reader.find('setup-scripts'), parseBoolean) ?? true,
     logLevel: reader.parse(reader.find('log-level'), parseLogLevel) ?? 'info',
   }
 }

@@ -1,5 +1,5 @@
 import { COMPATIBILITY } from './compatibility.ts'
-import { PROXY_SETTINGS } from './proxy-settings.ts'
+import { NETWORK_SETTINGS } from './network-settings.ts'
 import { S3_SETTINGS } from './s3-settings.ts'
 import { TLS_SETTINGS } from './tls/tls-settings.ts'
 
@@ -68,16 +68,7 @@ export const SETTINGS = {
     noun: 'a policy',
     hint: 'public, configured or any',
   },
-  'nat64-prefix': {
-    environment: 'NAT64_PREFIX',
-    type: 'text',
-    group: 'general',
-    default: undefined,
-    description: "Prefix of this network's own NAT64; its addresses are checked by the IPv4 address inside",
-    noun: 'a NAT64 prefix',
-    hint: 'an IPv6 block of 32, 40, 48, 56, 64 or 96 bits, such as 2001:db8:64::/96',
-  },
-  ...PROXY_SETTINGS,
+  ...NETWORK_SETTINGS,
   'upstream-config-file': {
     environment: 'UPSTREAM_CONFIG_FILE',
     type: 'text',

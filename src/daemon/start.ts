@@ -237,6 +237,7 @@ function serve({
     names: () => inForce.current.directory,
     ledger,
     recentPulls,
+    servesSetup: config.servesSetup ?? false,
     running,
     remembering: { epoch, clock },
     sender,

@@ -30,6 +30,7 @@ import { answerToken } from './resources/token.ts'
 import { type NamedRoute, parseRoute, type Route } from './route.ts'
 import { breakOff, READING_LIMITS, type SendingLimits, send, sendAtOnce } from './send.ts'
 import { SendQueues } from './send-queue.ts'
+import { answerSetup } from './setup/answer.ts'
 import { Peers, requireTrusted } from './tls/peer.ts'
 
 /** Longest time before our first header, in milliseconds. containerd gives up at 30 s. */
@@ -56,6 +57,8 @@ export interface DispatchParts {
   /** Notes every answer about content. */
   readonly ledger?: Pick<Ledger, 'used'>
   readonly recentPulls?: Pick<RecentPulls, 'note' | 'again'>
+  /** Serve scripts that point clients at this mirror. */
+  readonly servesSetup?: boolean
   /** Count of running requests, shared by all threads. */
   readonly running?: SharedCount
   /** If left out, no answer is remembered. */
@@ -199,6 +202,10 @@ export class Dispatch {
     }
     if (route.kind === 'token' && chain !== undefined)
       return answerToken({ chain, access, events, names: this.#parts.names() }, request, peer)
+    const asked = { host: request.headers.host, isEncrypted: peer.isEncrypted }
+    const isSetup = route.kind === 'setup' && this.#parts.servesSetup === true
+    const script = isSetup ? answerSetup(route.client, asked) : undefined
+    if (script !== undefined) return script
     return withHeaders(
       jsonReply(404, failureBody({ code: 'UNSUPPORTED', message: 'there is nothing here' })),
       API_VERSION,

@@ -10,6 +10,7 @@ export type Route =
   | { readonly kind: 'live' }
   | { readonly kind: 'ready' }
   | { readonly kind: 'token' }
+  | { readonly kind: 'setup'; readonly client: string | undefined }
   | { readonly kind: 'unknown' }
   | { readonly kind: 'manifest'; readonly name: RequestedName; readonly reference: Reference }
   | { readonly kind: 'blob'; readonly name: RequestedName; readonly digest: Digest }
@@ -47,7 +48,7 @@ export function parseRoute(method: string, target: string): Route {
       `${method.slice(0, 16)} is not supported: this is a pull-through mirror`,
     )
   }
-  return PLAIN.get(path) ?? parseNamed(segments, query)
+  return PLAIN.get(path) ?? parseSetup(path) ?? parseNamed(segments, query)
 }
 
 const PLAIN: ReadonlyMap<string, Route> = new Map<string, Route>([
@@ -58,6 +59,15 @@ const PLAIN: ReadonlyMap<string, Route> = new Map<string, Route>([
   ['/v2', { kind: 'base' }],
   ['/v2/', { kind: 'base' }],
 ])
+
+const SETUP_SCRIPT = /^\/setup\/([a-z]{1,20})\.sh$/
+
+/** `/setup/` and `/setup/<client>.sh`, which no registry has: its name would have a dot. */
+function parseSetup(path: string): Route | undefined {
+  if (path === '/setup' || path === '/setup/') return { kind: 'setup', client: undefined }
+  const [, client] = SETUP_SCRIPT.exec(path) ?? []
+  return client === undefined ? undefined : { kind: 'setup', client }
+}
 
 function splitTarget(target: string): { readonly path: string; readonly query: URLSearchParams } {
   const origin = originForm(target)

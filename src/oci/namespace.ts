@@ -13,6 +13,20 @@ export const DOCKER_HUB = 'docker.io' as Namespace
 /** The host that serves {@link DOCKER_HUB}. */
 export const DOCKER_HUB_HOST = 'registry-1.docker.io'
 
+/** Public registries for clients that cannot express "every registry", in the order of the files. */
+export const PUBLIC_REGISTRIES: readonly Namespace[] = [
+  'docker.io',
+  'ghcr.io',
+  'quay.io',
+  'registry.k8s.io',
+  'gcr.io',
+  'mcr.microsoft.com',
+  'public.ecr.aws',
+  'registry.gitlab.com',
+  'docker.elastic.co',
+  'nvcr.io',
+] as readonly string[] as readonly Namespace[]
+
 const LENGTH_MAX = 253
 const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/
 const PORT = /^[1-9][0-9]{0,4}$/

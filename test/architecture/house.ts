@@ -74,9 +74,10 @@ const ROOMS: House['rooms'] = new Map([
   [
     'http',
     new Map([
-      ['.', ['remembered', 'resources', 'tls']],
+      ['.', ['remembered', 'resources', 'setup', 'tls']],
       ['remembered', ['.']],
       ['resources', ['.']],
+      ['setup', ['.']],
       ['threads', ['.', 'tls']],
       ['tls', []],
     ]),

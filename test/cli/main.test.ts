@@ -92,6 +92,7 @@ test('entrepot check prints the effective configuration with the origin of every
     'drain_timeout: 5m # default',
     `workers: ${Math.min(availableParallelism(), 4)} # default`,
     'sendfile: true # default',
+    'setup_scripts: true # default',
     'log_level: info # default',
     `upstream_config_file: ${join(cwd, 'upstreams.yaml')} # --upstream-config-file`,
     'store: filesystem # command line',

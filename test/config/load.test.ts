@@ -64,6 +64,7 @@ test('without any setting the mirror listens on 8080, serves Docker Hub by defau
     workers: Math.min(availableParallelism(), 4),
     usesSendfile: true,
     scrub: { intervalMs: 604_800_000, bytesPerSecond: 16 * 1024 ** 2 },
+    servesSetup: true,
     logLevel: 'info',
   })
   assert.deepEqual(notices, [])

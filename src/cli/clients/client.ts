@@ -1,4 +1,4 @@
-import type { Namespace } from '../../oci/namespace.ts'
+import { type Namespace, PUBLIC_REGISTRIES } from '../../oci/namespace.ts'
 
 /** Address of a mirror for clients: scheme, host and port, without a path. */
 export interface MirrorUrl {
@@ -46,20 +46,6 @@ export interface Plan {
 
 /** Plans the files of one kind of client. Reads files, and writes none. */
 export type PlanClient = (wish: Wish, files: HostFiles) => Promise<Plan>
-
-/** Public registries for clients that cannot express "every registry", in the order of the files. */
-const PUBLIC_REGISTRIES: readonly Namespace[] = [
-  'docker.io',
-  'ghcr.io',
-  'quay.io',
-  'registry.k8s.io',
-  'gcr.io',
-  'mcr.microsoft.com',
-  'public.ecr.aws',
-  'registry.gitlab.com',
-  'docker.elastic.co',
-  'nvcr.io',
-] as readonly string[] as readonly Namespace[]
 
 /** The registries of a wish as a list. */
 export function namedRegistries({ registries }: Wish): readonly Namespace[] {

@@ -1,5 +1,14 @@
-/** Proxies on the way to registries. */
-export const PROXY_SETTINGS = {
+/** Settings of the network: how the mirror reaches registries, and how it shows itself to clients. */
+export const NETWORK_SETTINGS = {
+  'nat64-prefix': {
+    environment: 'NAT64_PREFIX',
+    type: 'text',
+    group: 'general',
+    default: undefined,
+    description: "Prefix of this network's own NAT64; its addresses are checked by the IPv4 address inside",
+    noun: 'a NAT64 prefix',
+    hint: 'an IPv6 block of 32, 40, 48, 56, 64 or 96 bits, such as 2001:db8:64::/96',
+  },
   'https-proxy': {
     environment: 'HTTPS_PROXY',
     type: 'secret',
@@ -33,6 +42,15 @@ export const PROXY_SETTINGS = {
     group: 'general',
     default: 'false',
     description: 'Reach registries that are not configured through a proxy too, which hides their addresses',
+    noun: 'true or false',
+    hint: 'write true or false',
+  },
+  'setup-scripts': {
+    environment: 'SETUP_SCRIPTS',
+    type: 'boolean',
+    group: 'general',
+    default: 'true',
+    description: 'Serve scripts at /setup/ that point clients at this mirror',
     noun: 'true or false',
     hint: 'write true or false',
   },
