@@ -30,14 +30,14 @@ async function reloadOnce(parts: DaemonParts): Promise<void> {
     const { upstreams, sections } = loaded
     await notifyEndpoints(config, sections.notifications, parts)
     const next = inForceOf(config, loaded, registries)
-    const commit = identities.prepare(next)
+    const commit = identities.prepare({ ...next, directory: next.names })
     registries.replace(upstreams)
     inForce.replace(next)
     commit()
-    const { directory } = inForce.current
+    const { directory, names } = inForce.current
     // Answers remembered under the old names end now. They end again once every thread uses the new names.
     epoch.bump()
-    await threads?.direct(directoryText(directory, identities.policy))
+    await threads?.direct(directoryText(names, identities.policy))
     epoch.bump()
     await space?.reconfigure()
     events.nameNamespaces(directory.terms.keys())

@@ -23,7 +23,8 @@ import type { Events } from '../observe/events.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { Notifications } from '../observe/notifications/notifications.ts'
 import type { RecentPulls } from '../observe/recent-pulls.ts'
-import type { Namespace } from '../oci/namespace.ts'
+import { type Namespace, parseConfiguredNamespace } from '../oci/namespace.ts'
+import type { NameRules } from '../oci/place.ts'
 import { Space } from '../space/space.ts'
 import type { NamespaceTerms } from '../space/victims.ts'
 import { openReadOnlyStore } from '../storage/filesystem/read-only.ts'
@@ -147,8 +148,10 @@ export function spaceOf(
 
 /** Everything that a reload replaces, all at once. */
 export interface InForce {
-  /** The rules for resolving names, and the registries behind them. */
+  /** The registries behind the names, and the terms on which each is cached. */
   readonly directory: Directory
+  /** The rules for resolving names, of registries and of what is hosted. */
+  readonly names: HouseNames
   /** The other sections of the upstream file. */
   readonly sections: FileSections
   /** Retention of the content of each namespace. */
@@ -160,12 +163,19 @@ export function inForceOf(
   { upstreams, sections }: FileConfig,
   registries: UpstreamRegistries,
 ): InForce {
-  return {
-    sections,
-    directory: directoryOf(config, upstreams, registries),
-    terms: namespaceTerms(config, upstreams),
+  const directory = directoryOf(config, upstreams, registries)
+  const hosted = sections.hosted.flatMap(
+    ({ names }) => parseConfiguredNamespace(names.components[0] ?? '') ?? [],
+  )
+  const names = {
+    defaultNamespace: directory.defaultNamespace,
+    terms: new Set([...directory.terms.keys(), ...hosted]),
   }
+  return { sections, directory, names, terms: namespaceTerms(config, upstreams) }
 }
+
+/** Rules for resolving names, with a list of the namespaces that are configured. */
+type HouseNames = NameRules & { readonly terms: ReadonlySet<Namespace> }
 
 /** The default namespace counts as configured, because it is what the mirror is for. */
 function namespaceTerms(config: Config, upstreams: readonly UpstreamConfig[]): NamespaceTerms {
@@ -183,9 +193,9 @@ const CENTURY_MS = 100 * 365 * 24 * 3_600_000
 /** Tags are served at any age, without waiting for an upstream. */
 const OFFLINE_TERMS = { manifestInvalidationMs: CENTURY_MS, staleIfErrorMs: CENTURY_MS } as const
 
-/** The rules of a directory without its registries, and those of access, for another thread. */
-export function directoryText({ defaultNamespace, terms }: Directory, policy: AccessPolicy): DirectoryText {
-  return { defaultNamespace, configured: [...terms.keys()], policy }
+/** The rules for resolving names, and those of access, for another thread. */
+export function directoryText({ defaultNamespace, terms }: HouseNames, policy: AccessPolicy): DirectoryText {
+  return { defaultNamespace, configured: [...terms], policy }
 }
 
 /** Name of the store in the log. */
@@ -219,7 +229,7 @@ export interface ThreadParts extends Omit<ThreadsParts, 'waitingLog'> {
   readonly epoch: Epoch
   readonly running: SharedCount
   readonly connections: ConnectionCounts
-  readonly directory: Directory
+  readonly names: HouseNames
   readonly usesSendfile: boolean
   readonly identities: Pick<Identities, 'policy' | 'changes'>
 }
@@ -230,7 +240,7 @@ export interface ThreadParts extends Omit<ThreadsParts, 'waitingLog'> {
  */
 export function threadsOf(
   config: Config,
-  { instance, tls, firstHeaderMs, epoch, running, connections, directory, ...rest }: ThreadParts,
+  { instance, tls, firstHeaderMs, epoch, running, connections, names, ...rest }: ThreadParts,
 ): Threads | undefined {
   const { workers = 1, logLevel } = config
   const isShared = clientListeners(config).some(({ address }) => address.kind === 'tcp')
@@ -247,7 +257,7 @@ export function threadsOf(
     waitingLog: waitingLog.memory,
     connections: connections.memory,
     usesSendfile,
-    directory: directoryText(directory, identities.policy),
+    directory: directoryText(names, identities.policy),
     identityChanges: identities.changes.memory,
   }
   return new Threads(workers - 1, settings, { ...parts, waitingLog })

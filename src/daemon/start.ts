@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { Access } from '../access/access.ts'
 import type { Config } from '../config/config.ts'
 import { Epoch } from '../content/epoch.ts'
 import { type Ledger, NO_LEDGER } from '../content/ledger.ts'
@@ -12,7 +13,6 @@ import { Current } from '../lib/current.ts'
 import { BufferPool } from '../lib/reader-buffers.ts'
 import { SharedCount } from '../lib/shared-count.ts'
 import { Turns } from '../lib/turns.ts'
-import { Answers } from '../mirror/answers.ts'
 import { Mirror } from '../mirror/mirror.ts'
 import { Events } from '../observe/events.ts'
 import { type Log, openLog } from '../observe/log.ts'
@@ -26,6 +26,7 @@ import type { RegistriesOptions } from '../upstream/registries.ts'
 import { Identities } from './access.ts'
 import { loadListenerTls, reloadCertificate, watchCertificate } from './certificate.ts'
 import { ClientServers } from './client-servers.ts'
+import { type HostingRooms, hostingOf } from './hosting.ts'
 import {
   cutNow,
   flushRepeatedLines,
@@ -78,6 +79,7 @@ export interface DaemonOverrides {
   /** Destination of the log lines of further threads. */
   readonly output?: Output
   readonly store?: Store
+  readonly access?: Access
   readonly firstHeaderMs?: number
   readonly uploadsMs?: number
   readonly probeEveryMs?: number
@@ -169,7 +171,8 @@ async function compose(
     notifications,
   }
   const sender = config.usesSendfile === false ? undefined : await openFileSender()
-  const serving = serve({ ...base, tls, store, ledger, running, sender, overrides })
+  const hosting = hostingOf({ ...base, store, space }, undo)
+  const serving = serve({ ...base, tls, store, ledger, running, sender, hosting, overrides })
   undo.use(serving.threads)
   await startSpace(space, mirror)
   const cut = new AbortController()
@@ -210,6 +213,7 @@ interface ServingParts
   readonly running: SharedCount
   readonly sender: FileSender | undefined
   readonly tls: ListenerTls | undefined
+  readonly hosting: HostingRooms
   readonly overrides: DaemonOverrides
 }
 
@@ -218,6 +222,7 @@ function serve({
   config,
   overrides,
   tls,
+  hosting,
   ...parts
 }: ServingParts): Pick<DaemonParts, 'recentPulls' | 'dispatch' | 'clientServer' | 'threads'> {
   const { events, epoch, inForce, mirror, identities, instance, draining } = parts
@@ -226,15 +231,14 @@ function serve({
   const recentPulls = new RecentPulls((place, reference, pulled) => ledger.pulled(place, reference, pulled))
   const connections = new ConnectionCounts()
   parts.metrics.countConnections(() => connections.total)
-  const answering = new Answers({ mirror, directory: () => inForce.current.directory })
   const dispatch = new Dispatch({
-    answering,
-    access: identities.access,
+    ...hosting.entrance,
+    access: overrides.access ?? identities.access,
     chain: identities.chain,
     realm: () => identities.realm,
     events,
     instance,
-    names: () => inForce.current.directory,
+    names: () => inForce.current.names,
     ledger,
     recentPulls,
     servesSetup: config.servesSetup ?? false,
@@ -254,7 +258,7 @@ function serve({
     tls,
   })
   const counted = { epoch, running, connections }
-  const content = { answering, mirror, ledger, identities }
+  const content = { answering: hosting.entrance.answering, mirror, ledger, identities }
   const threads = threadsOf(config, {
     ...counted,
     ...content,
@@ -265,7 +269,7 @@ function serve({
     recentClients: events.recentClients,
     events,
     output,
-    directory: inForce.current.directory,
+    names: inForce.current.names,
     usesSendfile: sender !== undefined,
     identifier: identities.chain,
     handle: async (request, response, peer) => await dispatch.handle(request, response, peer),

@@ -20,8 +20,8 @@ export interface PublishingParts {
   readonly shelf: Shelf
   readonly clock: Pick<Clock, 'wallMs'>
   readonly parties: ActParties
-  /** Called when what a client sees may have changed. */
-  readonly onChange: () => void
+  /** Called when what a client sees of a repository may have changed. */
+  readonly onChange: (place: Place) => void
 }
 
 /** A manifest to publish in a repository, under any number of tags. */
@@ -71,7 +71,7 @@ export class Publishing {
     return await this.#turns.take(keys, async () => {
       const warnings = await this.#publishNow(publication, named)
       for (const tag of tags) warnings.push(...(await this.#setTag({ ...publication, tag })))
-      this.#parts.onChange()
+      this.#parts.onChange(place)
       return warnings
     })
   }
@@ -96,6 +96,7 @@ export class Publishing {
       const nowMs = clock.wallMs()
       const record = { sizeBytes, mediaType: undefined, pushedAtMs: nowMs, claimedAtMs: nowMs, by }
       await shelf.setContent({ kind: 'hosted-blob', ...place, digest }, record)
+      this.#parts.onChange(place)
       await reportAct(this.#parts.parties, act)
       return true
     })
@@ -123,7 +124,7 @@ export class Publishing {
       if (found === undefined)
         throw new OciError('MANIFEST_UNKNOWN', `this repository has no manifest ${digest}`)
       const warnings = await this.#setTag({ place, by, tag, digest })
-      this.#parts.onChange()
+      this.#parts.onChange(place)
       return warnings
     })
   }
@@ -132,7 +133,7 @@ export class Publishing {
   async untag({ place, by }: Actor, tag: Tag): Promise<boolean> {
     return await this.#turns.take({ alone: [tagKey(place, tag)] }, async () => {
       const wasThere = await this.#removeTag({ place, by }, tag)
-      this.#parts.onChange()
+      this.#parts.onChange(place)
       return wasThere
     })
   }
@@ -149,7 +150,7 @@ export class Publishing {
         if (now.some(tag => !tags.includes(tag))) return undefined
         return await this.#withdrawNow(actor, { digest, manifest, tags: now })
       })
-      onChange()
+      onChange(actor.place)
       if (wasThere !== undefined) return wasThere
     }
   }
@@ -164,7 +165,7 @@ export class Publishing {
       await judgeAct(parties, act)
       await shelf.removeContent(name)
       await this.#letGo(place, digest, 'hosted-manifest')
-      onChange()
+      onChange(place)
       await reportAct(parties, act)
       return true
     })

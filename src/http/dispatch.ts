@@ -3,6 +3,7 @@ import type { Access } from '../access/access.ts'
 import type { IdentityChain } from '../access/chain.ts'
 import type { Peer } from '../access/peer.ts'
 import type { Answering, Asked, ContentAnswering } from '../content/answering.ts'
+import type { Hosting } from '../content/hosting.ts'
 import type { Ledger } from '../content/ledger.ts'
 import { SharedCount } from '../lib/shared-count.ts'
 import type { Events } from '../observe/events.ts'
@@ -21,13 +22,20 @@ import type { ReadingLimits } from './reader-watch.ts'
 import { RememberedAnswers, type RememberedAnswersParts } from './remembered/answers.ts'
 import { type RequestTarget, RequestTargets } from './remembered/targets.ts'
 import { API_VERSION, discard, jsonReply, namedHeaders, type Reply, withHeaders } from './reply.ts'
-import { answerBlob } from './resources/blobs.ts'
-import { answerManifest } from './resources/manifests.ts'
+import { answerCatalog, type CatalogParts } from './resources/catalog.ts'
 import { answerBase, answerLive, answerReady, type Readiness } from './resources/probes.ts'
-import { answerReferrers } from './resources/referrers.ts'
-import { answerTags } from './resources/tags.ts'
+import { answerPull } from './resources/pulls.ts'
+import { answerPush } from './resources/pushes.ts'
 import { answerToken } from './resources/token.ts'
-import { type NamedRoute, parseRoute, type Route } from './route.ts'
+import {
+  isPush,
+  type NamedRoute,
+  type PullRoute,
+  type PushRoute,
+  parseRoute,
+  type Route,
+  rightOf,
+} from './route.ts'
 import { breakOff, READING_LIMITS, type SendingLimits, send, sendAtOnce } from './send.ts'
 import { SendQueues } from './send-queue.ts'
 import { answerSetup } from './setup/answer.ts'
@@ -44,6 +52,10 @@ export interface DispatchParts {
   readonly chain?: Pick<IdentityChain, 'prove' | 'exchange'>
   /** URL of the token endpoint, if the configuration names it. */
   readonly realm?: () => string | undefined
+  /** Takes what is pushed. If left out, nothing is. */
+  readonly hosting?: Hosting
+  /** Everything that is hosted or cached, in any order. */
+  readonly repositories?: CatalogParts['repositories']
   readonly events: Events
   readonly readiness: Readiness
   /** Rules in force for resolving names. A reload returns a different object. */
@@ -106,7 +118,7 @@ export class Dispatch {
     try {
       const reply = this.#reply(exchange)
       // A remembered answer is sent in the same turn as the request arrived, without awaiting anything.
-      exchange.reply = reply instanceof Promise ? await this.#withDeadline(reply, exchange.left) : reply
+      exchange.reply = reply instanceof Promise ? await this.#withDeadline(reply, exchange) : reply
       exchange.status = exchange.reply.status
       exchange.sentBytes =
         sendAtOnce(response, exchange.reply, this.#reading) ??
@@ -144,7 +156,8 @@ export class Dispatch {
         ? this.#plainReply(exchange, route)
         : this.#permitted(exchange, route, named)
     }
-    if (named === undefined && route.kind !== 'base') return this.#plainReply(exchange, route)
+    if (named === undefined && route.kind !== 'base' && route.kind !== 'catalog')
+      return this.#plainReply(exchange, route)
     const { authorization } = request.headers
     const identity = this.#parts.access.identify({ authorization, peer: exchange.peer })
     return identity instanceof Promise ? identity.then(answer) : answer(identity)
@@ -158,7 +171,7 @@ export class Dispatch {
   ): Reply | Promise<Reply> {
     const { access } = this.#parts
     const { request, client, identity = ANONYMOUS } = exchange
-    const asking = { place, right: 'pull', reference: referenceOf(route), identity, client } as const
+    const asking = { place, right: rightOf(route), reference: referenceOf(route), identity, client }
     const answer = (): Reply | Promise<Reply> => {
       const reply = this.#remembered?.find(request)
       if (reply !== undefined) return permittedDigest(access, asking, reply)
@@ -169,10 +182,31 @@ export class Dispatch {
         actor: identity.name,
         mayPush: access.may(identity, place, 'push'),
       }
+      if (isPush(route)) return this.#pushed(exchange, route, asked)
       return this.#newReply(exchange, route, asked).then(made => permittedDigest(access, asking, made))
     }
+    // To push to a name that is not hosted is no question of rights.
+    if (isPush(route)) this.#requireHosting().requireHosted(place)
     const waiting = access.authorize(asking)
     return waiting === undefined ? answer() : waiting.then(answer)
+  }
+
+  async #pushed(exchange: HttpExchange, route: PushRoute, asked: Asked): Promise<Reply> {
+    const { access, names } = this.#parts
+    const { identity = ANONYMOUS } = exchange
+    const push = {
+      hosting: this.#requireHosting(),
+      asked,
+      names: names(),
+      mayPull: (place: Place) => access.may(identity, place, 'pull'),
+    }
+    return withHeaders(await answerPush(push, route, exchange), namedHeaders(route, asked))
+  }
+
+  #requireHosting(): Hosting {
+    const { hosting } = this.#parts
+    if (hosting === undefined) throw new OciError('UNSUPPORTED', 'nothing is hosted here')
+    return hosting
   }
 
   /** Parses the request target, or recalls the result for the same text. */
@@ -200,6 +234,13 @@ export class Dispatch {
       if (!access.mayEnter(identity ?? ANONYMOUS)) throw new OciError('UNAUTHORIZED', 'log in first')
       return withHeaders(answerBase(), API_VERSION)
     }
+    if (route.kind === 'catalog') {
+      const { repositories, names } = this.#parts
+      const parts = { repositories, defaultNamespace: names().defaultNamespace, access }
+      return answerCatalog(parts, identity ?? ANONYMOUS, route.page).then(reply =>
+        withHeaders(reply, API_VERSION),
+      )
+    }
     if (route.kind === 'token' && chain !== undefined)
       return answerToken({ chain, access, events, names: this.#parts.names() }, request, peer)
     const asked = { host: request.headers.host, isEncrypted: peer.isEncrypted }
@@ -213,38 +254,26 @@ export class Dispatch {
   }
 
   /** The reply to a request for content. It is remembered if it may be given again. */
-  async #newReply(exchange: HttpExchange, route: NamedRoute, asked: Asked): Promise<Reply> {
+  async #newReply(exchange: HttpExchange, route: PullRoute, asked: Asked): Promise<Reply> {
     const { request } = exchange
     const askedAtMs = this.#remembered?.nowMs ?? 0
-    const answer = await this.#answer(request, route, asked)
+    const answer = await answerPull(this.#parts.answering, asked, route, request)
     const reply = withHeaders(answer, namedHeaders(route, asked))
     if (isContent(route)) this.#remembered?.keep(request, reply, { place: asked, askedAtMs })
     return reply
-  }
-
-  async #answer(request: IncomingMessage, route: NamedRoute, asked: Asked): Promise<Reply> {
-    const { answering } = this.#parts
-    switch (route.kind) {
-      case 'manifest':
-        return await answerManifest(answering, asked, route.reference, request)
-      case 'blob':
-        return await answerBlob(answering, asked, route.digest, request)
-      case 'tags':
-        return await answerTags(requireListings(answering), asked, route)
-      case 'referrers':
-        return await answerReferrers(requireListings(answering), asked, route.digest, route.artifactType)
-    }
   }
 
   /**
    * Waits for a reply until the deadline, or until the client leaves. A reply that comes later is disposed
    * of.
    */
-  async #withDeadline(reply: Promise<Reply>, left: AbortSignal): Promise<Reply> {
+  async #withDeadline(reply: Promise<Reply>, { left, route }: HttpExchange): Promise<Reply> {
     const { promise: over, reject } = Promise.withResolvers<never>()
     const late = (): void => reject(new UpstreamError('timeout', 'the upstream did not answer in time'))
     const leave = (): void => reject(left.reason as Error)
-    const timer = setTimeout(late, this.#parts.firstHeaderMs ?? FIRST_HEADER_MS)
+    // A client that sends gets its answer when it has sent everything, however long that takes.
+    const isSending = route !== undefined && isPush(route)
+    const timer = isSending ? undefined : setTimeout(late, this.#parts.firstHeaderMs ?? FIRST_HEADER_MS)
     left.addEventListener('abort', leave, { once: true })
     let isTaken = false
     try {
@@ -272,6 +301,8 @@ export class Dispatch {
       ...(failure.status === 401 ? { 'WWW-Authenticate': challengeOf(exchange, this.#parts.realm?.()) } : {}),
       ...(named ? namedHeaders(route, place) : API_VERSION),
       ...this.#closing(),
+      // What is left of a body cannot be told from the next request.
+      ...(exchange.request.complete ? {} : { Connection: 'close' }),
     })
     exchange.status = reply.status
     sendAtOnce(response, reply, this.#reading)
@@ -298,11 +329,6 @@ export class Dispatch {
 
 /** Outcomes served from the cache. */
 const FROM_CACHE: ReadonlySet<Outcome> = new Set<Outcome>(['hit', 'revalidated', 'stale'])
-
-function requireListings(answering: Answering | ContentAnswering): Answering {
-  if ('listTags' in answering) return answering
-  throw new Error('this thread answers only requests for content')
-}
 
 function placeOf(route: Route, names: NameRules): Place | undefined {
   return 'name' in route ? resolvePlace(names, route.name) : undefined

@@ -95,18 +95,28 @@ export class HttpExchange {
 
 /** Methods are metric labels, so they are a closed set. */
 function knownMethod(method: string | undefined): string {
-  return method === 'GET' || method === 'HEAD' ? method : 'other'
+  return METHODS.has(method ?? '') ? (method ?? '') : 'other'
 }
+
+const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PATCH', 'PUT', 'DELETE'])
 
 /** The tag or digest that a route names. */
 export function referenceOf(route: NamedRoute): Reference | undefined {
   switch (route.kind) {
     case 'manifest':
+    case 'push-manifest':
+    case 'delete-manifest':
       return route.reference
     case 'blob':
+    case 'delete-blob':
     case 'referrers':
       return { kind: 'digest', digest: route.digest }
     case 'tags':
+    case 'begin-upload':
+    case 'upload-state':
+    case 'append-upload':
+    case 'finish-upload':
+    case 'cancel-upload':
       return undefined
   }
 }

@@ -86,7 +86,7 @@ export function failureOf(error: unknown): Failure {
     const status = STATUS[code]
     return {
       status,
-      code,
+      code: code === 'MANIFEST_TOO_LARGE' ? 'SIZE_INVALID' : code,
       message,
       retryAfterMs: status === 503 ? (retryAfterMs ?? BUSY_RETRY_MS) : undefined,
       mustClose: CLOSING.has(code),

@@ -224,7 +224,8 @@ function httpOptions({ headersMs, keepAliveMs }: ServerLimits): ServerOptions {
   return {
     maxHeaderSize: HEADER_BYTES_MAX,
     headersTimeout: headersMs,
-    requestTimeout: headersMs,
+    // Only headers have a limit of time here: the one who reads a body watches it.
+    requestTimeout: 0,
     connectionsCheckingInterval: Math.min(1000, headersMs / 4),
     keepAliveTimeout: keepAliveMs,
     requireHostHeader: true,

@@ -190,6 +190,8 @@ export interface EventDetails {
   readonly 'storage-failed': { readonly operation: string; readonly error: unknown }
   /** The store became unwritable, or writable again. */
   readonly 'bypass-changed': { readonly isBypassing: boolean; readonly error?: unknown }
+  /** Content that a client pushed is damaged or gone. */
+  readonly 'hosted-content-lost': Place & { readonly digest: Digest }
   readonly quarantined: { readonly digest: Digest; readonly error: unknown }
   readonly 'record-damaged': {
     readonly record: OwnRecord

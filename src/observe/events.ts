@@ -188,6 +188,11 @@ export class Events {
     return error instanceof Error ? error.message : 'the last write failed'
   }
 
+  /** Content that a client pushed is damaged or gone: only a push of it heals that. */
+  hostedContentLost(lost: EventDetails['hosted-content-lost']): void {
+    this.#emit({ kind: 'hosted-content-lost', details: lost })
+  }
+
   quarantined(digest: Digest, error: unknown): void {
     this.#emit({ kind: 'quarantined', details: { digest, error } })
   }

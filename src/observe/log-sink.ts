@@ -43,6 +43,7 @@ export class LogSink implements EventSink {
     's3-answered': undefined,
     'storage-failed': failure => this.#storageFailed(failure),
     'bypass-changed': change => this.#bypassChanged(change),
+    'hosted-content-lost': lost => this.#log.error(lost, 'hosted content is damaged or gone: push it again'),
     quarantined: ({ digest, error }) =>
       this.#log.error({ digest, err: error }, 'stored object is damaged and was quarantined'),
     'record-damaged': ({ record, outcome, error }) =>

@@ -62,6 +62,7 @@ export class MetricsSink implements EventSink {
       this.#metrics.s3Seconds.observe({ operation, result }, durationMs / 1000),
     'storage-failed': ({ operation }) => this.#metrics.storageErrors.inc({ operation }),
     'bypass-changed': ({ isBypassing }) => this.#metrics.bypassing.set(isBypassing ? 1 : 0),
+    'hosted-content-lost': () => this.#metrics.hostedContentLost.inc(),
     quarantined: () => this.#metrics.quarantined.inc(),
     'record-damaged': ({ record, outcome }) => this.#metrics.damagedRecords.inc({ record, outcome }),
     scrubbed: ({ result }) => this.#metrics.scrubbed.inc({ result }),

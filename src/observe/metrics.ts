@@ -39,6 +39,7 @@ export interface Metrics {
   readonly staleAnswers: Counter<'namespace'>
   readonly storageErrors: Counter<'operation'>
   readonly quarantined: Counter
+  readonly hostedContentLost: Counter
   readonly damagedRecords: Counter<'record' | 'outcome'>
   readonly scrubbed: Counter<'result'>
   readonly bypassing: Gauge
@@ -227,6 +228,7 @@ type StorageMetrics = Pick<
   | 'lastReloadSeconds'
   | 'storageErrors'
   | 'quarantined'
+  | 'hostedContentLost'
   | 'damagedRecords'
   | 'scrubbed'
   | 'bypassing'
@@ -239,6 +241,10 @@ function storageMetrics(registry: Registry): StorageMetrics {
   const { counter, gauge } = declareIn(registry)
   return {
     storageErrors: counter('storage_errors_total', 'Operations of the store that failed.', ['operation']),
+    hostedContentLost: counter(
+      'hosted_content_lost_total',
+      'Requests for hosted content whose bytes are damaged or gone.',
+    ),
     quarantined: counter('quarantined_objects_total', 'Stored objects found damaged.'),
     damagedRecords: counter('damaged_records_total', 'Records of the mirror itself found damaged.', [
       'record',

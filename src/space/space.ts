@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { HOSTED_OWNER } from '../content/index/catalogue-schema.ts'
 import type { PlaceName } from '../content/index/change.ts'
 import { IndexFeed } from '../content/index/feed.ts'
 import { tagChange, walkStore } from '../content/index/walk.ts'
@@ -150,6 +151,22 @@ export class Space implements AsyncDisposable, Watcher {
     return all
   }
 
+  /** See {@link UploadRoom}. */
+  async spare(bytes: number): Promise<boolean> {
+    const lacking = (): number => this.#book.limits.minFreeBytes + bytes - (this.#book.freeBytes ?? Infinity)
+    await this.#book.measure()
+    if (lacking() <= 0) return true
+    try {
+      await this.index.open()
+      if (this.index.state === 'open')
+        await this.#evictor?.evict(() => ({ bytes: lacking(), dynamicBytes: 0 }))
+    } catch (error) {
+      this.#parts.events.storageFailed('evict', error)
+    }
+    await this.#book.remeasure()
+    return lacking() <= 0
+  }
+
   /** Charges a spool to a namespace and takes its first room; see {@link Ledger}. */
   async makeRoom(spool: SpoolFile, incoming: Incoming): Promise<boolean> {
     const { sizeBytes = this.#announced.of(incoming.digest) } = incoming
@@ -206,12 +223,14 @@ export class Space implements AsyncDisposable, Watcher {
 
   recordWritten(name: RecordName, bytes: Uint8Array): void {
     if (name.kind === 'link') this.index.note({ kind: 'linked', place: placeOf(name), digest: name.digest })
+    if (name.kind === 'hosted-hold') this.index.note({ kind: 'held', digest: name.digest })
     const tagged = name.kind === 'tag' ? tagChange(name, bytes) : undefined
     if (tagged !== undefined) this.index.note({ ...tagged, place: placeOf(tagged.place) })
   }
 
   recordDeleted(name: RecordName): void {
     if (name.kind === 'link') this.index.note({ kind: 'unlinked', place: placeOf(name), digest: name.digest })
+    if (name.kind === 'hosted-hold') this.index.note({ kind: 'released', digest: name.digest })
     if (name.kind === 'tag') this.index.note({ kind: 'untagged', place: placeOf(name), tag: name.tag })
   }
 
@@ -252,7 +271,9 @@ export class Space implements AsyncDisposable, Watcher {
 
   get #filling(): Filling {
     const { configured } = this.#parts.terms()
-    const others = [...this.index.bytesByNamespace].filter(([name]) => name !== '' && !configured.has(name))
+    const others = [...this.index.bytesByNamespace].filter(
+      ([name]) => name !== '' && name !== HOSTED_OWNER && !configured.has(name),
+    )
     return {
       usedBytes: this.index.bytes + this.#book.scratchBytes,
       dynamicBytes: others.reduce((sum, [, bytes]) => sum + bytes, this.#book.dynamicScratchBytes),
@@ -273,7 +294,7 @@ export class Space implements AsyncDisposable, Watcher {
     const { events, root } = this.#parts
     try {
       if (this.#ticks % TICKS_TO_CHECK === 0) {
-        const kept = [join(root, 'spool', 'kept'), join(root, 'spool', 'uploads'), join(root, 'quarantine')]
+        const kept = [join(root, 'spool', 'kept'), join(root, 'quarantine')]
         this.#book.countedLeftovers(await measureLeftovers(kept))
         await this.index.open()
         await this.index.requireFile()

@@ -122,11 +122,6 @@ export class WatchedSpool implements SpoolFile {
     this.inner.keep()
   }
 
-  /** Takes {@link keep} back: nothing of the file will be left. */
-  letGo(): void {
-    this.#isKept = false
-  }
-
   /** The file has become content, and is counted as such. */
   becomeObject(): void {
     this.#isObject = true

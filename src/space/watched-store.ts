@@ -15,14 +15,15 @@ import type {
   UploadSpool,
 } from '../storage/store.ts'
 import { type RoomKeeper, WatchedSpool } from './watched-spool.ts'
-import { WatchedUpload } from './watched-upload.ts'
+import { type UploadRoom, WatchedUpload } from './watched-upload.ts'
 
 /** Is notified of changes to a store, and asked before it grows. */
-export interface Watcher extends RoomKeeper {
+export interface Watcher extends RoomKeeper, UploadRoom {
   /** `namespace` is the one charged for the content, if known. */
   stored(digest: Digest, sizeBytes: number, namespace: string | undefined): void
   removed(digest: Digest, gone: Gone): void
   recordWritten(name: RecordName, bytes: Uint8Array): void
+  /** The record is gone. Of the holds of a digest, only the last one is reported. */
   recordDeleted(name: RecordName): void
 }
 
@@ -43,6 +44,8 @@ export class WatchedStore implements Store {
   readonly #watcher: Watcher
   readonly #holds = new Map<Digest, number>()
   readonly #turns = new Turns<Digest>()
+  /** Evictions that cannot be stopped any more. Whoever opens the content waits to learn that it is gone. */
+  readonly #evictions = new Map<Digest, Promise<void>>()
 
   constructor(store: Store, watcher: Watcher) {
     this.#store = store
@@ -63,6 +66,7 @@ export class WatchedStore implements Store {
     // makes it absent.
     const release = this.#hold(digest)
     try {
+      await this.#evictions.get(digest)
       const object = await this.#store.open(digest)
       if (object !== undefined) return new WatchedObject(object, release)
     } catch (error) {
@@ -86,22 +90,23 @@ export class WatchedStore implements Store {
     }
   }
 
-  async createUpload(id: UploadId): Promise<UploadSpool> {
-    return new WatchedUpload(await this.#store.createUpload(id), this.#watcher)
+  async createUpload(id: UploadId, digest?: Digest): Promise<UploadSpool> {
+    return new WatchedUpload(await this.#store.createUpload(id, digest), this.#watcher)
   }
 
-  async openUpload(id: UploadId): Promise<UploadSpool | undefined> {
-    const upload = await this.#store.openUpload(id)
+  async openUpload(id: UploadId, syncedBytes: number): Promise<UploadSpool | undefined> {
+    const upload = await this.#store.openUpload(id, syncedBytes)
     return upload === undefined ? undefined : new WatchedUpload(upload, this.#watcher)
   }
 
   async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {
-    const watched = spool instanceof WatchedUpload ? spool.watched : spool
-    if (!(watched instanceof WatchedSpool)) throw new TypeError('a spool of another store cannot be adopted')
+    const isUpload = spool instanceof WatchedUpload
+    if (!isUpload && !(spool instanceof WatchedSpool))
+      throw new TypeError('a spool of another store cannot be adopted')
     await this.#turns.take(digest, async () => {
-      await this.#store.adopt(watched.inner, digest, sizeBytes)
-      watched.becomeObject()
-      this.#watcher.stored(digest, sizeBytes, watched.namespace)
+      await this.#store.adopt(spool.inner, digest, sizeBytes)
+      if (!isUpload) spool.becomeObject()
+      this.#watcher.stored(digest, sizeBytes, isUpload ? undefined : spool.namespace)
     })
   }
 
@@ -113,14 +118,27 @@ export class WatchedStore implements Store {
     })
   }
 
-  /** Deletes content unless it is in use; `true` if it is now gone. */
+  /** Deletes content unless it is hosted or in use; `true` if it is now gone. */
   async evict(digest: Digest, gone: Gone): Promise<boolean> {
     return await this.#turns.take(digest, async () => {
-      if (this.isHeld(digest)) return false
-      await this.#store.delete(digest)
+      if ((await this.isHosted(digest)) || this.isHeld(digest)) return false
+      const { promise, resolve } = Promise.withResolvers<void>()
+      this.#evictions.set(digest, promise)
+      try {
+        await this.#store.delete(digest)
+      } finally {
+        this.#evictions.delete(digest)
+        resolve()
+      }
       this.#watcher.removed(digest, gone)
       return true
     })
+  }
+
+  /** True if a hosted repository holds the content. */
+  async isHosted(digest: Digest): Promise<boolean> {
+    for await (const _ of this.#store.listRecordsOf({ kind: 'hosted-hold', digest })) return true
+    return false
   }
 
   /**
@@ -155,7 +173,7 @@ export class WatchedStore implements Store {
 
   async deleteRecord(name: RecordName): Promise<boolean> {
     const wasThere = await this.#store.deleteRecord(name)
-    this.#watcher.recordDeleted(name)
+    if (name.kind !== 'hosted-hold' || !(await this.isHosted(name.digest))) this.#watcher.recordDeleted(name)
     return wasThere
   }
 
@@ -237,6 +255,5 @@ class WatchedObject implements StoredObject {
  * a store that is not watched always has room.
  */
 export async function chargeSpool(spool: SpoolFile, incoming: Incoming): Promise<boolean> {
-  const watched = spool instanceof WatchedUpload ? spool.watched : spool
-  return watched instanceof WatchedSpool ? await watched.charge(incoming) : true
+  return spool instanceof WatchedSpool ? await spool.charge(incoming) : true
 }

@@ -1,59 +1,75 @@
+import { NoRoomError } from '../content/ledger.ts'
 import type { LocalFile, UploadSpool } from '../storage/store.ts'
-import { type RoomKeeper, WatchedSpool } from './watched-spool.ts'
 
-const NOBODY = { namespace: undefined, isDynamic: false } as const
-const NO_DIGEST = (): void => undefined
+/** Room is asked for this many bytes ahead. */
+const AHEAD_BYTES = 8 * 1024 * 1024
 
-/** The spool of an upload that claims room before it grows. It is left behind for the next request. */
+/** Finds room for what clients push. */
+export interface UploadRoom {
+  /**
+   * Evicts cached content if the file system has not this much room to spare; `false` if that is not enough.
+   */
+  spare(bytes: number): Promise<boolean>
+}
+
+/**
+ * The spool of an upload. It does not count as cache, so only the free room of the file system limits it, and
+ * cached content makes way for it.
+ */
 export class WatchedUpload implements UploadSpool {
-  readonly watched: WatchedSpool
-  readonly #upload: UploadSpool
+  readonly inner: UploadSpool
+  readonly #room: UploadRoom
+  #askedUpTo: number
 
-  constructor(upload: UploadSpool, keeper: RoomKeeper) {
-    this.#upload = upload
-    this.watched = new WatchedSpool(upload, keeper, { payer: NOBODY, unhold: NO_DIGEST })
-    this.watched.keep()
+  constructor(inner: UploadSpool, room: UploadRoom) {
+    this.inner = inner
+    this.#room = room
+    this.#askedUpTo = inner.sizeBytes
   }
 
   get sizeBytes(): number {
-    return this.watched.sizeBytes
+    return this.inner.sizeBytes
   }
 
   get file(): LocalFile | undefined {
-    return this.watched.file
+    return this.inner.file
   }
 
   async append(bytes: Uint8Array): Promise<void> {
-    await this.watched.append(bytes)
+    const neededBytes = this.sizeBytes + bytes.byteLength
+    if (neededBytes > this.#askedUpTo) {
+      const ahead = Math.min(AHEAD_BYTES, Math.max(bytes.byteLength, this.sizeBytes))
+      if (!(await this.#room.spare(ahead))) throw new NoRoomError()
+      this.#askedUpTo = this.sizeBytes + ahead
+    }
+    await this.inner.append(bytes)
   }
 
   async read(buffer: Uint8Array, position: number): Promise<number> {
-    return await this.watched.read(buffer, position)
+    return await this.inner.read(buffer, position)
   }
 
   async clear(): Promise<void> {
-    await this.watched.clear()
+    await this.inner.clear()
   }
 
   async truncate(sizeBytes: number): Promise<void> {
-    await this.#upload.truncate(sizeBytes)
+    await this.inner.truncate(sizeBytes)
   }
 
   async sync(): Promise<void> {
-    await this.#upload.sync()
+    await this.inner.sync()
   }
 
   keep(): void {
-    this.watched.keep()
+    this.inner.keep()
   }
 
   async remove(): Promise<void> {
-    this.watched.letGo()
-    await this.#upload.remove()
-    await this.watched[Symbol.asyncDispose]()
+    await this.inner.remove()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.watched[Symbol.asyncDispose]()
+    await this.inner[Symbol.asyncDispose]()
   }
 }

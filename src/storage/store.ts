@@ -40,17 +40,18 @@ export interface Store extends AsyncDisposable {
   adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void>
 
   /**
-   * Creates the spool of an upload, whose digest is not known yet. It outlives this process: disposing of it
-   * closes it, and {@link openUpload} opens it again. {@link adopt} takes it like any other spool.
+   * Creates the spool of an upload. It outlives this process: disposing of it closes it, and
+   * {@link openUpload} opens it again. {@link adopt} takes it like any other spool. `digest` is that of the
+   * future content, if it is known already: a remote store can then take the bytes as they come.
    */
-  createUpload(id: UploadId): Promise<UploadSpool>
+  createUpload(id: UploadId, digest?: Digest): Promise<UploadSpool>
 
   /**
-   * Opens the spool of an upload again, with the bytes that an earlier process wrote, of which only those
-   * that it synced survive a power cut; `undefined` if there are none here. One process uses an upload at a
-   * time.
+   * Opens the spool of an upload again; `undefined` if no bytes of it are here. It has everything that was
+   * written; if the machine was started anew since, only the first `syncedBytes`, since the rest may be
+   * wrong. One process uses an upload at a time.
    */
-  openUpload(id: UploadId): Promise<UploadSpool | undefined>
+  openUpload(id: UploadId, syncedBytes: number): Promise<UploadSpool | undefined>
 
   /**
    * Removes content; `false` if it was absent. Open handles stay readable if the store can keep bytes that

@@ -19,7 +19,9 @@ function lineOf(route: Route): string {
         ? `n=${route.page.n} last=${route.page.last}`
         : route.kind === 'referrers'
           ? `${route.digest} type=${route.artifactType}`
-          : route.digest
+          : 'digest' in route
+            ? route.digest
+            : JSON.stringify(route)
   return `${route.kind} ns=[${ns.join()}] prefix=${prefix} path=${path} ${about}`
 }
 
@@ -127,9 +129,8 @@ const REFUSED: readonly (readonly [string, string])[] = [
   [`/v2/a/blobs/${digest.toUpperCase()}`, 'DIGEST_INVALID'],
   ['/v2/a/referrers/latest', 'DIGEST_INVALID'],
   ['/v2/a/blobs/uploads/', 'UNSUPPORTED'],
-  ['/v2/a/blobs/uploads/b2c6-11', 'UNSUPPORTED'],
-  ['/v2/_catalog', 'UNSUPPORTED'],
-  ['/v2/_catalog?n=1', 'UNSUPPORTED'],
+  ['/v2/a/blobs/uploads/b2c6-11', 'BLOB_UPLOAD_UNKNOWN'],
+  ['/v2/_catalog?n=x', 'REQUEST_INVALID'],
   ['/v2/a/tags/list?n=-1', 'REQUEST_INVALID'],
   ['/v2/a/tags/list?n=1e3', 'REQUEST_INVALID'],
   ['/v2/a/tags/list?n=', 'REQUEST_INVALID'],
@@ -155,9 +156,63 @@ for (const [target, code] of REFUSED) {
   })
 }
 
+const ID = '5f3a1c1e-9b1d-4c53-8a50-0f4f7f0c9a11'
+
+/** Each verb and resource of a push, and what is read from it. */
+const PUSHES: readonly (readonly [string, string, string])[] = [
+  ['POST', '/v2/a/b/blobs/uploads/', 'begin-upload'],
+  ['POST', '/v2/a/b/blobs/uploads', 'begin-upload'],
+  ['POST', `/v2/a/blobs/uploads/?mount=${digest}&from=c/d`, 'begin-upload'],
+  ['POST', '/v2/a/blobs/uploads/?digest-algorithm=sha512', 'begin-upload'],
+  ['GET', `/v2/a/blobs/uploads/${ID}`, 'upload-state'],
+  ['HEAD', `/v2/a/blobs/uploads/${ID}`, 'upload-state'],
+  ['PATCH', `/v2/a/blobs/uploads/${ID}`, 'append-upload'],
+  ['PUT', `/v2/a/blobs/uploads/${ID}?digest=${digest}`, 'finish-upload'],
+  ['DELETE', `/v2/a/blobs/uploads/${ID}`, 'cancel-upload'],
+  ['PUT', '/v2/a/manifests/latest', 'push-manifest'],
+  ['PUT', `/v2/a/manifests/${digest}?tag=a&tag=b`, 'push-manifest'],
+  ['DELETE', '/v2/a/manifests/latest', 'delete-manifest'],
+  ['DELETE', `/v2/a/blobs/${digest}`, 'delete-blob'],
+  ['GET', '/v2/_catalog?n=3&last=x', 'catalog'],
+  ['PUT', '/quay.io/v2/a/manifests/latest', 'push-manifest'],
+]
+
+for (const [method, target, kind] of PUSHES) {
+  test(`${method} ${target.slice(0, 60)} is ${kind}`, () => {
+    assert.equal(parseRoute(method, target).kind, kind)
+  })
+}
+
+test('a push keeps every digest, tag and source that its query names', () => {
+  const upload = parseRoute('PUT', `/v2/a/blobs/uploads/${ID}?digest=x&digest=y`)
+  assert.ok(upload.kind === 'finish-upload')
+  assert.deepEqual([upload.id, upload.digests, upload.name.path], [ID, ['x', 'y'], 'a'])
+  const begun = parseRoute('POST', `/v2/a/b/blobs/uploads/?mount=${digest}&from=c/d&digest-algorithm=sha512`)
+  assert.ok(begun.kind === 'begin-upload')
+  assert.deepEqual(
+    [begun.mount, begun.from, begun.algorithm, begun.name.path],
+    [digest, 'c/d', 'sha512', 'a/b'],
+  )
+  const manifest = parseRoute('PUT', '/v2/a/manifests/v1?tag=v2&tag=v3')
+  assert.ok(manifest.kind === 'push-manifest')
+  assert.deepEqual(manifest.tags, ['v2', 'v3'])
+  assert.equal(
+    codeOf(() => parseRoute('PUT', '/v2/a/manifests/v1?tag=.x')),
+    'TAG_INVALID',
+  )
+  assert.equal(
+    codeOf(() => parseRoute('POST', '/v2/a/blobs/uploads/?digest-algorithm=md5')),
+    'DIGEST_INVALID',
+  )
+  assert.equal(
+    codeOf(() => parseRoute('PUT', '/v2/a/blobs/uploads/../x')),
+    'REQUEST_INVALID',
+  )
+})
+
 for (const method of ['PUT', 'POST', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE', 'PROPFIND', 'get', '']) {
-  test(`${JSON.stringify(method)} is refused with UNSUPPORTED wherever it points`, () => {
-    for (const target of ['/', '/v2/', '/v2/a/manifests/1', '/v2/a/blobs/uploads/', '/nowhere'])
+  test(`${JSON.stringify(method)} is refused with UNSUPPORTED where it means nothing`, () => {
+    for (const target of ['/', '/v2/', '/v2/a/tags/list', '/v2/_catalog', '/nowhere'])
       assert.equal(
         codeOf(() => parseRoute(method, target)),
         'UNSUPPORTED',

@@ -26,6 +26,7 @@ function watcher(roomBytes = 1000): Seen {
     recordDeleted: name => void seen.told.push(`deleted ${name.kind}`),
     payerOf: namespace => ({ namespace, isDynamic: namespace !== 'docker.io' }),
     couldFit: async ({ bytes }) => await Promise.resolve(seen.claimedBytes + bytes <= roomBytes),
+    spare: async () => true,
     reserve: () => undefined,
     claim: async ({ bytes }) => {
       if (seen.claimedBytes + bytes > roomBytes) return await Promise.resolve(false)

@@ -655,7 +655,7 @@ function uploadContract(withStore: WithStore): void {
       await upload.append(bytes.subarray(0, 100_000))
       await upload.sync()
     }
-    await using upload = defined(await store.openUpload(id))
+    await using upload = defined(await store.openUpload(id, 0))
     assert.equal(upload.sizeBytes, 100_000)
     await upload.append(bytes.subarray(100_000))
     assert.deepEqual(await readSpool(upload), bytes)
@@ -674,9 +674,9 @@ function uploadContract(withStore: WithStore): void {
     const upload = await store.createUpload(removed)
     await upload.append(bytes)
     await upload.remove()
-    assert.equal(await store.openUpload(adopted), undefined)
-    assert.equal(await store.openUpload(removed), undefined)
-    assert.equal(await store.openUpload(newUploadId()), undefined)
+    assert.equal(await store.openUpload(adopted, 0), undefined)
+    assert.equal(await store.openUpload(removed, 0), undefined)
+    assert.equal(await store.openUpload(newUploadId(), 0), undefined)
   })
 
   withStore('an upload that is cut off goes on from there', async store => {

@@ -51,14 +51,14 @@ export class FaultyStore implements Store {
     return new FaultySpool(await this.#inner.createSpool(digest, claimant), this)
   }
 
-  async createUpload(id: UploadId): Promise<UploadSpool> {
+  async createUpload(id: UploadId, digest?: Digest): Promise<UploadSpool> {
     this.refuse('createSpool')
-    return new FaultyUpload(await this.#inner.createUpload(id), this)
+    return new FaultyUpload(await this.#inner.createUpload(id, digest), this)
   }
 
-  async openUpload(id: UploadId): Promise<UploadSpool | undefined> {
+  async openUpload(id: UploadId, syncedBytes: number): Promise<UploadSpool | undefined> {
     this.refuse('open')
-    const inner = await this.#inner.openUpload(id)
+    const inner = await this.#inner.openUpload(id, syncedBytes)
     return inner === undefined ? undefined : new FaultyUpload(inner, this)
   }
 

@@ -38,6 +38,8 @@ export interface CatalogueCalls {
   objectsByPrefix(hex: string, limit: number): readonly ObjectEntry[]
   listImages(query: ImageQuery): ImagePage
   imagesOf(place: PlaceName): readonly ImageEntry[]
+  /** Repositories of which a tag is cached. */
+  cachedPlaces(): readonly PlaceName[]
   /** Brings what is known of images up to date at the end of a walk. */
   settleImages(): void
   /** True if the file still has its name. */

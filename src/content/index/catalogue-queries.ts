@@ -1,6 +1,6 @@
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
 import type { Digest } from '../../oci/digest.ts'
-import { digestBytes, digestOfBytes } from './catalogue-schema.ts'
+import { digestBytes, digestOfBytes, HOSTED_OWNER } from './catalogue-schema.ts'
 import type {
   Candidate,
   CandidateQuery,
@@ -60,7 +60,8 @@ export class CatalogueQueries {
       last = row
       scanned += 1
       const name = names.get(Number(row['owner'])) ?? ''
-      if (wanted === undefined || wanted.has(name) === only?.isOneOf) found.push(row)
+      const isWanted = wanted === undefined || wanted.has(name) === only?.isOneOf
+      if (isWanted && name !== HOSTED_OWNER) found.push(row)
       if (found.length >= limit) break
     }
     const isEnd = last === undefined || (scanned < SCANNED_MAX && found.length < limit)
@@ -136,6 +137,10 @@ export class CatalogueQueries {
     // A shorter digest sorts before a longer one with the same beginning.
     const start = first?.subarray(0, Math.ceil(hex.length / 2)) ?? null
     return this.#statements.range.all(start, last ?? null, limit).map(row => this.#objectEntry(row))
+  }
+
+  cachedPlaces(): readonly PlaceName[] {
+    return this.#statements.cachedPlaces.all().map(placeName)
   }
 
   /** Objects that a walk has found but not read yet, in slices. */
@@ -217,6 +222,10 @@ function prepare(database: DatabaseSync) {
       hits: sql('SELECT * FROM object ORDER BY hits DESC LIMIT ? OFFSET ?'),
     },
     range: sql('SELECT * FROM object WHERE digest BETWEEN ? AND ? ORDER BY digest LIMIT ?'),
+    cachedPlaces: sql(
+      `SELECT DISTINCT namespace.name AS namespace, place.repository AS repository FROM tag
+       JOIN place ON place.id = tag.place JOIN namespace ON namespace.id = place.namespace`,
+    ),
     unread: sql('SELECT id, digest FROM object WHERE is_read = 0 AND id > ? ORDER BY id LIMIT ?'),
     unseen: sql('SELECT id, digest, walk FROM object WHERE id > ? ORDER BY id LIMIT ?'),
   }

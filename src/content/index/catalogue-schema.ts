@@ -2,7 +2,7 @@ import type { DatabaseSync } from 'node:sqlite'
 import { type Digest, hexOf } from '../../oci/digest.ts'
 
 /** Version of the tables, to be raised with every change. A catalogue of another version is deleted. */
-const VERSION = 2
+const VERSION = 3
 
 const SCHEMA = `
   CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -35,6 +35,7 @@ const SCHEMA = `
     PRIMARY KEY (place, digest)
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE child (digest BLOB NOT NULL, parent BLOB NOT NULL, PRIMARY KEY (digest, parent)) STRICT, WITHOUT ROWID;
+  CREATE TABLE held (digest BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
   INSERT INTO meta VALUES ('is_stale', 1);
 `
 
@@ -57,6 +58,12 @@ export function requireSchema(database: DatabaseSync): boolean {
   const stale = database.prepare("SELECT value FROM meta WHERE name = 'is_stale'").get()
   return stale?.['value'] !== 0
 }
+
+/**
+ * The namespace that content of hosted repositories counts for, which no registry can have as its name. It is
+ * neither evicted nor counted as cache.
+ */
+export const HOSTED_OWNER = '(hosted)'
 
 /** A digest as stored in the tables; its length implies the algorithm. */
 export function digestBytes(digest: Digest): Uint8Array {

@@ -37,6 +37,7 @@ class Host {
     apply: changes => this.#open.apply(changes),
     beginWalk: () => this.#open.beginWalk(),
     unseen: (after, limit) => this.#open.unseen(after, limit),
+    cachedPlaces: () => this.#open.queries.cachedPlaces(),
     unread: (after, limit) => this.#open.queries.unread(after, limit),
     manifests: (after, limit) => this.#open.queries.manifests(after, limit),
     markNamed: digests => this.#open.queries.markNamed(digests),

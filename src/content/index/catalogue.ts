@@ -4,7 +4,7 @@ import { type Digest, parseDigest } from '../../oci/digest.ts'
 import { MANIFEST_SIZE_MAX } from '../../oci/manifest.ts'
 import { CatalogueImages } from './catalogue-images.ts'
 import { CatalogueQueries, type DigestSlice } from './catalogue-queries.ts'
-import { digestBytes, requireSchema } from './catalogue-schema.ts'
+import { digestBytes, HOSTED_OWNER, requireSchema } from './catalogue-schema.ts'
 import { CatalogueShares } from './catalogue-shares.ts'
 import type { Change, PlaceName, Totals } from './change.ts'
 
@@ -73,7 +73,10 @@ export class Catalogue {
     const entries = [...this.#bytesByOwner].filter(([, bytes]) => bytes > 0)
     return {
       objects: this.#objects,
-      bytes: entries.reduce((sum, [, bytes]) => sum + bytes, 0),
+      bytes: entries.reduce(
+        (sum, [owner, bytes]) => sum + (names.get(owner) === HOSTED_OWNER ? 0 : bytes),
+        0,
+      ),
       bytesByNamespace: new Map(entries.map(([owner, bytes]) => [names.get(owner) ?? '', bytes])),
     }
   }
@@ -154,6 +157,10 @@ export class Catalogue {
         this.#statements.use.run(0, 0, 0, 1, digestBytes(digest))
         return this.images.show(id, digestBytes(digest))
       }
+      case 'held':
+        return this.#hold(change.digest)
+      case 'released':
+        return this.#release(change.digest)
       case 'untagged':
         this.#statements.untag.run(this.#placeOf(change.place).id, change.tag)
         return undefined
@@ -223,7 +230,26 @@ export class Catalogue {
     else this.images.pulledDigest(id, digestBytes(digest), use)
   }
 
+  #hold(digest: Digest): void {
+    const key = digestBytes(digest)
+    if (this.#statements.hold.run(key).changes > 0) this.#disown(key, this.#ownerOf(HOSTED_OWNER))
+  }
+
+  #release(digest: Digest): void {
+    const key = digestBytes(digest)
+    if (this.#statements.release.run(key).changes > 0) this.#disown(key, this.#ownerOfNew(key, undefined))
+  }
+
+  #disown(key: Uint8Array, owner: number): void {
+    const known = this.#statements.read.get(key)
+    if (known === undefined) return
+    this.#statements.own.run(owner, key)
+    this.#add(Number(known['owner']), -Number(known['size']))
+    this.#add(owner, Number(known['size']))
+  }
+
   #outranks(owner: number, current: number): boolean {
+    if (current === this.#ownerOf(HOSTED_OWNER)) return false
     return current === 0 || (this.#configured.has(owner) && !this.#configured.has(current))
   }
 
@@ -232,6 +258,7 @@ export class Catalogue {
    * it.
    */
   #ownerOfNew(key: Uint8Array, namespace: string | undefined): number {
+    if (this.#statements.isHeld.get(key) !== undefined) return this.#ownerOf(HOSTED_OWNER)
     let best = namespace === undefined ? 0 : this.#ownerOf(namespace)
     for (const { namespace: linked } of this.#statements.owners.all(key)) {
       if (this.#outranks(Number(linked), best)) best = Number(linked)
@@ -323,6 +350,9 @@ function prepare(database: DatabaseSync) {
     tag: sql(
       'INSERT INTO tag (place, tag, digest, checked_at) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest, checked_at = excluded.checked_at',
     ),
+    hold: sql('INSERT OR IGNORE INTO held (digest) VALUES (?)'),
+    release: sql('DELETE FROM held WHERE digest = ?'),
+    isHeld: sql('SELECT 1 FROM held WHERE digest = ?'),
     untag: sql('DELETE FROM tag WHERE place = ? AND tag = ?'),
     addNamespace: sql('INSERT OR IGNORE INTO namespace (name) VALUES (?)'),
     namespace: sql('SELECT id FROM namespace WHERE name = ?'),

@@ -49,6 +49,8 @@ export type Change =
       readonly atMs: number
     }
   | { readonly kind: 'untagged'; readonly place: PlaceName; readonly tag: string }
+  /** A hosted repository holds the content: it is no cache until the last hold is released. */
+  | { readonly kind: 'held' | 'released'; readonly digest: Digest }
 
 /** A repository of a namespace. */
 export interface PlaceName {

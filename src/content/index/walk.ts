@@ -69,6 +69,12 @@ async function walkRecords(parts: WalkParts, signal: AbortSignal): Promise<numbe
     count += 1
     if (count % SLICE === 0) await rest(parts, signal)
   }
+  for await (const name of parts.store.listRecordsOf({ kind: 'hosted-hold' })) {
+    signal.throwIfAborted()
+    if (name.kind === 'hosted-hold') parts.index.note({ kind: 'held', digest: name.digest })
+    count += 1
+    if (count % SLICE === 0) await rest(parts, signal)
+  }
   await parts.index.flush()
   return count
 }

@@ -27,6 +27,13 @@ export function isContentRequest({ method, url = '' }: IncomingMessage): boolean
   return (method === 'GET' || method === 'HEAD') && CONTENT.test(url)
 }
 
+/** Longest silence of a client that sends, in milliseconds: a store may take long to take it. */
+const SENDING_MS = 15 * 60_000
+
+function isSending({ method }: IncomingMessage): boolean {
+  return method !== 'GET' && method !== 'HEAD'
+}
+
 /** Pipes requests over the private socket to the first thread, and its responses back. */
 export class Forwarding {
   readonly #socket: PrivateSocket
@@ -40,7 +47,7 @@ export class Forwarding {
 
   /** Lets the first thread answer the request; never rejects. */
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    response.socket?.setTimeout(READING_LIMITS.idleMs)
+    response.socket?.setTimeout(isSending(request) ? SENDING_MS : READING_LIMITS.idleMs)
     try {
       const answer = await this.#ask(request, response)
       response.writeHead(answer.statusCode ?? 502, responseFields(answer.rawHeaders))
@@ -63,6 +70,8 @@ export class Forwarding {
       headers: [...requestFields(request), FIELD, `${secret} ${peerText(this.#peers.of(request.socket))}`],
     })
     forwarded.once('response', resolve)
+    // The first thread decides if the client may send its body.
+    forwarded.once('continue', () => response.writeContinue())
     forwarded.once('error', reject)
     response.once('close', () => {
       if (!response.writableFinished) forwarded.destroy()

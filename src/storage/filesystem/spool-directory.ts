@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { type FileHandle, open, readdir, readFile, rename, rm, rmdir, unlink } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Clock } from '../../lib/clock.ts'
-import { hasCode } from '../../lib/system-error.ts'
+import { hasCode, ifThere } from '../../lib/system-error.ts'
 import type { Events } from '../../observe/events.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { UploadId } from '../../oci/upload-id.ts'
@@ -17,6 +17,8 @@ import { KEPT_DIRECTORY, leaveSpool, OWNER_FILE, sweepSpools, UPLOADS_DIRECTORY 
 const SWEEP_MAX_MS = 1_000
 const SWEEP_EVERY_MS = 10 * 60_000
 const PROBE_BYTES = 4_096
+/** Boot of a system that does not identify its boots. */
+const UNKNOWN_BOOT = 'unknown'
 const STAY = async (): Promise<void> => await Promise.resolve()
 
 export interface SpoolDirectoryOptions {
@@ -30,8 +32,8 @@ export interface SpoolDirectoryOptions {
  * Scratch space that several processes may share. Each process has its own directory, `<random>/`, with a
  * file that identifies it, and a sweep spares the directories of living processes. Partial fills that can be
  * resumed are in `kept/<boot>/<digest>` or `<digest>.<claimant>`, which no process owns. Taking one is a
- * single rename, so exactly one of several claimants gets it. Uploads are in `uploads/<id>`, for whichever
- * process is asked for them next. Nothing here is synced, except uploads when their owner asks for it.
+ * single rename, so exactly one of several claimants gets it. Uploads are in `uploads/<boot>/<id>`, for the
+ * process that is asked for them next. Nothing here is synced, except uploads when their owner asks for it.
  */
 export class SpoolDirectory implements AsyncDisposable {
   readonly #options: SpoolDirectoryOptions
@@ -40,6 +42,7 @@ export class SpoolDirectory implements AsyncDisposable {
   readonly #own: string
   readonly #kept: string | undefined
   readonly #uploads: string
+  readonly #boot: string
   readonly #timer: NodeJS.Timeout
   #claim: Promise<void> | undefined
   #sweeping: Promise<void> | undefined
@@ -51,6 +54,7 @@ export class SpoolDirectory implements AsyncDisposable {
     this.#own = join(options.path, this.#name)
     this.#kept = self === undefined ? undefined : join(options.path, KEPT_DIRECTORY, self.bootId)
     this.#uploads = join(options.path, UPLOADS_DIRECTORY)
+    this.#boot = self?.bootId ?? UNKNOWN_BOOT
     this.#timer = setInterval(() => void this.sweep(), SWEEP_EVERY_MS).unref()
   }
 
@@ -74,25 +78,34 @@ export class SpoolDirectory implements AsyncDisposable {
     return this.#spool({ handle, path: join(this.#own, name), sizeBytes: 0 }, leftoverName)
   }
 
-  /** Creates the file of an upload; see {@link Store.createUpload}. */
+  /**
+   * Creates the file of an upload; see {@link Store.createUpload}. It is in a directory of this boot: after a
+   * power cut a file may have its length but not its bytes.
+   */
   async createUpload(id: UploadId): Promise<DiskSpool> {
     if (this.#isClosed) throw new Error('the store is closed')
-    const path = join(this.#uploads, id)
+    const path = join(this.#uploads, this.#boot, id)
     const create = async (): Promise<FileHandle> => await createRegular(path)
     const handle = await create().catch(async (error: unknown) => {
       if (!hasCode(error, 'ENOENT')) throw error
-      await makeDurableDirectory(this.#uploads)
+      await makeDurableDirectory(dirname(path))
       return await create()
     })
     return this.#upload({ handle, path, sizeBytes: 0 })
   }
 
   /** Opens the file of an upload again; see {@link Store.openUpload}. */
-  async openUpload(id: UploadId): Promise<DiskSpool | undefined> {
-    const path = join(this.#uploads, id)
-    const file = await openRegular(path, 'write')
-    if (file === undefined) return undefined
-    return this.#upload({ handle: file.handle, path, sizeBytes: Number(file.stats.size) })
+  async openUpload(id: UploadId, syncedBytes: number): Promise<DiskSpool | undefined> {
+    for (const boot of new Set([this.#boot, ...((await ifThere(readdir(this.#uploads))) ?? [])])) {
+      const path = join(this.#uploads, boot, id)
+      const file = await openRegular(path, 'write')
+      if (file === undefined) continue
+      const spool = this.#upload({ handle: file.handle, path, sizeBytes: Number(file.stats.size) })
+      if (boot !== this.#boot || boot === UNKNOWN_BOOT)
+        await spool.truncate(Math.min(syncedBytes, spool.sizeBytes))
+      return spool
+    }
+    return undefined
   }
 
   #upload(parts: Pick<DiskSpoolParts, 'handle' | 'path' | 'sizeBytes'>): DiskSpool {

@@ -57,7 +57,7 @@ export async function sweepSpools(terms: SweepTerms): Promise<number> {
 }
 
 async function sweepDirectory(name: string, directory: string, terms: SweepTerms): Promise<number> {
-  if (name === UPLOADS_DIRECTORY) return await sweepAged(directory, terms, UPLOAD_FOR_MS)
+  if (name === UPLOADS_DIRECTORY) return await sweepUploads(directory, terms)
   return name === KEPT_DIRECTORY ? await sweepKept(directory, terms) : await sweepInstance(directory, terms)
 }
 
@@ -132,6 +132,16 @@ async function sweepKept(directory: string, terms: SweepTerms): Promise<number> 
   for (const boot of await readdir(directory)) {
     const limitMs = boot === terms.self?.bootId ? KEPT_FOR_MS : SILENCE_MAX_MS
     swept += await sweepAged(join(directory, boot), terms, limitMs)
+    if (terms.isOver()) return swept
+    if (boot !== terms.self?.bootId) await removeIfEmpty(join(directory, boot))
+  }
+  return swept
+}
+
+async function sweepUploads(directory: string, terms: SweepTerms): Promise<number> {
+  let swept = 0
+  for (const boot of await readdir(directory)) {
+    swept += await sweepAged(join(directory, boot), terms, UPLOAD_FOR_MS)
     if (terms.isOver()) return swept
     if (boot !== terms.self?.bootId) await removeIfEmpty(join(directory, boot))
   }

@@ -127,8 +127,8 @@ export class FilesystemStore implements Store {
     return await this.#spools.createUpload(id)
   }
 
-  async openUpload(id: UploadId): Promise<UploadSpool | undefined> {
-    return await this.#spools.openUpload(id)
+  async openUpload(id: UploadId, syncedBytes: number): Promise<UploadSpool | undefined> {
+    return await this.#spools.openUpload(id, syncedBytes)
   }
 
   async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {

@@ -148,12 +148,13 @@ export class S3Store implements Store {
     return this.#spool(await this.#parts.spools.create(digest, claimant), this.#contentKey(digest))
   }
 
-  async createUpload(id: UploadId): Promise<UploadSpool> {
-    return this.#spool(await this.#parts.spools.createUpload(id), undefined)
+  async createUpload(id: UploadId, digest?: Digest): Promise<UploadSpool> {
+    const key = digest === undefined ? undefined : this.#contentKey(digest)
+    return this.#spool(await this.#parts.spools.createUpload(id), key)
   }
 
-  async openUpload(id: UploadId): Promise<UploadSpool | undefined> {
-    const disk = await this.#parts.spools.openUpload(id)
+  async openUpload(id: UploadId, syncedBytes: number): Promise<UploadSpool | undefined> {
+    const disk = await this.#parts.spools.openUpload(id, syncedBytes)
     return disk === undefined ? undefined : this.#spool(disk, undefined)
   }
 

@@ -1,0 +1,169 @@
+import type { Answer, Answering, Asked, Head, Listing } from '../content/answering.ts'
+import type {
+  Hosting,
+  IncomingBytes,
+  IncomingManifest,
+  MountRequest,
+  PartOutcome,
+  PublishedManifest,
+  UploadPart,
+  UploadState,
+} from '../content/hosting.ts'
+import type { Digest, DigestAlgorithm } from '../oci/digest.ts'
+import { OciError } from '../oci/error.ts'
+import { matchesName, type NamePattern } from '../oci/name-pattern.ts'
+import type { Namespace } from '../oci/namespace.ts'
+import type { Place } from '../oci/place.ts'
+import type { Reference } from '../oci/reference.ts'
+import type { TagsPage, TagsPageRequest } from '../oci/tags-page.ts'
+import type { UploadId } from '../oci/upload-id.ts'
+import type { Hosted } from './hosted.ts'
+
+/** Names that are hosted, and the registry for repositories that never had a push, if there is one. */
+interface NameClaim {
+  readonly names: NamePattern
+  readonly fallback: Namespace | undefined
+}
+
+/** The claim that a repository falls to: the one with the longest pattern; `undefined` if it is mirrored. */
+function claimOf(claims: readonly NameClaim[], place: Place): NameClaim | undefined {
+  let best: NameClaim | undefined
+  for (const claim of claims) {
+    const isLonger = best === undefined || claim.names.text.length > best.names.text.length
+    if (isLonger && matchesName(claim.names, place)) best = claim
+  }
+  return best
+}
+
+export interface ClaimedParts {
+  readonly hosted: Hosted
+  readonly mirror: Answering
+  readonly claims: () => readonly NameClaim[]
+}
+
+/**
+ * Decides for each request whether its repository is hosted or mirrored. A claimed name is closed: the mirror
+ * never learns of it, whether it exists here or not. Only where the operator names a fallback, a repository
+ * that never had a push is mirrored from there.
+ */
+export class Claimed implements Answering, Hosting {
+  readonly #parts: ClaimedParts
+
+  constructor(parts: ClaimedParts) {
+    this.#parts = parts
+  }
+
+  async pullManifest(asked: Asked, reference: Reference): Promise<Answer> {
+    const { from, as } = await this.#source(asked)
+    return await from.pullManifest(as, reference)
+  }
+
+  async headManifest(asked: Asked, reference: Reference): Promise<Head> {
+    const { from, as } = await this.#source(asked)
+    return await from.headManifest(as, reference)
+  }
+
+  async pullBlob(asked: Asked, digest: Digest): Promise<Answer> {
+    const { from, as } = await this.#source(asked)
+    return await from.pullBlob(as, digest)
+  }
+
+  /** A client that may push asks whether it has to upload the blob: only what is hosted counts for that. */
+  async headBlob(asked: Asked, digest: Digest): Promise<Head> {
+    const isPushing = asked.mayPush && this.#claimOf(asked) !== undefined
+    const { from, as } = isPushing ? { from: this.#parts.hosted, as: asked } : await this.#source(asked)
+    return await from.headBlob(as, digest)
+  }
+
+  async listTags(asked: Asked, page: TagsPageRequest): Promise<Listing<TagsPage>> {
+    const { from, as } = await this.#source(asked)
+    return await from.listTags(as, page)
+  }
+
+  async referrers(
+    asked: Asked,
+    digest: Digest,
+    artifactType: string | undefined,
+  ): Promise<Listing<Uint8Array>> {
+    const { from, as } = await this.#source(asked)
+    return await from.referrers(as, digest, artifactType)
+  }
+
+  /** True if the repository falls to a claim. */
+  isClaimed(place: Place): boolean {
+    return this.#claimOf(place) !== undefined
+  }
+
+  requireHosted(place: Place): void {
+    if (this.#claimOf(place) !== undefined) return
+    const names = this.#parts.claims().map(claim => claim.names.text)
+    const hosted = names.length === 0 ? 'nothing is hosted here' : `hosted are ${names.join(', ')}`
+    throw new OciError(
+      'UNSUPPORTED',
+      `${place.namespace}/${place.repository} is only mirrored here: ${hosted}`,
+    )
+  }
+
+  async beginUpload(asked: Asked, algorithm: DigestAlgorithm | undefined): Promise<UploadState> {
+    return await this.#hosted(asked).beginUpload(asked, algorithm)
+  }
+
+  async uploadState(asked: Asked, id: UploadId): Promise<UploadState> {
+    return await this.#hosted(asked).uploadState(asked, id)
+  }
+
+  async appendUpload(asked: Asked, id: UploadId, part: UploadPart): Promise<PartOutcome> {
+    return await this.#hosted(asked).appendUpload(asked, id, part)
+  }
+
+  async finishUpload(
+    asked: Asked,
+    upload: { readonly id: UploadId; readonly digest: Digest },
+    part: UploadPart,
+  ): Promise<PartOutcome | undefined> {
+    return await this.#hosted(asked).finishUpload(asked, upload, part)
+  }
+
+  async cancelUpload(asked: Asked, id: UploadId): Promise<void> {
+    await this.#hosted(asked).cancelUpload(asked, id)
+  }
+
+  async pushBlob(asked: Asked, digest: Digest, bytes: IncomingBytes): Promise<void> {
+    await this.#hosted(asked).pushBlob(asked, digest, bytes)
+  }
+
+  async mountBlob(asked: Asked, request: MountRequest): Promise<boolean> {
+    return await this.#hosted(asked).mountBlob(asked, request)
+  }
+
+  async pushManifest(asked: Asked, manifest: IncomingManifest): Promise<PublishedManifest> {
+    return await this.#hosted(asked).pushManifest(asked, manifest)
+  }
+
+  async deleteManifest(asked: Asked, reference: Reference): Promise<void> {
+    await this.#hosted(asked).deleteManifest(asked, reference)
+  }
+
+  async deleteBlob(asked: Asked, digest: Digest): Promise<void> {
+    await this.#hosted(asked).deleteBlob(asked, digest)
+  }
+
+  #claimOf(place: Place): NameClaim | undefined {
+    return claimOf(this.#parts.claims(), place)
+  }
+
+  #hosted(place: Place): Hosted {
+    this.requireHosted(place)
+    return this.#parts.hosted
+  }
+
+  /** What answers a pull, and the repository that it is asked for. */
+  async #source(asked: Asked): Promise<{ readonly from: Answering; readonly as: Asked }> {
+    const { hosted, mirror } = this.#parts
+    const claim = this.#claimOf(asked)
+    if (claim === undefined) return { from: mirror, as: asked }
+    const { fallback } = claim
+    if (fallback === undefined || (await hosted.shelf.knows(asked))) return { from: hosted, as: asked }
+    return { from: mirror, as: { ...asked, namespace: fallback } }
+  }
+}
