@@ -25,6 +25,8 @@ export interface EntrepotOptions {
   /** The sub-command with its own flags; by default a directory of the room. */
   readonly store?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
+  /** Address of the admin listener; none by default. */
+  readonly admin?: string
 }
 
 /** Starts the output of `npm run build` with default settings. */
@@ -36,7 +38,14 @@ export async function startEntrepot(room: Room, name: string, options: EntrepotO
   await writeFile(file, JSON.stringify([{ ...entry, allow_addresses: ['127.0.0.0/8'] }]))
   const address = `127.0.0.1:${await freePort()}`
   const store = options.store ?? ['filesystem', '--root', room.path(name, 'root')]
-  const flags = ['--listen', address, '--admin-listen', 'off', '--upstream-config-file', file]
+  const flags = [
+    '--listen',
+    address,
+    '--admin-listen',
+    options.admin ?? 'off',
+    '--upstream-config-file',
+    file,
+  ]
   const argv = [process.execPath, MAIN, ...store, ...flags, ...(options.flags ?? [])]
   const child = room.start(name, argv, { env: options.env ?? {} })
   await child.ready(async () => (await fetch(`http://${address}/v2/`)).status === 200)

@@ -60,6 +60,7 @@ function configurationOf(directory: string, { http, server }: Required<Omit<Ngin
   return `${user.join('\n')}
 daemon off;
 worker_processes 1;
+worker_rlimit_nofile 16384;
 pid ${directory}/pid;
 error_log stderr error;
 events { worker_connections 8192; }

@@ -39,6 +39,12 @@ export function requirePrograms(programs: readonly Program[], path: string): voi
     throw new Error(`${lacking.join(', ')} not found: install Debian's ${packages.join(', ')}`)
 }
 
+/** The path of a program that is not required; `undefined` if it is in none of the search paths. */
+export function findProgram(program: string, paths: readonly string[]): string | undefined {
+  const directories = paths.flatMap(path => path.split(delimiter)).filter(path => path !== '')
+  return directories.map(directory => join(directory, program)).find(isProgram)
+}
+
 function isProgram(path: string): boolean {
   try {
     accessSync(path, constants.X_OK)

@@ -2,8 +2,19 @@ import { writeFile } from 'node:fs/promises'
 import { freePort } from '../test/clients/rig/ports.ts'
 import type { Room, Started } from './room.ts'
 
-/** Starts a real docker-registry with its own store, as a mirror of another registry if one is given. */
-export async function startRegistry(room: Room, name: string, mirrored?: string): Promise<Started> {
+export interface RegistryOptions {
+  /** The registry that it mirrors, as `host:port`. */
+  readonly mirrored?: string
+  /** Another build of Distribution than Debian's. */
+  readonly program?: string
+}
+
+/** Starts a real registry of the Distribution project with its own store. */
+export async function startRegistry(
+  room: Room,
+  name: string,
+  { mirrored, program = 'docker-registry' }: RegistryOptions = {},
+): Promise<Started> {
   const address = `127.0.0.1:${await freePort()}`
   const file = room.path(`${name}.yml`)
   const configuration = {
@@ -15,7 +26,7 @@ export async function startRegistry(room: Room, name: string, mirrored?: string)
   }
   // JSON is YAML.
   await writeFile(file, JSON.stringify(configuration))
-  const child = room.start(name, ['docker-registry', 'serve', file], {
+  const child = room.start(name, [program, 'serve', file], {
     env: { OTEL_TRACES_EXPORTER: 'none' },
   })
   await child.ready(async () => (await fetch(`http://${address}/v2/`)).status === 200)

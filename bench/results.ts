@@ -17,6 +17,9 @@ export const METRICS = {
   readyMs: { title: 'start, ms', show: value => group(value) },
   idleBytes: { title: 'idle, MiB', show: value => mebibytes(value) },
   streamsBytes: { title: '100 streams, MiB', show: value => mebibytes(value) },
+  listMs: { title: 'a page of ls, ms', show: value => significant(value) },
+  tagsMs: { title: 'a page of 10,000 tags, ms', show: value => significant(value) },
+  indexedMs: { title: 'until the index answers, ms', show: value => group(value) },
   clientsBytes: { title: '1,000 clients, MiB', show: value => mebibytes(value) },
 } as const satisfies Record<string, { readonly title: string; readonly show: (value: number) => string }>
 

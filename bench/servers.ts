@@ -1,18 +1,22 @@
 import { createHash } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { get, type IncomingMessage } from 'node:http'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ACCEPT, type Item } from './content.ts'
 import { allowedCores, pin } from './cpu.ts'
 import { startEntrepot, VARIANTS, type Variant } from './entrepot.ts'
 import { startNginxCache, startNginxStatic } from './nginx.ts'
+import { findProgram } from './programs.ts'
 import { startRegistry } from './registry.ts'
 import type { Room, Started } from './room.ts'
 
 /** Names of the other servers in results and ratios. */
 export const NGINX_STATIC = 'nginx static'
-const NGINX_CACHE = 'nginx proxy_cache'
+export const NGINX_CACHE = 'nginx proxy_cache'
 export const REGISTRY = 'docker-registry proxy'
+export const DISTRIBUTION = 'Distribution 3.1 proxy'
 
 export interface Server extends Started {
   readonly name: string
@@ -48,8 +52,16 @@ export async function startServers(
     ...servers,
     await timed(NGINX_STATIC, async () => await startNginxStatic(room, `${group}-nginx-static`, files)),
     await timed(NGINX_CACHE, async () => await startNginxCache(room, `${group}-nginx-cache`, upstream)),
-    await timed(REGISTRY, async () => await startRegistry(room, `${group}-registry`, upstream)),
+    await timed(REGISTRY, async () => await startRegistry(room, `${group}-registry`, { mirrored: upstream })),
+    ...(await startDistribution(room, `${group}-distribution`, upstream)),
   ]
+}
+
+/** The release of Distribution that its users run, if it is installed; Debian's is older. */
+async function startDistribution(room: Room, name: string, mirrored: string): Promise<readonly Server[]> {
+  const program = findProgram('registry', [process.env['PATH'] ?? '', join(homedir(), 'go/bin')])
+  if (program === undefined) return []
+  return [await timed(DISTRIBUTION, async () => await startRegistry(room, name, { mirrored, program }))]
 }
 
 async function timed(name: string, start: () => Promise<Started>): Promise<Server> {

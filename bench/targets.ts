@@ -1,7 +1,7 @@
 import { DIRECT, herdName } from './cases/cold.ts'
 import { VARIANTS, type Variant } from './entrepot.ts'
 import { METRICS, type Metric, type Results, ratiosOf } from './results.ts'
-import { NGINX_STATIC, REGISTRY } from './servers.ts'
+import { DISTRIBUTION, NGINX_CACHE, NGINX_STATIC, REGISTRY } from './servers.ts'
 import { spreadOf } from './statistics.ts'
 
 /** A target for the variants of Entrepot. */
@@ -80,9 +80,15 @@ const TARGETS: readonly Target[] = [
   ...(['manifest-tag', 'manifest-digest'] as const).flatMap((name): readonly Target[] => [
     {
       title: `${name}: requests for the same CPU time, of nginx static`,
-      bound: { atLeast: 0.5 },
+      bound: { atLeast: 0.6 },
       unit: '×',
       of: ratio(metric(name, 'cpuPerThousand'), NGINX_STATIC, 'cost'),
+    },
+    {
+      title: `${name}: p99 with 32 connections`,
+      bound: { atMost: 3 },
+      unit: ' ms',
+      of: ofOneWorker(median(metric(name, 'p99Ms'))),
     },
     {
       title: `${name}: requests/s, of docker-registry`,
@@ -92,26 +98,32 @@ const TARGETS: readonly Target[] = [
     },
   ]),
   {
+    title: 'manifest-tag: requests/s, of Distribution 3.1',
+    bound: { atLeast: 60 },
+    unit: '×',
+    of: ratio(metric('manifest-tag', 'requestsPerSecond'), DISTRIBUTION),
+  },
+  {
+    title: 'blobs-small: requests for the same CPU time, of nginx static',
+    bound: { atLeast: 0.7 },
+    unit: '×',
+    of: ratio(metric('blobs-small', 'cpuPerThousand'), NGINX_STATIC, 'cost'),
+  },
+  {
     title: 'blobs-small: requests/s, of docker-registry',
     bound: { atLeast: 5 },
     unit: '×',
     of: ratio(metric('blobs-small', 'requestsPerSecond'), REGISTRY),
   },
   {
-    title: 'blobs-small: requests/s, of nginx static',
-    bound: { atLeast: 0.6 },
-    unit: '×',
-    of: ofOneWorker(ratio(metric('blobs-small', 'requestsPerSecond'), NGINX_STATIC)),
-  },
-  {
     title: 'blobs-1g: bytes/s, of nginx static',
-    bound: { atLeast: 1.2 },
+    bound: { atLeast: 1 },
     unit: '×',
     of: ofOneWorker(ratio(BYTES, NGINX_STATIC)),
   },
   {
     title: 'blobs-1g: CPU time, of nginx static',
-    bound: { atMost: 1.3 },
+    bound: { atMost: 1.1 },
     unit: '×',
     of: (results, { name }) => {
       const sampler = metric('blobs-1g', 'cpuPerGigabyte')
@@ -130,6 +142,21 @@ const TARGETS: readonly Target[] = [
     unit: ' ms',
     of: median(metric('cold-small', 'laterMs')),
   },
+  {
+    title: 'herd-1000: time of the last byte, of nginx proxy_cache',
+    bound: { atMost: 1.3 },
+    unit: '×',
+    of: (results, { name }) => {
+      const sampler = metric(herdName(1000), 'tookMs')
+      return spreadOf(ratiosOf(sampler(results, name), sampler(results, NGINX_CACHE)))?.median
+    },
+  },
+  {
+    title: 'herd-1000: peak of memory',
+    bound: { atMost: 200 },
+    unit: ' MiB',
+    of: mebibytes(metric(herdName(1000), 'peakBytes')),
+  },
   ...(['cold', 'cold-paced'] as const).map(
     (name): Target => ({
       title: `${name}: time of one client, of ${DIRECT}`,
@@ -146,13 +173,13 @@ const TARGETS: readonly Target[] = [
   },
   {
     title: 'memory, 100 streams',
-    bound: { atMost: 150 },
+    bound: { atMost: 120 },
     unit: ' MiB',
     of: mebibytes(metric('fresh', 'streamsBytes')),
   },
   {
     title: 'memory, 1,000 clients',
-    bound: { atMost: 300 },
+    bound: { atMost: 160 },
     unit: ' MiB',
     of: mebibytes(metric('fresh', 'clientsBytes')),
   },

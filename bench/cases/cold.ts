@@ -6,7 +6,7 @@ import { forgetPeak, residentBytesOf } from '../cpu.ts'
 import { type Sent, sentOf } from '../registry.ts'
 import { startPacedRelay } from '../relay.ts'
 import type { Metric, Results } from '../results.ts'
-import { check, NGINX_STATIC, REGISTRY, type Server } from '../servers.ts'
+import { check, DISTRIBUTION, NGINX_STATIC, REGISTRY, type Server } from '../servers.ts'
 import { runSink, type SinkReport, type SinkRequest } from '../sink.ts'
 import { spreadOf } from '../statistics.ts'
 
@@ -19,9 +19,10 @@ const PACE_BYTES_PER_SECOND = 125_000_000
  */
 const SMALL_ONES = 32
 /**
- * Most clients for docker-registry: it fetches about once per client, so that more would only take longer.
+ * Most clients for Distribution: it fetches about once per client, so that more would only take longer.
  */
 const REGISTRY_HERD_MAX = 100
+const REGISTRIES: ReadonlySet<string> = new Set([REGISTRY, DISTRIBUTION])
 /** With this many clients, one round takes about a minute per server. */
 const LONG_HERD = 1000
 const SETTLED_MS = 300
@@ -148,7 +149,7 @@ async function runHerd(clients: number, bench: Bench, results: Results): Promise
   for (let round = 1; round <= rounds; round += 1) {
     const item = await makeCold(bench, 1, COLD_BYTES)
     for (const server of mirrors(await bench.servers())) {
-      if (server.name === REGISTRY && clients > REGISTRY_HERD_MAX) continue
+      if (REGISTRIES.has(server.name) && clients > REGISTRY_HERD_MAX) continue
       bench.progress(`${name}, round ${round}: ${server.name}`)
       const before = sentOfOrigin(bench, item)
       forgetPeak(server.child.pid)

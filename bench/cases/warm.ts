@@ -4,7 +4,7 @@ import { cpuSecondsOf } from '../cpu.ts'
 import type { Load } from '../load.ts'
 import type { Metric, Results } from '../results.ts'
 import type { Room } from '../room.ts'
-import { NGINX_STATIC, onItsCore, REGISTRY, type Server } from '../servers.ts'
+import { DISTRIBUTION, NGINX_STATIC, onItsCore, REGISTRY, type Server } from '../servers.ts'
 import { loadOf, runSink, type SinkRequest } from '../sink.ts'
 import type { Comparison } from '../table.ts'
 import { runWrk } from '../wrk.ts'
@@ -148,5 +148,6 @@ function comparisonsOf({ by }: WarmPlan): readonly Comparison[] {
     { title: 'of nginx static', metric: rate, with: NGINX_STATIC },
     { title: 'per core', metric: cost, with: NGINX_STATIC, isCost: true },
     { title: 'of docker-registry', metric: rate, with: REGISTRY },
+    { title: 'of Distribution 3.1', metric: rate, with: DISTRIBUTION },
   ]
 }

@@ -29,7 +29,7 @@ test('a target is judged by the median of the ratios within rounds', () => {
       {
         target: 'manifest-tag: requests for the same CPU time, of nginx static',
         text: '0.67×',
-        bound: '≥ 0.5×',
+        bound: '≥ 0.6×',
         isReached: true,
       },
       { target: 'memory, idle', text: '71 MiB', bound: '≤ 70 MiB', isReached: false },
