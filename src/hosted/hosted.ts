@@ -26,6 +26,7 @@ import type { TagsPage, TagsPageRequest } from '../oci/tags-page.ts'
 import { newUploadId, type UploadId } from '../oci/upload-id.ts'
 import type { Store } from '../storage/store.ts'
 import type { ActParties } from './acts.ts'
+import { CollectionMarks } from './collection-marks.ts'
 import { type Actor, Publishing } from './publishing.ts'
 import { listReferrers } from './referrers.ts'
 import { Shelf } from './shelf.ts'
@@ -51,6 +52,7 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
   readonly shelf: Shelf
   readonly publishing: Publishing
   readonly uploads: Uploads
+  readonly marks: CollectionMarks
   readonly #parts: HostedParts
   readonly #manifests: StoredManifests
   readonly #proofs: Proofs
@@ -59,8 +61,10 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
     const { store, events, clock, parties, epoch = new Epoch() } = parts
     this.#parts = parts
     this.shelf = new Shelf(store, events)
+    this.marks = new CollectionMarks({ store, clock })
     this.publishing = new Publishing({
       store,
+      marks: this.marks,
       shelf: this.shelf,
       clock,
       parties,

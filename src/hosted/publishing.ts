@@ -8,6 +8,7 @@ import type { Place } from '../oci/place.ts'
 import { type PushedManifest, requiredBy } from '../oci/pushed-manifest.ts'
 import type { Store } from '../storage/store.ts'
 import { type Act, type ActParties, judgeAct, reportAct } from './acts.ts'
+import type { CollectionMarks } from './collection-marks.ts'
 import type { HostedContent } from './records.ts'
 import type { ContentName, HostedKind, Shelf } from './shelf.ts'
 
@@ -22,6 +23,8 @@ export interface PublishingParts {
   readonly parties: ActParties
   /** Called when what a client sees of a repository may have changed. */
   readonly onChange: (place: Place) => void
+  /** Marks of the collection; without them nothing is collected. */
+  readonly marks?: CollectionMarks
 }
 
 /** A manifest to publish in a repository, under any number of tags. */
@@ -91,6 +94,7 @@ export class Publishing {
       await judgeAct(this.#parts.parties, act)
       // Held before it is there: whatever looks for content to remove spares it from now on.
       await shelf.hold(place, digest)
+      await this.#parts.marks?.spare(digest)
       if (!(await bring())) return false
       await shelf.know(place)
       const nowMs = clock.wallMs()
@@ -113,7 +117,8 @@ export class Publishing {
       const current = await shelf.content(name)
       if (current === undefined) return false
       await shelf.setContent(name, { ...current, claimedAtMs: clock.wallMs() }, 'relaxed')
-      return true
+      const wasMarked = (await this.#parts.marks?.spare(name.digest)) ?? false
+      return !wasMarked || (await shelf.content(name)) !== undefined
     })
   }
 
@@ -163,6 +168,7 @@ export class Publishing {
       if ((await shelf.content(name)) === undefined) return false
       const act = { kind: 'unlink', ...place, by, digest } as const
       await judgeAct(parties, act)
+      await this.#parts.marks?.suspect(digest)
       await shelf.removeContent(name)
       await this.#letGo(place, digest, 'hosted-manifest')
       onChange(place)
@@ -202,12 +208,28 @@ export class Publishing {
     await shelf.hold(place, digest)
     const children = [...named.blobs, ...named.manifests]
     await atOnce(children, RECORDS_AT_ONCE, async child => await shelf.hold(place, child, digest))
+    if (await this.#spareAll([digest, ...children])) {
+      // Another process may have collected something between the check and the holds.
+      await this.#requireAll(place, named.blobs, 'hosted-blob')
+      await this.#requireAll(place, named.manifests, 'hosted-manifest')
+    }
     await this.#store(digest, bytes)
     if (subject !== undefined) await shelf.refer(place, subject, digest)
     const nowMs = clock.wallMs()
     await shelf.setContent(name, { sizeBytes, mediaType, pushedAtMs: nowMs, claimedAtMs: nowMs, by })
     await reportAct(parties, act)
     return warnings
+  }
+
+  /** Takes back the marks of digests that are held now; `true` if there were any. */
+  async #spareAll(digests: readonly Digest[]): Promise<boolean> {
+    const { marks } = this.#parts
+    let wereMarked = false
+    if (marks === undefined) return wereMarked
+    await atOnce(digests, RECORDS_AT_ONCE, async digest => {
+      if (await marks.spare(digest)) wereMarked = true
+    })
+    return wereMarked
   }
 
   async #requireAll(place: Place, digests: readonly Digest[], kind: HostedKind): Promise<void> {
@@ -270,6 +292,7 @@ export class Publishing {
     const act: Act = { kind: 'withdraw', ...place, by, digest }
     await judgeAct(parties, act)
     for (const tag of tags) await this.#removeTag(actor, tag)
+    await this.#parts.marks?.suspect(digest)
     await shelf.removeContent(name)
     if (manifest?.subject !== undefined) await shelf.unrefer(place, manifest.subject, digest)
     const { blobs, manifests } = manifest === undefined ? NOTHING : requiredBy(manifest)

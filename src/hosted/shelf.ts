@@ -166,6 +166,12 @@ export class Shelf {
       if (name.kind === 'hosted-hold') yield { ...placeOf(name), by: name.by }
   }
 
+  /** Every digest that is held by anything; one that has several holds may come several times. */
+  async *heldDigests(): AsyncGenerator<Digest> {
+    for await (const name of this.#store.listRecordsOf({ kind: 'hosted-hold' }))
+      if (name.kind === 'hosted-hold') yield name.digest
+  }
+
   #opened<T, Instead>(bytes: Uint8Array, read: (bytes: Uint8Array) => T, instead: Instead): T | Instead {
     try {
       return read(bytes)

@@ -240,6 +240,8 @@ export interface EventDetails {
     readonly limitBytes: number
     readonly isRefused: boolean
   }
+  /** Content that no hosted repository needed any more; 0 bytes if mirrored ones still use it. */
+  readonly collected: { readonly digest: Digest; readonly bytes: number }
   /** A tag that a retention rule removed. */
   readonly 'retention-removed': Place & {
     readonly tag: Tag

@@ -263,6 +263,11 @@ export class Events {
     this.#emit({ kind: 'quota-reached', details })
   }
 
+  /** Reports content that the collection of hosted repositories removed. */
+  collected(details: EventDetails['collected']): void {
+    this.#emit({ kind: 'collected', details })
+  }
+
   retentionRemoved(details: EventDetails['retention-removed']): void {
     this.#emit({ kind: 'retention-removed', details })
   }

@@ -71,6 +71,7 @@ export class LogSink implements EventSink {
         fields,
         fields.isRefused ? 'push refused: the quota is used up' : 'quota is nearly used up',
       ),
+    collected: fields => this.#log.info(fields, 'collected: no hosted repository needs it'),
     'retention-removed': fields => this.#log.info(fields, 'tag removed by a retention rule'),
     'notification-sent': sent => this.#notificationSent(sent),
     'endpoint-disabled': fields =>

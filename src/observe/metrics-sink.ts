@@ -81,6 +81,10 @@ export class MetricsSink implements EventSink {
     'quota-reached': ({ isRefused }) => {
       if (isRefused) this.#metrics.quotaRefusals.inc()
     },
+    collected: ({ bytes }) => {
+      this.#metrics.collectedObjects.inc()
+      this.#metrics.collectedBytes.inc(bytes)
+    },
     'retention-removed': () => this.#metrics.retentionRemovals.inc(),
     'notification-sent': ({ result }) => this.#metrics.notifications.inc({ result }),
     'endpoint-disabled': undefined,

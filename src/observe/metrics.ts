@@ -64,6 +64,8 @@ export interface Metrics {
   readonly deletions: Counter<'what'>
   readonly quotaRefusals: Counter
   readonly retentionRemovals: Counter
+  readonly collectedObjects: Counter
+  readonly collectedBytes: Counter
   readonly notifications: Counter<'result'>
 }
 
@@ -314,6 +316,8 @@ type ChangeMetrics = Pick<
   | 'quotaRefusals'
   | 'retentionRemovals'
   | 'notifications'
+  | 'collectedObjects'
+  | 'collectedBytes'
 >
 
 function changeMetrics(registry: Registry): ChangeMetrics {
@@ -330,6 +334,11 @@ function changeMetrics(registry: Registry): ChangeMetrics {
     deletions: counter('deletions_total', 'Tags, manifests and blobs deleted on request.', ['what']),
     quotaRefusals: counter('quota_refusals_total', 'Pushes refused because a quota is used up.'),
     retentionRemovals: counter('retention_removed_tags_total', 'Tags that a retention rule removed.'),
+    collectedObjects: counter(
+      'collected_objects_total',
+      'Objects that no hosted repository needed any more.',
+    ),
+    collectedBytes: counter('collected_bytes_total', 'Bytes of collected objects.'),
     notifications: counter('notifications_total', 'Notifications to endpoints, by result.', ['result']),
   }
 }

@@ -38,6 +38,7 @@ export function recordKey(name: RecordName): string {
       return `${groupPrefix(name)}${name.tag}`
     case 'hosted-manifest':
     case 'hosted-blob':
+    case 'hosted-unneeded':
       return `${groupPrefix(name)}${digestPath(name.digest)}`
     case 'hosted-referrer':
       return `${groupPrefix(name)}${digestFileName(name.referrer)}`
@@ -64,6 +65,8 @@ export function groupPrefix(group: RecordGroup): string {
       return 'hosted/names/'
     case 'hosted-upload':
       return 'hosted/uploads/'
+    case 'hosted-unneeded':
+      return 'hosted/unneeded/'
     case 'hosted-tag':
       return `${HOSTED}/${placeKey(group)}/_tags/`
     case 'hosted-manifest':
@@ -112,6 +115,10 @@ export function parseRecordKey(key: string): RecordName | undefined {
     case 'uploads': {
       const id = rest.length === 1 ? parseUploadId(rest[0] ?? '') : undefined
       return id === undefined ? undefined : { kind: 'hosted-upload', id }
+    }
+    case 'unneeded': {
+      const digest = rest.length === 2 ? parseDigest(rest.join(':')) : undefined
+      return digest === undefined ? undefined : { kind: 'hosted-unneeded', digest }
     }
     case 'repositories':
       return parseHostedKey(rest)

@@ -151,7 +151,7 @@ type HistoryRecordName = Place & { readonly kind: 'history'; readonly tag: Tag }
  * somebody relies on it. `hosted-referrer`: the manifest `referrer` names `digest` as its subject.
  * `hosted-hold`: the repository holds the content of `digest`, because the manifest `by` names it, or,
  * without `by`, because the content is itself a manifest or blob of it. `hosted-upload`: an upload that has
- * begun.
+ * begun. `hosted-unneeded`: nothing needed the digest when the collection looked.
  */
 export type HostedRecordName =
   | (Place & { readonly kind: 'hosted-repository' })
@@ -161,6 +161,7 @@ export type HostedRecordName =
   | (Place & { readonly kind: 'hosted-referrer'; readonly digest: Digest; readonly referrer: Digest })
   | (Place & { readonly kind: 'hosted-hold'; readonly digest: Digest; readonly by?: Digest | undefined })
   | { readonly kind: 'hosted-upload'; readonly id: UploadId }
+  | { readonly kind: 'hosted-unneeded'; readonly digest: Digest }
 
 /**
  * `scrub`: the progress of the verification of stored content. `pins`: the images that must not be evicted.
@@ -182,7 +183,7 @@ interface StateRecordName {
 
 /** Records that {@link Store.listRecordsOf} lists together, by the kind of their {@link RecordName}. */
 export type RecordGroup =
-  | { readonly kind: 'hosted-repository' | 'hosted-upload' }
+  | { readonly kind: 'hosted-repository' | 'hosted-upload' | 'hosted-unneeded' }
   | (Place & { readonly kind: 'hosted-tag' | 'hosted-manifest' | 'hosted-blob' })
   /** The referrers of a subject, or the tags that may name a manifest. */
   | (Place & { readonly kind: 'hosted-referrer' | 'hosted-tagged'; readonly digest: Digest })

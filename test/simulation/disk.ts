@@ -1,6 +1,6 @@
 import type { Digest } from '../../src/oci/digest.ts'
-import { contentKey, recordKey } from '../../src/storage/layout.ts'
-import type { RecordName, SpoolFile, Store, StoredObject } from '../../src/storage/store.ts'
+import { contentKey, groupPrefix, parseRecordKey, recordKey } from '../../src/storage/layout.ts'
+import type { RecordGroup, RecordName, SpoolFile, Store, StoredObject } from '../../src/storage/store.ts'
 import type { Scheduler } from './scheduler.ts'
 
 const PIECE_BYTES = 50_000
@@ -220,8 +220,18 @@ export class SimulatedStore implements Store {
     await this.#turn()
   }
 
-  listRecordsOf(): never {
-    throw new Error('nobody lists the simulated disk')
+  async *listRecordsOf(group: RecordGroup): AsyncGenerator<RecordName> {
+    await this.#turn()
+    if (this.#disk.fails('record')) throw failure('EIO')
+    const prefix = groupPrefix(group)
+    const keys = [...this.#disk.records.keys()].filter(key => key.startsWith(prefix))
+    // An answer may be out of date when it arrives.
+    const { dice } = this.#disk.scheduler
+    for (let wait = dice.onceIn(4) ? dice.below(40) : 0; wait > 0; wait -= 1) await this.#turn()
+    for (const key of keys) {
+      const name = parseRecordKey(key)
+      if (name !== undefined) yield name
+    }
   }
 
   list(): never {

@@ -11,6 +11,8 @@ export interface Fault {
   /** How the code is laid out in lines does not matter. */
   readonly from: string
   readonly to: string
+  /** The world that must see it; the one of the mirror by default. */
+  readonly world?: 'hosted'
 }
 
 /** A file of the source, and its text with a fault in it. */
@@ -114,6 +116,36 @@ export const FAULTS: readonly Fault[] = [
     name: 'places of bypassed downloads are not given back',
     from: 'range, held, signal) } finally { leave()',
     to: 'range, held, signal) } finally {',
+  },
+  {
+    name: 'what is uploaded and not named yet is collected',
+    from: 'const isClaimed = clock.wallMs() - blob.claimedAtMs < CLAIM_MS',
+    to: 'const isClaimed = false as boolean',
+    world: 'hosted',
+  },
+  {
+    name: 'a HEAD that says yes renews no claim',
+    from: "await shelf.setContent(name, { ...current, claimedAtMs: clock.wallMs() }, 'relaxed')",
+    to: '',
+    world: 'hosted',
+  },
+  {
+    name: 'the last look for holds comes before the mark that other processes see',
+    from: "await marks.write(digest, 'removing') const need = await this.#needOf(digest)",
+    to: "const need = await this.#needOf(digest); await marks.write(digest, 'removing')",
+    world: 'hosted',
+  },
+  {
+    name: 'a collection takes a storage error for absence',
+    from: 'const holds = await Array.fromAsync(shelf.holds(digest))',
+    to: 'const holds = await Array.fromAsync(shelf.holds(digest)).catch(() => [])',
+    world: 'hosted',
+  },
+  {
+    name: 'a collection does not wait for the order of the digest',
+    from: 'return await publishing.alone(digest, async () => await this.#decide(digest))',
+    to: 'return await this.#decide(digest)',
+    world: 'hosted',
   },
 ]
 

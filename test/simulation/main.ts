@@ -1,11 +1,13 @@
 import { parseArgs } from 'node:util'
-import { simulate } from './world.ts'
+import { type HostedReport, simulateHosted } from './hosted-world.ts'
+import { type Report, simulate } from './world.ts'
 
 const { values } = parseArgs({
   options: {
     runs: { type: 'string', default: '10000' },
     seed: { type: 'string', default: '1' },
     failures: { type: 'string', default: '20' },
+    world: { type: 'string', default: 'mirror' },
   },
 })
 
@@ -17,9 +19,11 @@ async function main(): Promise<number> {
   const weathers = new Map<string, number>()
   let decisions = 0
   let crashes = 0
+  let operations = 0
   let failures = 0
   for (let seed = first; seed < first + runs; seed += 1) {
-    const report = await simulate(seed)
+    const report = await simulateOne(seed)
+    operations += report.operations ?? 0
     decisions += report.decisions
     crashes += report.crashes
     weathers.set(report.weather, (weathers.get(report.weather) ?? 0) + 1)
@@ -30,10 +34,15 @@ async function main(): Promise<number> {
   }
   const seconds = ((performance.now() - startedAtMs) / 1000).toFixed(1)
   const kinds = [...weathers].map(([name, count]) => `${name} ${count}`).join(', ')
+  if (operations > 0) console.log(`${operations} operations of pushers`)
   console.log(
     `${runs} runs from seed ${first}, ${decisions} decisions, ${crashes} crashes, ${seconds} s (${kinds}): ${failures} failed`,
   )
   return failures === 0 ? 0 : 1
+}
+
+async function simulateOne(seed: number): Promise<Report & Partial<HostedReport>> {
+  return values.world === 'hosted' ? await simulateHosted(seed) : await simulate(seed)
 }
 
 process.exitCode = await main()

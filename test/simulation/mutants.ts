@@ -3,9 +3,11 @@ import { once } from 'node:events'
 import { cp, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { FAULTS, ROOT, sourceTexts, withFault } from './faults.ts'
+import { FAULTS, type Fault, ROOT, sourceTexts, withFault } from './faults.ts'
 
 const RUNS = 4000
+/** Each is about ten times as long. */
+const HOSTED_RUNS = 400
 
 /**
  * Runs the simulation in a copy of the tree, once for each fault whose name has the words; resolves to how
@@ -14,16 +16,16 @@ const RUNS = 4000
 async function main(words: string): Promise<number> {
   const faults = FAULTS.filter(({ name }) => name.includes(words))
   const texts = await sourceTexts()
-  const faulty = faults.map(fault => ({ name: fault.name, ...withFault(texts, fault) }))
+  const faulty = faults.map(fault => ({ ...fault, ...withFault(texts, fault) }))
   const copy = await mkdtemp(join(tmpdir(), 'entrepot-mutants-'))
   let missed = 0
   try {
     for (const name of ['src', 'test', 'package.json'])
       await cp(join(ROOT, name), join(copy, name), { recursive: true })
     await symlink(join(ROOT, 'node_modules'), join(copy, 'node_modules'))
-    for (const { name, path, text } of faulty) {
+    for (const { name, world, path, text } of faulty) {
       await writeFile(join(copy, path), text)
-      const violation = await simulateIn(copy)
+      const violation = await simulateIn(copy, world)
       if (violation === undefined) missed += 1
       console.log(violation === undefined ? `MISSED ${name}` : `seen   ${name}: ${violation}`)
       await writeFile(join(copy, path), texts.get(path) ?? '')
@@ -36,10 +38,18 @@ async function main(words: string): Promise<number> {
 }
 
 /** The first violation that the simulation reports of the tree; `undefined` if there is none. */
-async function simulateIn(directory: string): Promise<string | undefined> {
+async function simulateIn(directory: string, world: Fault['world']): Promise<string | undefined> {
   const child = spawn(
     process.execPath,
-    ['test/simulation/main.ts', '--runs', String(RUNS), '--failures', '1'],
+    [
+      'test/simulation/main.ts',
+      '--world',
+      world ?? 'mirror',
+      '--runs',
+      String(world === 'hosted' ? HOSTED_RUNS : RUNS),
+      '--failures',
+      '1',
+    ],
     {
       cwd: directory,
       stdio: ['ignore', 'pipe', 'inherit'],

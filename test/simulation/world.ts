@@ -25,9 +25,9 @@ const SIZES = [0, 1, 1000, TAIL_BYTES - 1, TAIL_BYTES, TAIL_BYTES + 1, 100_000, 
 /** More than the mirror keeps of a failed fill, and more than it keeps of it in memory. */
 const LARGE_BYTES = 1_200_000
 
-/** Faults of a run, besides clients that arrive, read slowly and leave. */
-export type Weather = 'calm' | 'upstream' | 'disk' | 'storm'
-export const WEATHERS: readonly Weather[] = ['calm', 'upstream', 'disk', 'storm']
+/** Faults of a run, besides clients that arrive, read slowly and leave; `hosted` is the world of pushes. */
+export type Weather = 'calm' | 'upstream' | 'disk' | 'storm' | 'hosted'
+export const WEATHERS: readonly Exclude<Weather, 'hosted'>[] = ['calm', 'upstream', 'disk', 'storm']
 
 /** Outcome of a run. */
 export interface Report {

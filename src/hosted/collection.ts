@@ -1,0 +1,256 @@
+import type { Clock } from '../lib/clock.ts'
+import type { Events } from '../observe/events.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { Place } from '../oci/place.ts'
+import type { Store } from '../storage/store.ts'
+import type { CollectionMarks } from './collection-marks.ts'
+import type { Publishing } from './publishing.ts'
+import type { Shelf } from './shelf.ts'
+
+/** A client may rely on what it was told for a day; a claim is written anew only once an hour. */
+const CLAIM_MS = 25 * 3_600_000
+/**
+ * Time for which a hold without the record that it stands for is kept: it belongs to a push that is under way
+ * in another process, or that ended in a crash.
+ */
+const LOOSE_HOLD_MS = 24 * 3_600_000
+/**
+ * Time for which a mark stays: one of removed content is for processes that have just looked at the content,
+ * one of content that is in use for a process that is about to let it go.
+ */
+const MARK_MS = 3_600_000
+const LOOSE_HOLDS_MAX = 100_000
+
+export interface CollectionParts {
+  readonly store: Pick<Store, 'delete' | 'open'>
+  readonly shelf: Shelf
+  readonly publishing: Pick<Publishing, 'alone'>
+  readonly marks: CollectionMarks
+  readonly clock: Clock
+  readonly events: Pick<Events, 'storageFailed' | 'collected'>
+  /** Time between the discovery that nothing needs a digest and its removal. */
+  readonly graceMs: number
+  /** True if mirrored repositories use the content too: then eviction decides about it. */
+  readonly isCached: (digest: Digest) => Promise<boolean>
+  /** Called after content was removed. */
+  readonly removed: (digest: Digest) => Promise<void>
+}
+
+/** Decision about one digest, with the reason for a person. */
+export interface Verdict {
+  readonly digest: Digest
+  readonly sizeBytes: number
+  /** Repositories that lose the blob. */
+  readonly places: readonly Place[]
+  readonly action: 'keep' | 'mark' | 'remove'
+  readonly why: string
+}
+
+export interface CollectOptions {
+  /** Say what would happen, and change nothing. */
+  readonly isDry: boolean
+}
+
+/** What a digest is needed for, as far as the records say now. */
+interface Need {
+  /** Why it must stay; `undefined` if nothing needs it. */
+  readonly why: string | undefined
+  /** Repositories that have it as a blob which nothing in them needs. */
+  readonly idle: readonly Place[]
+  readonly loose: readonly (Place & { readonly by: Digest | undefined })[]
+  readonly sizeBytes: number
+}
+
+/**
+ * Removes content that nothing needs: blobs that no manifest of their repository names and that nobody has
+ * claimed for a day, and content that no repository holds any more. It runs beside pushes and pulls. The walk
+ * over all holds only finds candidates; each is decided by itself, under the order of its digest, from
+ * its own records, twice with a grace between. A digest that cannot be decided stays.
+ */
+export class Collection {
+  readonly #parts: CollectionParts
+  /** When a hold without its record was first seen, by its text. */
+  readonly #looseSinceMs = new Map<string, number>()
+
+  constructor(parts: CollectionParts) {
+    this.#parts = parts
+  }
+
+  /** Goes over everything once. Yields a verdict for each digest that is not simply in use. */
+  async *collect({ isDry }: CollectOptions, signal: AbortSignal): AsyncGenerator<Verdict> {
+    let last: Digest | undefined
+    for await (const digest of this.#candidates()) {
+      signal.throwIfAborted()
+      // The holds of one digest come together.
+      if (digest === last) continue
+      last = digest
+      const verdict = await this.#judge(digest, isDry)
+      if (verdict !== undefined) yield verdict
+    }
+  }
+
+  async *#candidates(): AsyncGenerator<Digest> {
+    const { shelf, marks } = this.#parts
+    yield* marks.digests()
+    yield* shelf.heldDigests()
+  }
+
+  async #judge(digest: Digest, isDry: boolean): Promise<Verdict | undefined> {
+    const { publishing, events } = this.#parts
+    try {
+      const mark = await this.#parts.marks.read(digest)
+      // Most digests are in use, which needs no order to see.
+      const first = await this.#needOf(digest)
+      if (mark === undefined && isInUse(first)) return undefined
+      if (isDry) return await this.#verdict(digest, first)
+      return await publishing.alone(digest, async () => await this.#decide(digest))
+    } catch (error) {
+      // A store that does not answer says nothing about what is needed.
+      events.storageFailed('collect', error)
+      return undefined
+    }
+  }
+
+  /** Decides about a digest that nothing else in this process touches meanwhile. */
+  async #decide(digest: Digest): Promise<Verdict> {
+    const { marks, clock } = this.#parts
+    const need = await this.#needOf(digest)
+    const verdict = await this.#verdict(digest, need)
+    const mark = await marks.read(digest)
+    if (verdict.action === 'keep') {
+      if (mark !== undefined && clock.wallMs() - mark.atMs > MARK_MS) await marks.clear(digest)
+      return verdict
+    }
+    if (verdict.action === 'mark') {
+      if (mark === undefined) await marks.write(digest, 'unneeded')
+      return verdict
+    }
+    return await this.#remove(digest)
+  }
+
+  async #verdict(digest: Digest, need: Need): Promise<Verdict> {
+    const { marks, graceMs, clock } = this.#parts
+    const { sizeBytes, idle: places, why } = need
+    if (isInUse(need)) return { digest, sizeBytes, places, action: 'keep', why: why ?? 'it is in use' }
+    const mark = await marks.read(digest)
+    if (mark?.state === 'removed') return { digest, sizeBytes, places, action: 'keep', why: 'it is gone' }
+    const sinceMs = mark?.state === 'unneeded' ? mark.atMs : clock.wallMs()
+    const isDue = clock.wallMs() - sinceMs >= graceMs
+    const reason = why === undefined ? 'no manifest names it, and no claim holds it' : `idle here; ${why}`
+    return { digest, sizeBytes, places, action: isDue ? 'remove' : 'mark', why: reason }
+  }
+
+  /** Looks a last time, after the mark says so to the other processes, and removes what nothing needs. */
+  async #remove(digest: Digest): Promise<Verdict> {
+    const { marks, shelf, store, events } = this.#parts
+    await marks.write(digest, 'removing')
+    const need = await this.#needOf(digest)
+    if (isInUse(need)) {
+      await marks.clear(digest)
+      return {
+        digest,
+        sizeBytes: need.sizeBytes,
+        places: [],
+        action: 'keep',
+        why: need.why ?? 'it is in use',
+      }
+    }
+    for (const place of need.idle) {
+      await shelf.removeContent({ kind: 'hosted-blob', ...place, digest })
+      await shelf.letGo(place, digest)
+    }
+    for (const { by, ...place } of need.loose) await shelf.letGo(place, digest, by)
+    let [removedBytes, why] = [0, need.why ?? 'no manifest names it, and no claim holds it']
+    if (need.why === undefined) {
+      if (await this.#parts.isCached(digest))
+        why = `${why}; mirrored repositories have it, so eviction decides`
+      else if (await store.delete(digest)) removedBytes = need.sizeBytes
+      await this.#parts.removed(digest)
+    }
+    await marks.write(digest, 'removed')
+    events.collected({ digest, bytes: removedBytes })
+    return { digest, sizeBytes: need.sizeBytes, places: need.idle, action: 'remove', why }
+  }
+
+  async #needOf(digest: Digest): Promise<Need> {
+    const { shelf } = this.#parts
+    const holds = await Array.fromAsync(shelf.holds(digest))
+    const idle: Place[] = []
+    const loose: Need['loose'][number][] = []
+    const reasons: string[] = []
+    const naming = new Set<string>()
+    let sizeBytes = 0
+    for (const { by, ...place } of holds) {
+      if (by === undefined) continue
+      const manifest = await shelf.content({ kind: 'hosted-manifest', ...place, digest: by })
+      if (manifest !== undefined) {
+        naming.add(textOf(place))
+        reasons.push(`${textOf(place)}@${by} names it`)
+      } else if (this.#isLoose(digest, { ...place, by })) loose.push({ ...place, by })
+      else {
+        naming.add(textOf(place))
+        reasons.push(`${textOf(place)}@${by}, which names it, is being pushed`)
+      }
+    }
+    for (const { by, ...place } of holds) {
+      if (by !== undefined) continue
+      const own = await this.#ownNeed(digest, place)
+      sizeBytes = Math.max(sizeBytes, own.sizeBytes)
+      if (own.kind === 'loose') loose.push({ ...place, by })
+      else if (own.kind === 'idle' && !naming.has(textOf(place))) idle.push(place)
+      else if (own.why !== undefined) reasons.push(own.why)
+    }
+    if (sizeBytes === 0) sizeBytes = await this.#storedBytes(digest)
+    return { why: reasons[0], idle, loose, sizeBytes }
+  }
+
+  /** Why the repository itself needs the digest, besides manifests that name it. */
+  async #ownNeed(
+    digest: Digest,
+    place: Place,
+  ): Promise<{
+    readonly kind: 'needed' | 'idle' | 'loose'
+    readonly sizeBytes: number
+    readonly why?: string
+  }> {
+    const { shelf, clock } = this.#parts
+    const manifest = await shelf.content({ kind: 'hosted-manifest', ...place, digest })
+    if (manifest !== undefined)
+      return { kind: 'needed', sizeBytes: manifest.sizeBytes, why: `it is a manifest of ${textOf(place)}` }
+    const blob = await shelf.content({ kind: 'hosted-blob', ...place, digest })
+    if (blob === undefined) {
+      if (this.#isLoose(digest, { ...place, by: undefined })) return { kind: 'loose', sizeBytes: 0 }
+      return { kind: 'needed', sizeBytes: 0, why: `it is being pushed to ${textOf(place)}` }
+    }
+    // A claim from the future counts as made now.
+    const isClaimed = clock.wallMs() - blob.claimedAtMs < CLAIM_MS
+    if (!isClaimed) return { kind: 'idle', sizeBytes: blob.sizeBytes }
+    const until = new Date(blob.claimedAtMs + CLAIM_MS).toISOString()
+    return { kind: 'needed', sizeBytes: blob.sizeBytes, why: `${textOf(place)} claims it until ${until}` }
+  }
+
+  /** True if a hold had no record for so long that no push can be under way. */
+  #isLoose(
+    digest: Digest,
+    { by = 'itself', ...place }: Place & { readonly by: string | undefined },
+  ): boolean {
+    const key = `${digest} ${textOf(place)} ${by}`
+    const nowMs = this.#parts.clock.monotonicMs()
+    const sinceMs = this.#looseSinceMs.get(key)
+    if (sinceMs === undefined && this.#looseSinceMs.size < LOOSE_HOLDS_MAX) this.#looseSinceMs.set(key, nowMs)
+    return sinceMs !== undefined && nowMs - sinceMs >= LOOSE_HOLD_MS
+  }
+
+  async #storedBytes(digest: Digest): Promise<number> {
+    await using object = await this.#parts.store.open(digest)
+    return object?.sizeBytes ?? 0
+  }
+}
+
+function isInUse({ why, idle, loose }: Need): boolean {
+  return why !== undefined && idle.length === 0 && loose.length === 0
+}
+
+function textOf({ namespace, repository }: Place): string {
+  return `${namespace}/${repository}`
+}

@@ -1,0 +1,232 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Collection, type Verdict } from '../../src/hosted/collection.ts'
+import { CollectionMarks } from '../../src/hosted/collection-marks.ts'
+import { Publishing } from '../../src/hosted/publishing.ts'
+import { Shelf } from '../../src/hosted/shelf.ts'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
+import { OciError } from '../../src/oci/error.ts'
+import { OCI_MANIFEST } from '../../src/oci/media-type.ts'
+import { DOCKER_HUB } from '../../src/oci/namespace.ts'
+import type { Place } from '../../src/oci/place.ts'
+import { parsePushedManifest } from '../../src/oci/pushed-manifest.ts'
+import type { Store } from '../../src/storage/store.ts'
+import { nameOf, storeWith } from '../mirror/rig.ts'
+import { put } from '../storage/contract.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+import { MemoryStore } from '../support/memory-store.ts'
+import { type SeenEvents, seeEvents } from '../support/seen-events.ts'
+
+const HOUR_MS = 3_600_000
+const CLAIM_MS = 25 * HOUR_MS
+const PLACE: Place = { namespace: DOCKER_HUB, repository: nameOf('acme/app') }
+const OTHER: Place = { namespace: DOCKER_HUB, repository: nameOf('acme/other') }
+
+interface Rig {
+  readonly store: Store
+  readonly shelf: Shelf
+  readonly marks: CollectionMarks
+  readonly publishing: Publishing
+  readonly clock: FakeClock
+  readonly seen: SeenEvents
+  readonly collect: (isDry?: boolean) => Promise<readonly Verdict[]>
+  readonly pushBlob: (text: string, place?: Place) => Promise<Digest>
+  readonly pushImage: (blobs: readonly Digest[], place?: Place) => Promise<Digest>
+}
+
+interface RigOptions {
+  readonly graceMs?: number
+  readonly isCached?: boolean
+  readonly sick?: Partial<Store>
+  readonly store?: MemoryStore
+  readonly clock?: FakeClock
+}
+
+function makeRig(options: RigOptions = {}): Rig {
+  const { graceMs = 0, isCached = false, clock = FakeClock.skipDelays() } = options
+  const store = storeWith(options.store ?? new MemoryStore(), options.sick ?? {})
+  const seen = seeEvents()
+  const shelf = new Shelf(store, seen.events)
+  const marks = new CollectionMarks({ store, clock })
+  const parties = { rules: [], witnesses: [] }
+  const publishing = new Publishing({ store, shelf, clock, parties, marks, onChange: () => undefined })
+  const collection = new Collection({
+    store,
+    shelf,
+    publishing,
+    marks,
+    clock,
+    events: seen.events,
+    graceMs,
+    isCached: async () => await Promise.resolve(isCached),
+    removed: async () => await Promise.resolve(),
+  })
+  return {
+    store,
+    shelf,
+    marks,
+    publishing,
+    clock,
+    seen,
+    collect: async (isDry = false) =>
+      await Array.fromAsync(collection.collect({ isDry }, new AbortController().signal)),
+    pushBlob: async (text, place = PLACE) => {
+      const bytes = Buffer.from(text)
+      const digest = digestOf(bytes)
+      await publishing.link({ place, by: 'alice' }, { digest, sizeBytes: bytes.length }, async () => {
+        await put(store, digest, bytes)
+        return true
+      })
+      return digest
+    },
+    pushImage: async (blobs, place = PLACE) => {
+      const [config, ...layers] = blobs.map(digest => ({ mediaType: 'x/y', digest, size: 1 }))
+      const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers }))
+      const digest = digestOf(bytes)
+      const manifest = parsePushedManifest(bytes)
+      await publishing.publish({ place, digest, bytes, manifest, tags: [], by: 'alice' })
+      return digest
+    },
+  }
+}
+
+async function isStored(store: Store, digest: Digest): Promise<boolean> {
+  await using object = await store.open(digest)
+  return object !== undefined
+}
+
+test('a blob that no manifest names goes once nobody claims it any more, and the repository does not have it then', async () => {
+  const { store, shelf, clock, collect, pushBlob, seen } = makeRig()
+  const digest = await pushBlob('layer')
+  clock.advance(CLAIM_MS - 1)
+  await collect()
+  assert.ok(await isStored(store, digest))
+  clock.advance(1)
+  assert.partialDeepStrictEqual(await collect(), [
+    { digest, action: 'remove', sizeBytes: 5, why: 'no manifest names it, and no claim holds it' },
+  ])
+  assert.equal(await isStored(store, digest), false)
+  assert.equal(await shelf.content({ kind: 'hosted-blob', ...PLACE, digest }), undefined)
+  assert.deepEqual(await Array.fromAsync(shelf.holds(digest)), [])
+  assert.deepEqual(seen.of('collected: no hosted repository needs it'), [{ digest, bytes: 5 }])
+})
+
+test('a blob that a manifest names stays at any age, and goes after its manifest was deleted', async () => {
+  const { store, clock, collect, pushBlob, pushImage, publishing } = makeRig()
+  const layer = await pushBlob('layer')
+  const image = await pushImage([layer])
+  clock.advance(100 * CLAIM_MS)
+  assert.deepEqual(await collect(), [])
+  assert.ok((await isStored(store, layer)) && (await isStored(store, image)))
+  const bytes = Buffer.from(
+    `{"schemaVersion":2,"mediaType":"${OCI_MANIFEST}","config":{"mediaType":"x/y","digest":"${layer}","size":1},"layers":[]}`,
+  )
+  await publishing.withdraw(
+    { place: PLACE, by: 'bob' },
+    { digest: image, manifest: parsePushedManifest(bytes) },
+  )
+  await collect()
+  assert.equal(await isStored(store, layer), false)
+  assert.equal(await isStored(store, image), false)
+})
+
+test('a repository in which nothing names a blob loses it, while another one keeps it and its content', async () => {
+  const { store, shelf, clock, collect, pushBlob, pushImage } = makeRig()
+  const layer = await pushBlob('layer')
+  await pushBlob('layer', OTHER)
+  await pushImage([layer], OTHER)
+  clock.advance(CLAIM_MS)
+  const [verdict] = await collect()
+  assert.deepEqual([verdict?.action, verdict?.places], ['remove', [PLACE]])
+  assert.ok(await isStored(store, layer))
+  assert.equal(await shelf.content({ kind: 'hosted-blob', ...PLACE, digest: layer }), undefined)
+  assert.ok(await shelf.content({ kind: 'hosted-blob', ...OTHER, digest: layer }))
+})
+
+test('a client that asks for a blob before it pushes keeps it for another day', async () => {
+  const { store, shelf, clock, collect, pushBlob, publishing } = makeRig()
+  const digest = await pushBlob('layer')
+  clock.advance(24 * HOUR_MS)
+  const name = { kind: 'hosted-blob', ...PLACE, digest } as const
+  const record = await shelf.content(name)
+  assert.ok(record && (await publishing.claim(name, record)))
+  clock.advance(24 * HOUR_MS)
+  await collect()
+  assert.ok(await isStored(store, digest))
+})
+
+test('with a grace, what is unneeded is marked first, and a push within the grace takes it back', async () => {
+  const { store, clock, collect, pushBlob } = makeRig({ graceMs: HOUR_MS })
+  const digest = await pushBlob('layer')
+  clock.advance(CLAIM_MS)
+  assert.equal((await collect())[0]?.action, 'mark')
+  await pushBlob('layer')
+  clock.advance(HOUR_MS)
+  await collect()
+  assert.ok(await isStored(store, digest))
+  clock.advance(CLAIM_MS)
+  assert.equal((await collect())[0]?.action, 'mark')
+  clock.advance(HOUR_MS)
+  assert.equal((await collect())[0]?.action, 'remove')
+  assert.equal(await isStored(store, digest), false)
+})
+
+test('a dry run says the same, and changes nothing', async () => {
+  const { store, clock, collect, pushBlob, marks } = makeRig()
+  const digest = await pushBlob('layer')
+  clock.advance(CLAIM_MS)
+  const said = await collect(true)
+  assert.deepEqual([said[0]?.action, await isStored(store, digest)], ['remove', true])
+  assert.equal(await marks.read(digest), undefined)
+  assert.deepEqual(await collect(), said)
+})
+
+test('a store that fails keeps everything, and is reported', async () => {
+  const store = new MemoryStore()
+  const clock = FakeClock.skipDelays()
+  const digest = await makeRig({ store, clock }).pushBlob('layer')
+  clock.advance(CLAIM_MS)
+  const sick = { readRecord: async () => await Promise.reject(new Error('EIO')) }
+  const { collect, seen } = makeRig({ store, clock, sick })
+  assert.deepEqual(await collect(), [])
+  assert.ok(await isStored(store, digest))
+  assert.equal(seen.of('storage failed').length, 1)
+})
+
+test('content that mirrored repositories use too is left to eviction', async () => {
+  const { store, shelf, clock, collect, pushBlob } = makeRig({ isCached: true })
+  const digest = await pushBlob('layer')
+  clock.advance(CLAIM_MS)
+  assert.equal((await collect())[0]?.action, 'remove')
+  assert.ok(await isStored(store, digest))
+  assert.deepEqual(await Array.fromAsync(shelf.holds(digest)), [])
+})
+
+test('a hold that a crash left without its record is let go after a day, and not before', async () => {
+  const { store, shelf, clock, collect } = makeRig()
+  const bytes = Buffer.from('half pushed')
+  const digest = digestOf(bytes)
+  await put(store, digest, bytes)
+  await shelf.hold(PLACE, digest)
+  await collect()
+  clock.advance(23 * HOUR_MS)
+  await collect()
+  assert.ok(await isStored(store, digest))
+  clock.advance(HOUR_MS)
+  await collect()
+  assert.equal(await isStored(store, digest), false)
+})
+
+test('a push waits while another process removes the content, and takes over from one that died', async () => {
+  const { marks, clock, pushBlob, store } = makeRig()
+  const digest = digestOf(Buffer.from('layer'))
+  await marks.write(digest, 'removing')
+  await assert.rejects(
+    pushBlob('layer'),
+    (error: unknown) => error instanceof OciError && error.code === 'UNAVAILABLE',
+  )
+  clock.advance(11 * 60_000)
+  assert.equal(await pushBlob('layer'), digest)
+  assert.ok(await isStored(store, digest))
+  assert.equal(await marks.read(digest), undefined)
+})

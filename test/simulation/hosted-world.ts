@@ -1,0 +1,302 @@
+import { Collection } from '../../src/hosted/collection.ts'
+import { CollectionMarks } from '../../src/hosted/collection-marks.ts'
+import { Publishing } from '../../src/hosted/publishing.ts'
+import { Shelf } from '../../src/hosted/shelf.ts'
+import type { Clock } from '../../src/lib/clock.ts'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
+import { OciError } from '../../src/oci/error.ts'
+import { OCI_MANIFEST } from '../../src/oci/media-type.ts'
+import { parseConfiguredNamespace } from '../../src/oci/namespace.ts'
+import type { Place } from '../../src/oci/place.ts'
+import { parsePushedManifest } from '../../src/oci/pushed-manifest.ts'
+import { contentKey } from '../../src/storage/layout.ts'
+import { nameOf } from '../mirror/rig.ts'
+import { seeEvents } from '../support/seen-events.ts'
+import { HEALTHY, SimulatedDisk, SimulatedStore } from './disk.ts'
+import { Scheduler } from './scheduler.ts'
+import type { Report } from './world.ts'
+
+const DECISIONS_MAX = 200_000
+const MINUTE_MS = 60_000
+const HOUR_MS = 60 * MINUTE_MS
+/** Longer than a claim lasts. */
+const IDLE_MS = 26 * HOUR_MS
+const ATTEMPTS_MAX = 200
+const PUSHERS = 4
+const FOREVER = new AbortController().signal
+
+/** The part of a registry that takes pushes. There are two of them on one disk. */
+interface Registry {
+  readonly process: number
+  readonly store: SimulatedStore
+  readonly shelf: Shelf
+  readonly publishing: Publishing
+  readonly collection: Collection
+  readonly clock: Clock
+}
+
+interface Blob {
+  readonly bytes: Buffer
+  readonly digest: Digest
+}
+
+/** What a run of the hosted world did, besides its {@link Report}. */
+export interface HostedReport extends Report {
+  /** Requests of pushers. */
+  readonly operations: number
+  readonly collected: number
+}
+
+/**
+ * Pushers that ask for blobs by HEAD, upload only what is not there, wait, and push a manifest, against a
+ * collection without a grace: only claims protect what is not named yet. Two processes share the disk.
+ */
+class HostedWorld {
+  readonly scheduler: Scheduler
+  readonly disk: SimulatedDisk
+  readonly violations: string[] = []
+  readonly #place: Place
+  readonly #blobs: readonly Blob[]
+  readonly #registries: readonly Registry[]
+  /** Manifests that were acknowledged, with all that they name. */
+  readonly #acknowledged = new Map<Digest, readonly Digest[]>()
+  readonly #isFaulty: boolean
+  operations = 0
+  collected = 0
+  #isIdle = false
+  #isOver = false
+  #versions = 0
+
+  constructor(seed: number) {
+    this.scheduler = new Scheduler(seed)
+    const { dice } = this.scheduler
+    this.disk = new SimulatedDisk(this.scheduler)
+    this.#isFaulty = dice.onceIn(2)
+    this.#place = {
+      namespace: parseConfiguredNamespace('registry.example.test') ?? unreachable(),
+      repository: nameOf('team/app'),
+    }
+    this.#blobs = Array.from({ length: 3 }, (_, number) => blobOf(`blob ${number} of ${seed}`))
+    this.#registries = [1, 2].map(process => this.#boot(process))
+  }
+
+  async run(rounds: number): Promise<void> {
+    const driving = this.#drive(rounds)
+    if (!(await this.scheduler.run(DECISIONS_MAX * rounds)))
+      this.#violate('the world does not come to an end')
+    const isDone = await Promise.race([driving.then(() => true), Promise.resolve().then(() => false)])
+    if (!isDone) this.#violate('a pusher or the collection waits for ever')
+  }
+
+  async #drive(rounds: number): Promise<void> {
+    const collecting = this.#collectAlways()
+    for (let round = 0; round < rounds; round += 1) {
+      this.disk.faults = this.#isFaulty ? { ...HEALTHY, record: this.scheduler.dice.pick([6, 25]) } : HEALTHY
+      const pushers = Array.from({ length: PUSHERS }, async (_, number) => await this.#push(number))
+      await Promise.all(pushers)
+      this.disk.faults = HEALTHY
+      await this.#passIdleTime()
+    }
+    await this.#removeAll()
+    this.#isOver = true
+    await collecting
+    this.#judgeEnd()
+  }
+
+  #boot(process: number): Registry {
+    const store = new SimulatedStore(this.disk, process)
+    const clock = this.scheduler.clockOf(process)
+    const { events } = seeEvents()
+    const shelf = new Shelf(store, events)
+    const marks = new CollectionMarks({ store, clock })
+    const parties = { rules: [], witnesses: [] }
+    const publishing = new Publishing({ store, shelf, clock, parties, marks, onChange: () => undefined })
+    const collection = new Collection({
+      store,
+      shelf,
+      publishing,
+      marks,
+      clock,
+      events,
+      graceMs: 0,
+      isCached: async () => await Promise.resolve(false),
+      removed: async () => await Promise.resolve(),
+    })
+    return { process, store, shelf, publishing, collection, clock }
+  }
+
+  /** The collection runs in the first process, again and again. */
+  async #collectAlways(): Promise<void> {
+    const [{ collection, clock } = unreachable()] = this.#registries
+    while (!this.#isOver) {
+      await this.#collectOnce(collection)
+      await clock.delay(this.#isIdle ? HOUR_MS : MINUTE_MS)
+    }
+  }
+
+  async #collectOnce(collection: Collection): Promise<void> {
+    try {
+      for await (const { action } of collection.collect({ isDry: false }, FOREVER))
+        if (action === 'remove') this.collected += 1
+    } catch {
+      // The disk failed while the candidates were listed; the next pass tries again.
+    }
+  }
+
+  /** One push as a client makes it; it may begin anew if the registry fails, but never be refused. */
+  async #push(number: number): Promise<void> {
+    const { dice } = this.scheduler
+    const registry = this.#registries[number % this.#registries.length] ?? unreachable()
+    const chosen = this.#blobs.filter(() => dice.onceIn(2))
+    const blobs = chosen.length === 0 ? this.#blobs.slice(0, 1) : chosen
+    for (const blob of blobs) await this.#bring(registry, blob)
+    await registry.clock.delay(dice.below(30 * MINUTE_MS))
+    const digest = await this.#publish(registry, blobs)
+    if (digest === undefined) return
+    this.#requireStored([digest, ...blobs.map(blob => blob.digest)], 'after its manifest was acknowledged')
+    if (dice.onceIn(2)) return
+    await registry.clock.delay(dice.below(10 * MINUTE_MS))
+    await this.#withdraw(registry, digest)
+  }
+
+  /** HEAD, and an upload if the blob is not there. */
+  async #bring(registry: Registry, { bytes, digest }: Blob): Promise<void> {
+    const { shelf, publishing, store } = registry
+    const name = { kind: 'hosted-blob', ...this.#place, digest } as const
+    const isThere = await this.#again(async () => {
+      const record = await shelf.content(name)
+      return record !== undefined && (await publishing.claim(name, record))
+    })
+    if (isThere === true) {
+      this.#requireStored([digest], 'after HEAD said that it is here')
+      return
+    }
+    const actor = { place: this.#place, by: 'pusher' }
+    await this.#again(async () => {
+      await publishing.link(actor, { digest, sizeBytes: bytes.length }, async () => {
+        await using spool = await store.createSpool(digest)
+        await spool.clear()
+        await spool.append(bytes)
+        await store.adopt(spool, digest, bytes.length)
+        return true
+      })
+    })
+    this.#requireStored([digest], 'after its upload was acknowledged')
+  }
+
+  async #publish(registry: Registry, blobs: readonly Blob[]): Promise<Digest | undefined> {
+    this.#versions += 1
+    const named = blobs.map(({ digest, bytes }) => ({ mediaType: 'x/y', digest, size: bytes.length }))
+    const [config, ...layers] = named
+    const annotations = { version: String(this.#versions) }
+    const document = { schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers, annotations }
+    const bytes = Buffer.from(JSON.stringify(document))
+    const digest = digestOf(bytes)
+    const publication = {
+      place: this.#place,
+      digest,
+      bytes,
+      manifest: parsePushedManifest(bytes),
+      tags: [],
+      by: 'pusher',
+    }
+    const isDone = await this.#again(async () => {
+      await registry.publishing.publish(publication)
+      return true
+    })
+    if (isDone !== true) return undefined
+    this.#acknowledged.set(
+      digest,
+      blobs.map(blob => blob.digest),
+    )
+    return digest
+  }
+
+  async #withdraw({ publishing }: Registry, digest: Digest): Promise<void> {
+    const stored = this.disk.contents.get(contentKey(digest))
+    const manifest = stored === undefined ? undefined : parsePushedManifest(stored.bytes)
+    this.#acknowledged.delete(digest)
+    const actor = { place: this.#place, by: 'pusher' }
+    await this.#again(async () => await publishing.withdraw(actor, { digest, manifest }))
+  }
+
+  /** Repeats a request while the registry fails, as clients do. A refusal is what must not happen. */
+  async #again<T>(request: () => Promise<T>): Promise<T | undefined> {
+    for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt += 1) {
+      this.operations += 1
+      try {
+        return await request()
+      } catch (error) {
+        if (error instanceof OciError && error.code !== 'UNAVAILABLE') {
+          this.#violate(`a push was refused: ${error.message}`)
+          return undefined
+        }
+        // Anything but trouble of the disk is a fault of the program.
+        if (!(error instanceof OciError) && !(error instanceof Error && 'code' in error)) throw error
+      }
+    }
+    this.#violate('a request fails again and again')
+    return undefined
+  }
+
+  /** A day without pushes, in which claims end. */
+  async #passIdleTime(): Promise<void> {
+    const [{ clock } = unreachable()] = this.#registries
+    this.#isIdle = true
+    await clock.delay(IDLE_MS)
+    this.#isIdle = false
+    for (const [digest, named] of this.#acknowledged)
+      this.#requireStored([digest, ...named], 'though an acknowledged manifest names it')
+  }
+
+  async #removeAll(): Promise<void> {
+    const [registry = unreachable()] = this.#registries
+    for (const digest of this.#acknowledged.keys()) await this.#withdraw(registry, digest)
+    // A hold that a failed push left is let go a day after it was first seen.
+    for (let pass = 0; pass < 3; pass += 1) {
+      await this.#collectOnce(registry.collection)
+      await this.#passIdleTime()
+    }
+    await this.#collectOnce(registry.collection)
+  }
+
+  /**
+   * In the end nothing is needed, so nothing is held. Nothing is stored either, unless the disk failed in the
+   * middle of a removal: then eviction has the rest.
+   */
+  #judgeEnd(): void {
+    const { contents, records } = this.disk
+    const holds = [...records.keys()].filter(key => key.startsWith('hosted/holds/'))
+    if (holds.length > 0) this.#violate(`${holds.length} holds of what nothing needs are left`)
+    if (contents.size > 0 && !this.#isFaulty)
+      this.#violate(`${contents.size} objects that nothing needs are left`)
+    if (this.disk.openObjects.size > 0) this.#violate('objects stay open')
+    if (this.disk.openSpools.size > 0) this.#violate('spools stay open')
+  }
+
+  #requireStored(digests: readonly Digest[], when: string): void {
+    for (const digest of digests)
+      if (!this.disk.contents.has(contentKey(digest))) this.#violate(`I27: ${digest} is gone ${when}`)
+  }
+
+  #violate(what: string): void {
+    this.violations.push(what)
+  }
+}
+
+function blobOf(text: string): Blob {
+  const bytes = Buffer.from(text)
+  return { bytes, digest: digestOf(bytes) }
+}
+
+function unreachable(): never {
+  throw new Error('the simulation is wrong')
+}
+
+/** Runs one seed's world for some rounds of pushes, each followed by a day without. */
+export async function simulateHosted(seed: number, rounds = 3): Promise<HostedReport> {
+  const world = new HostedWorld(seed)
+  await world.run(rounds)
+  const { violations, scheduler, operations, collected } = world
+  return { violations, decisions: scheduler.decisions, weather: 'hosted', crashes: 0, operations, collected }
+}
