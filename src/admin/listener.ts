@@ -19,7 +19,7 @@ export interface AdminParts extends AdminRoutesParts, Pick<GuardOptions, 'isSock
   renderMetrics(): Promise<{ readonly contentType: string; readonly text: string }>
   /** The name of this process in `CDN-Loop`. */
   readonly instance: string
-  readonly events: Pick<Events, 'warned'>
+  readonly events: Pick<Events, 'audited' | 'warned'>
 }
 
 const ADMIN = '/_admin/'
@@ -63,7 +63,7 @@ async function answerAdmin(parts: AdminParts, request: IncomingMessage, signal: 
     const { contentType, text } = await parts.renderMetrics()
     return plainReply(contentType, text)
   }
-  requireAdministrator(request, await guardOptions(parts))
+  requireAudited(parts, request, await guardOptions(parts))
   if (target.startsWith(V1)) {
     const [name = '', query = ''] = target.slice(V1.length).split('?', 2)
     const endpoint = `${isReading ? 'GET' : method} ${name}`
@@ -77,6 +77,22 @@ async function answerAdmin(parts: AdminParts, request: IncomingMessage, signal: 
 
 async function guardOptions(parts: AdminParts): Promise<GuardOptions> {
   return { token: (await parts.currentToken())?.reveal(), isSocket: parts.isSocket }
+}
+
+/** Requires an administrator. Changes and refusals go to the audit log. */
+function requireAudited(parts: AdminParts, request: IncomingMessage, options: GuardOptions): void {
+  const { method = '', url: target = '', socket } = request
+  const what = `${method} ${target}`
+  const from = socket.remoteAddress
+  try {
+    requireAdministrator(request, options)
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : undefined
+    parts.events.audited({ action: 'refused', who: 'anonymous', what, from, reason })
+    throw error
+  }
+  if (method !== 'GET' && method !== 'HEAD')
+    parts.events.audited({ action: 'admin', who: 'administrator', what, from })
 }
 
 function plainReply(contentType: string, text: string): Reply {

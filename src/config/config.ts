@@ -53,6 +53,14 @@ export interface Config {
   /** Serve scripts that point clients at the mirror; on by default. */
   readonly servesSetup?: boolean
   readonly logLevel: LogLevel
+  /** Destination of the audit log; `log`, the default, is the log itself. */
+  readonly auditLog?: 'log' | 'off' | { readonly file: string }
+  /** Limits for each client; none by default. */
+  readonly clientLimits?: {
+    readonly requestsPerSecond: number | undefined
+    /** Blobs that a client may download at the same time. */
+    readonly downloads: number | undefined
+  }
   /** Number of threads that serve clients, on Linux; 1 unless given. */
   readonly workers?: number
   /** Send files inside the kernel where that works; `true` by default. */

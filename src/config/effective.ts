@@ -57,6 +57,13 @@ export function effectiveSettings(
     setting('sendfile', config.usesSendfile ?? true, 'sendfile'),
     setting('setup_scripts', config.servesSetup ?? true, 'setup-scripts'),
     setting('log_level', config.logLevel, 'log-level'),
+    setting('audit_log', auditLog(config), 'audit-log'),
+    setting(
+      'client_requests',
+      String(config.clientLimits?.requestsPerSecond ?? 'unlimited'),
+      'client-requests',
+    ),
+    setting('client_downloads', String(config.clientLimits?.downloads ?? 'unlimited'), 'client-downloads'),
     setting('upstream_config_file', config.upstreamConfigFile, 'upstream-config-file'),
     { name: 'store', value: store.kind, origin: kindOrigin },
   ]
@@ -115,6 +122,10 @@ function tlsSettings({ tls }: Config, setting: MakeSetting): readonly Setting[] 
       ? []
       : [setting('tls_client_auth', clients.isRequired ? 'required' : 'optional', 'tls-client-auth')]),
   ]
+}
+
+function auditLog({ auditLog: to = 'log' }: Config): string {
+  return typeof to === 'string' ? to : to.file
 }
 
 function scrubInterval({ scrub }: Config): string {

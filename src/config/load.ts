@@ -5,6 +5,7 @@ import { parseNat64Prefix } from '../lib/ip-address.ts'
 import { LOG_LEVELS, type LogLevel } from '../lib/log-level.ts'
 import { DOCKER_HUB, parseConfiguredNamespace } from '../oci/namespace.ts'
 import { readAdminToken } from './admin-token.ts'
+import { readClientSettings } from './client-limits.ts'
 import type { Config, ListenAddress, NamespacePolicy } from './config.ts'
 import { type GivenCredentials, parseCredentials } from './credentials.ts'
 import { effectiveSettings, type Setting } from './effective.ts'
@@ -61,6 +62,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   const scrub = readScrub(reader, sources.store)
   const store = readStore(reader, sources.store, cwd)
   const space = readSpace(reader)
+  const clients = readClientSettings(reader, cwd)
   const tls = await readTls(reader, {
     cwd,
     store,
@@ -73,6 +75,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   const config: Config = {
     ...listens,
     tls,
+    ...clients,
     ...adminToken,
     ...scalars,
     egress,

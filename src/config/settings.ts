@@ -1,3 +1,4 @@
+import { CLIENT_SETTINGS } from './client-settings.ts'
 import { COMPATIBILITY } from './compatibility.ts'
 import { NETWORK_SETTINGS } from './network-settings.ts'
 import { S3_SETTINGS } from './s3-settings.ts'
@@ -32,6 +33,7 @@ export const SETTINGS = {
     hint: 'such as 0.0.0.0:8080, [::]:8080 or unix:/run/entrepot.sock',
   },
   ...TLS_SETTINGS,
+  ...CLIENT_SETTINGS,
   'admin-listen': {
     environment: 'ADMIN_LISTEN',
     type: 'text',

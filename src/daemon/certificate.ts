@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { TlsConfig } from '../config/config.ts'
+import type { Config, TlsConfig } from '../config/config.ts'
 import { FileWatch } from '../config/file/watch.ts'
 import { type CertificateFiles, loadCertificate } from '../config/tls/certificate-files.ts'
 import { ensureSelfSigned, selfSignedFiles } from '../config/tls/self-signed.ts'
@@ -12,13 +12,15 @@ const RENEW_EVERY_MS = 24 * 3_600_000
 const TICKET_KEY_BYTES = 48
 
 /**
- * Loads the certificate of the TLS listeners, and makes a self-signed one first if that is configured. Throws
- * a `ConfigError` if it cannot be used. New ticket keys end the sessions of the certificate before it.
+ * Loads the certificate of the TLS listeners, if there are any, and makes a self-signed one first if that is
+ * configured. Throws a `ConfigError` if it cannot be used. New ticket keys end the sessions of the
+ * certificate before it.
  */
 export async function loadListenerTls(
-  tls: TlsConfig,
+  { tls }: Pick<Config, 'tls'>,
   { clock, events }: { readonly clock: Clock; readonly events: Events },
-): Promise<ListenerTls> {
+): Promise<ListenerTls | undefined> {
+  if (tls === undefined) return undefined
   const nowMs = clock.wallMs()
   if (tls.certificate.kind === 'self-signed')
     await ensureSelfSigned(tls.certificate.directory, tls.certificate.names, nowMs)
@@ -46,11 +48,10 @@ function certificateFiles({ certificate, clients }: TlsConfig): CertificateFiles
  */
 export async function reloadCertificate(parts: DaemonParts): Promise<void> {
   const { config, events, clientServer, threads } = parts
-  const { tls } = config
-  if (tls === undefined) return
   await parts.reloads.take('certificate', async () => {
     try {
-      const terms = await loadListenerTls(tls, parts)
+      const terms = await loadListenerTls(config, parts)
+      if (terms === undefined) return
       clientServer.secure(terms)
       await threads?.secure(terms)
     } catch (error) {

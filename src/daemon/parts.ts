@@ -5,6 +5,7 @@ import type { FileConfig } from '../config/file/upstreams.ts'
 import { clientListeners } from '../config/listen.ts'
 import type { Epoch } from '../content/epoch.ts'
 import type { Scrub } from '../content/scrub.ts'
+import { ClientLimits } from '../http/client-limits.ts'
 import type { ConnectionCounts } from '../http/connection-counts.ts'
 import type { Dispatch } from '../http/dispatch.ts'
 import type { DirectoryText } from '../http/threads/protocol.ts'
@@ -62,6 +63,13 @@ export function registriesOf(
     onTrouble: namespace => epoch.bump({ kind: 'namespace', namespace }),
     ...overrides,
   })
+}
+
+/** Limits for each client, if there are any. */
+export function clientLimitsOf({ clientLimits }: Config): ClientLimits | undefined {
+  const { requestsPerSecond, downloads } = clientLimits ?? {}
+  if (requestsPerSecond === undefined && downloads === undefined) return undefined
+  return new ClientLimits({ requestsPerSecond, downloads })
 }
 
 /** All parts of the daemon, built; the listeners and the shutdown work on them. */
@@ -225,6 +233,7 @@ function directoryOf(
 export interface ThreadParts extends Omit<ThreadsParts, 'waitingLog'> {
   readonly instance: string
   readonly tls: ListenerTls | undefined
+  readonly clientLimits: ClientLimits | undefined
   readonly firstHeaderMs: number | undefined
   readonly epoch: Epoch
   readonly running: SharedCount
@@ -240,9 +249,9 @@ export interface ThreadParts extends Omit<ThreadsParts, 'waitingLog'> {
  */
 export function threadsOf(
   config: Config,
-  { instance, tls, firstHeaderMs, epoch, running, connections, names, ...rest }: ThreadParts,
+  { instance, tls, clientLimits, firstHeaderMs, epoch, running, connections, names, ...rest }: ThreadParts,
 ): Threads | undefined {
-  const { workers = 1, logLevel } = config
+  const { workers = 1, logLevel, clientLimits: limits } = config
   const isShared = clientListeners(config).some(({ address }) => address.kind === 'tcp')
   if (workers === 1 || !isShared || platform() !== 'linux') return undefined
   const { usesSendfile, identities, ...parts } = rest
@@ -250,6 +259,10 @@ export function threadsOf(
   const settings = {
     instance,
     tls,
+    clientLimits:
+      limits === undefined || clientLimits === undefined
+        ? undefined
+        : { options: limits, memory: clientLimits.memory },
     logLevel,
     firstHeaderMs,
     epoch: epoch.memory,

@@ -14,7 +14,7 @@ import { BufferPool } from '../lib/reader-buffers.ts'
 import { SharedCount } from '../lib/shared-count.ts'
 import { Turns } from '../lib/turns.ts'
 import { Mirror } from '../mirror/mirror.ts'
-import { Events } from '../observe/events.ts'
+import type { Events } from '../observe/events.ts'
 import { type Log, openLog } from '../observe/log.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { Notifications } from '../observe/notifications/notifications.ts'
@@ -24,6 +24,7 @@ import type { Space } from '../space/space.ts'
 import type { Store } from '../storage/store.ts'
 import type { RegistriesOptions } from '../upstream/registries.ts'
 import { Identities } from './access.ts'
+import { openEvents } from './audit.ts'
 import { loadListenerTls, reloadCertificate, watchCertificate } from './certificate.ts'
 import { ClientServers } from './client-servers.ts'
 import { type HostingRooms, hostingOf } from './hosting.ts'
@@ -39,6 +40,7 @@ import {
 import { listenForAdministration } from './listeners.ts'
 import { notifyEndpoints } from './notifications.ts'
 import {
+  clientLimitsOf,
   type DaemonParts,
   inForceOf,
   openStore,
@@ -131,8 +133,8 @@ async function compose(
   const [metrics, epoch, buffers] = [createMetrics(), new Epoch(), new BufferPool()]
   const [draining, leaving, running] = [new AbortController(), new AbortController(), new SharedCount()]
   const notifications = undo.use(new Notifications())
-  const events = new Events(log, metrics, clock, [notifications])
-  const tls = config.tls === undefined ? undefined : await loadListenerTls(config.tls, { clock, events })
+  const events = openEvents(config, { log, metrics, clock, sinks: [notifications] }, undo)
+  const tls = await loadListenerTls(config, { clock, events })
   const instance = `entrepot-${randomBytes(6).toString('hex')}`
   const registries = undo.use(registriesOf(config, { events, clock, instance, epoch }, overrides.upstream))
   const inForce = new Current(inForceOf(config, config, registries))
@@ -231,6 +233,7 @@ function serve({
   const recentPulls = new RecentPulls((place, reference, pulled) => ledger.pulled(place, reference, pulled))
   const connections = new ConnectionCounts()
   parts.metrics.countConnections(() => connections.total)
+  const clientLimits = clientLimitsOf(config)
   const dispatch = new Dispatch({
     ...hosting.entrance,
     access: overrides.access ?? identities.access,
@@ -245,6 +248,7 @@ function serve({
     running,
     remembering: { epoch, clock },
     sender,
+    clientLimits,
     readiness: {
       isDraining: () => draining.signal.aborted,
       isLeaving: () => parts.leaving.signal.aborted,
@@ -257,7 +261,7 @@ function serve({
     connections,
     tls,
   })
-  const counted = { epoch, running, connections }
+  const counted = { epoch, running, connections, clientLimits }
   const content = { answering: hosting.entrance.answering, mirror, ledger, identities }
   const threads = threadsOf(config, {
     ...counted,

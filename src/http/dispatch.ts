@@ -14,6 +14,7 @@ import { ANONYMOUS, type Identity } from '../oci/identity.ts'
 import { type NameRules, type Place, resolvePlace } from '../oci/place.ts'
 import { requireAdmissible, wantsFresh } from './admit.ts'
 import { challengeOf } from './challenge.ts'
+import { type ClientLimits, limitClient } from './client-limits.ts'
 import { HttpExchange, referenceOf } from './exchange.ts'
 import { failureBody, failureOf, failureReply } from './failure.ts'
 import type { FileSender } from './file-sender.ts'
@@ -66,6 +67,8 @@ export interface DispatchParts {
   readonly readingLimits?: ReadingLimits
   /** Sends files inside the kernel, where that works. */
   readonly sender?: FileSender | undefined
+  /** If left out, clients are not limited. */
+  readonly clientLimits?: ClientLimits | undefined
   /** Notes every answer about content. */
   readonly ledger?: Pick<Ledger, 'used'>
   readonly recentPulls?: Pick<RecentPulls, 'note' | 'again'>
@@ -126,6 +129,7 @@ export class Dispatch {
     } catch (error) {
       this.#fail(exchange, error)
     } finally {
+      exchange.endDownload?.()
       this.#running.add(-1)
       this.#note(exchange)
       this.#own -= 1
@@ -171,6 +175,7 @@ export class Dispatch {
   ): Reply | Promise<Reply> {
     const { access } = this.#parts
     const { request, client, identity = ANONYMOUS } = exchange
+    limitClient(this.#parts, exchange, route)
     const asking = { place, right: rightOf(route), reference: referenceOf(route), identity, client }
     const answer = (): Reply | Promise<Reply> => {
       const reply = this.#remembered?.find(request)

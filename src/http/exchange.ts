@@ -16,6 +16,8 @@ export class HttpExchange {
   place: Place | undefined
   /** The sender, once its credentials are checked. */
   identity: Identity | undefined
+  /** Ends the count of a download for its client. */
+  endDownload: (() => void) | undefined
   #reply: Reply | undefined
   status = 0
   sentBytes = 0

@@ -33,6 +33,8 @@ const STATUS = {
   NAME_INVALID: 400,
   NAME_UNKNOWN: 404,
   RANGE_INVALID: 416,
+  // Only where an operator has set a limit for each client.
+  RATE_LIMITED: 429,
   REQUEST_INVALID: 400,
   SIZE_INVALID: 400,
   TAG_INVALID: 400,
@@ -65,6 +67,8 @@ const UPSTREAM = {
   'too-many': { status: 503, code: 'TOOMANYREQUESTS' },
 } as const satisfies Record<UpstreamErrorKind, { readonly status: number; readonly code: OciErrorCode }>
 
+const RETRIED: ReadonlySet<number> = new Set([429, 503])
+
 /** The upstream detected a loop. Clients behind us in the loop get the same answer. */
 const LOOP = { status: 508, code: 'LOOP_DETECTED' } as const
 
@@ -88,7 +92,7 @@ export function failureOf(error: unknown): Failure {
       status,
       code: code === 'MANIFEST_TOO_LARGE' ? 'SIZE_INVALID' : code,
       message,
-      retryAfterMs: status === 503 ? (retryAfterMs ?? BUSY_RETRY_MS) : undefined,
+      retryAfterMs: RETRIED.has(status) ? (retryAfterMs ?? BUSY_RETRY_MS) : undefined,
       mustClose: CLOSING.has(code),
     }
   }
@@ -119,5 +123,6 @@ export function failureReply(failure: Failure, headers: Readonly<Record<string, 
 
 /** The error body of the distribution specification. */
 export function failureBody({ code, message }: Pick<Failure, 'code' | 'message'>): string {
-  return JSON.stringify({ errors: [{ code, message }] })
+  // The specification has one code for both.
+  return JSON.stringify({ errors: [{ code: code === 'RATE_LIMITED' ? 'TOOMANYREQUESTS' : code, message }] })
 }

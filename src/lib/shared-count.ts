@@ -42,3 +42,27 @@ export class SharedCount {
     this.#counts.add(0, difference)
   }
 }
+
+/** Memory of moments, to be handed to another thread. */
+export type MomentMemory = SharedArrayBuffer
+
+/** Points in time, in microseconds, that threads share and change without a lock. */
+export class SharedMoments {
+  readonly memory: MomentMemory
+  readonly #cells: BigInt64Array
+
+  /** @param memory that of another thread's moments; new unless given. */
+  constructor(length: number, memory?: MomentMemory) {
+    this.memory = memory ?? new SharedArrayBuffer(length * BigInt64Array.BYTES_PER_ELEMENT)
+    this.#cells = new BigInt64Array(this.memory)
+  }
+
+  get(index: number): bigint {
+    return Atomics.load(this.#cells, index)
+  }
+
+  /** Replaces a moment if it is still the one that was read. False if another thread was faster. */
+  replace(index: number, before: bigint, after: bigint): boolean {
+    return Atomics.compareExchange(this.#cells, index, before, after) === before
+  }
+}

@@ -227,6 +227,7 @@ export interface EventDetails {
     readonly durationMs: number
   }
   readonly swept: { readonly files: number }
+  readonly 'client-limited': undefined
   readonly audited: AuditEntry
   /** Credentials of another registry came with a request that needed none. */
   readonly 'foreign-credentials': undefined

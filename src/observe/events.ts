@@ -284,6 +284,11 @@ export class Events {
     if (details.count > 0) this.#emit({ kind: 'notifications-dropped', details })
   }
 
+  /** Reports a request that was refused because its client is over a limit. */
+  clientLimited(): void {
+    this.#emit({ kind: 'client-limited', details: undefined })
+  }
+
   /** Reports something that the audit log has to tell. The log and the metrics ignore it. */
   audited(entry: AuditEntry): void {
     this.#emit({ kind: 'audited', details: entry })

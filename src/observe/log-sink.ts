@@ -60,6 +60,7 @@ export class LogSink implements EventSink {
       ),
     'index-walked': walk => this.#log.info(walk, 'index is up to date with the store'),
     swept: fields => this.#log.info(fields, 'leftovers of an earlier run were swept'),
+    'client-limited': undefined,
     audited: undefined,
     'foreign-credentials': undefined,
     pushed: fields => this.#log.info(fields, 'pushed'),

@@ -72,6 +72,7 @@ export class MetricsSink implements EventSink {
     'room-refused': () => this.#metrics.roomRefused.inc(),
     'index-walked': undefined,
     swept: undefined,
+    'client-limited': () => this.#metrics.clientLimited.inc(),
     audited: undefined,
     'foreign-credentials': () => this.#metrics.foreignCredentials.inc(),
     pushed: () => this.#metrics.pushes.inc(),

@@ -45,6 +45,7 @@ export interface Metrics {
   readonly bypassing: Gauge
   readonly s3Seconds: Histogram<'operation' | 'result'>
   readonly reloads: Counter<'result'>
+  readonly clientLimited: Counter
   readonly certificateLoads: Counter<'result'>
   readonly certificateExpiry: Gauge
   readonly lastReloadOk: Gauge
@@ -235,6 +236,7 @@ type StorageMetrics = Pick<
   | 'scrubbed'
   | 'bypassing'
   | 'reloads'
+  | 'clientLimited'
   | 'certificateLoads'
   | 'certificateExpiry'
 >
@@ -262,6 +264,7 @@ function storageMetrics(registry: Registry): StorageMetrics {
       registers: [registry],
     }),
     reloads: counter('config_reloads_total', 'Reloads of the upstream file.', ['result']),
+    clientLimited: counter('client_limited_total', 'Requests refused because a client is over its limit.'),
     certificateLoads: counter('tls_certificate_loads_total', 'Loads of the TLS certificate.', ['result']),
     certificateExpiry: gauge(
       'tls_certificate_expiry_seconds',

@@ -14,6 +14,8 @@ export type OciErrorCode =
   | 'NAME_INVALID'
   | 'NAME_UNKNOWN'
   | 'RANGE_INVALID'
+  /** A client is over its own limit; TOOMANYREQUESTS is about a registry's. */
+  | 'RATE_LIMITED'
   | 'REQUEST_INVALID'
   | 'SIZE_INVALID'
   | 'TAG_INVALID'

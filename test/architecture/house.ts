@@ -224,6 +224,7 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
   ],
   // Logs.
   ['observe/log.ts', { modules: ['pino'], why: 'log lines, to standard error' }],
+  ['observe/file-output.ts', { modules: ['node:fs/promises'], why: 'the audit log' }],
   ['observe/output.ts', { modules: ['pino'], why: 'standard output and standard error' }],
   // Processes.
   ['upstream/auth/docker-config.ts', { modules: ['node:child_process'], why: 'credential helpers' }],

@@ -41,6 +41,8 @@ test('without any setting the mirror listens on 8080, serves Docker Hub by defau
   assert.deepEqual(config, {
     listen: LISTEN,
     tls: undefined,
+    auditLog: 'log',
+    clientLimits: { requestsPerSecond: undefined, downloads: undefined },
     adminListen: { kind: 'tcp', host: '127.0.0.1', port: 8081 },
     adminToken: undefined,
     adminTokenFile: undefined,

@@ -19,6 +19,7 @@ const REFUSALS = {
   NAME_INVALID: [400, undefined, false],
   NAME_UNKNOWN: [404, undefined, false],
   RANGE_INVALID: [416, undefined, false],
+  RATE_LIMITED: [429, 5000, false],
   REQUEST_INVALID: [400, undefined, true],
   SIZE_INVALID: [400, undefined, false],
   TAG_INVALID: [400, undefined, false],

@@ -2,6 +2,7 @@ import type { AccessPolicy } from '../../access/ruled-access.ts'
 import type { Asked, Head } from '../../content/answering.ts'
 import type { Repeatable } from '../../content/epoch.ts'
 import type { LogLevel } from '../../lib/log-level.ts'
+import type { AuditEntry } from '../../observe/event.ts'
 import type { ThreadMetrics } from '../../observe/metrics.ts'
 import type { SeenClient } from '../../observe/recent-clients.ts'
 import type { ByteRange, Outcome } from '../../oci/content.ts'
@@ -10,6 +11,7 @@ import type { Identity } from '../../oci/identity.ts'
 import type { Namespace } from '../../oci/namespace.ts'
 import type { Place } from '../../oci/place.ts'
 import type { Reference } from '../../oci/reference.ts'
+import type { ClientLimitsMemory, ClientLimitsOptions } from '../client-limits.ts'
 import type { ListenerTls } from '../tls/listener-tls.ts'
 import type { PrivateSocket } from './forward.ts'
 
@@ -20,6 +22,10 @@ export interface ThreadSettings {
   readonly firstHeaderMs: number | undefined
   /** Terms of the TLS listeners; `undefined` if there are none. */
   readonly tls: ListenerTls | undefined
+  /** Limits for each client; `undefined` if there are none. */
+  readonly clientLimits:
+    | { readonly options: ClientLimitsOptions; readonly memory: ClientLimitsMemory }
+    | undefined
   readonly epoch: SharedArrayBuffer
   readonly running: SharedArrayBuffer
   readonly waitingLog: SharedArrayBuffer
@@ -135,6 +141,7 @@ export interface MirrorCalls {
   closeStream(streamId: number): void
   release(contentId: number): void
   account(account: Account): void
+  audited(entry: AuditEntry): void
   /** Writes lines into the log. */
   log(lines: string): void
 }

@@ -34,7 +34,7 @@ export interface HostParts {
   readonly ledger: Pick<Ledger, 'used'>
   readonly recentPulls: Pick<RecentPulls, 'note'>
   readonly recentClients: Pick<RecentClients, 'merge'>
-  readonly events: Pick<Events, 'storageFailed'>
+  readonly events: Pick<Events, 'audited' | 'storageFailed'>
   /** Destination of the thread's log lines. */
   readonly output: Output
   /** Number of log characters on their way from threads. */
@@ -134,6 +134,7 @@ export class ThreadHost implements AsyncDisposable {
       closeStream: id => this.#noted(this.#closeStream(id)),
       release: id => this.#noted(this.#release(id)),
       account: account => this.#account(account),
+      audited: entry => this.#parts.events.audited(entry),
       log: lines => {
         this.#parts.output.write(lines)
         this.#parts.waitingLog.add(-lines.length)

@@ -9,6 +9,7 @@ import { openLog } from '../../observe/log.ts'
 import { createMetrics } from '../../observe/metrics.ts'
 import { batchOutput } from '../../observe/output.ts'
 import type { NameRules } from '../../oci/place.ts'
+import { ClientLimits } from '../client-limits.ts'
 import { ConnectionCounts } from '../connection-counts.ts'
 import { Dispatch } from '../dispatch.ts'
 import { type FileSender, openFileSender } from '../file-sender.ts'
@@ -58,7 +59,13 @@ class ServingThread {
   constructor(port: MessagePort, settings: ThreadSettings, sender: FileSender | undefined) {
     this.#waitingLog = new SharedCount(settings.waitingLog)
     const output = batchOutput(lines => this.#log(lines))
-    this.#events = new Events(openLog(settings.logLevel, output), this.#metrics)
+    this.#events = new Events(openLog(settings.logLevel, output), this.#metrics, systemClock, [
+      {
+        take: ({ kind, details }) => {
+          if (kind === 'audited') this.#channel.tell('audited', details)
+        },
+      },
+    ])
     this.#accounts = new Accounts(this.#events.recentClients)
     this.#names = this.#rulesOf(settings.directory)
     this.#channel = new Channel<MirrorCalls>(port, this.#calls())
@@ -88,7 +95,7 @@ class ServingThread {
   }
 
   #dispatchOf(
-    { instance, firstHeaderMs, epoch, running }: ThreadSettings,
+    { instance, firstHeaderMs, epoch, running, clientLimits }: ThreadSettings,
     sender: FileSender | undefined,
   ): Dispatch {
     return new Dispatch({
@@ -101,6 +108,8 @@ class ServingThread {
       running: new SharedCount(running),
       access: this.#access,
       sender,
+      clientLimits:
+        clientLimits === undefined ? undefined : new ClientLimits(clientLimits.options, clientLimits.memory),
       remembering: { epoch: new Epoch(epoch), clock: systemClock },
       readiness: {
         isDraining: () => this.#isDraining,
