@@ -94,7 +94,13 @@ test('each request is one access log line that says who asked for what and what 
   await mirror.get('/v2/team/app/manifests/none')
   await mirror.get('/v2/')
   await logged(mirror, 'request', 4)
-  const common = { level: 'info', client: '127.0.0.1', namespace: 'docker.io', repository: 'team/app' }
+  const common = {
+    level: 'info',
+    client: '127.0.0.1',
+    identity: 'anonymous',
+    namespace: 'docker.io',
+    repository: 'team/app',
+  }
   const expected = [
     {
       ...common,
@@ -116,7 +122,15 @@ test('each request is one access log line that says who asked for what and what 
       sentBytes: size - 10,
     },
     { ...common, method: 'GET', resource: 'manifest', status: 404, reference: 'none', sentBytes: 0 },
-    { level: 'info', client: '127.0.0.1', method: 'GET', resource: 'base', status: 200, sentBytes: 2 },
+    {
+      level: 'info',
+      client: '127.0.0.1',
+      identity: 'anonymous',
+      method: 'GET',
+      resource: 'base',
+      status: 200,
+      sentBytes: 2,
+    },
   ]
   const lines = linesOf(mirror, 'request')
   assert.equal(lines.length, 4)

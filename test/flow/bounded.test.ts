@@ -97,6 +97,17 @@ test('K11 thousands of namespaces, repositories, tags, user agents and methods m
 
 /** Maps and sets that live as long as the daemon, and what keeps each from growing with what clients send. */
 const BOUNDED_BY: Readonly<Record<string, string>> = {
+  'access/passwords.ts #checks': 'WAITING_MAX',
+  'access/robots.ts #robots': 'tokens that the operator has created',
+  'admin/remove.ts #gone': 'the images of one removal',
+  'admin/remove.ts #unlinked': 'the images of one removal',
+  'admin/remove.ts #removed': 'the images of one removal',
+  'content/index/feed.ts #pulls': 'FLUSH_CHANGES',
+  'http/threads/accounts.ts #pulls': 'PULLS_MAX',
+  'http/tls/handshakes.ts #running': 'connections, which are limited',
+  'observe/notifications/courier.ts #waiting': 'subjects of the events in the outbox, which is bounded',
+  'observe/notifications/notifications.ts #unwritten': 'writes that run, of events between two of them',
+  'observe/notifications/outbox-client.ts #waiting': 'calls of the courier and of operators',
   'http/server.ts #sockets': 'connections, which are limited',
   'http/server.ts #perAddress': 'connections, which are limited',
   'http/server.ts #surplus': 'surplusMax',

@@ -77,15 +77,18 @@ for (const [flags, expected] of [
     { ...CERT, 'tls-client-auth': 'required' },
     '--tls-client-auth: is given without --tls-client-ca (they belong together)',
   ],
-  [{ ...CERT, 'tls-client-auth': 'perhaps' }, '--tls-client-auth: is not a word (optional or required)'],
+  [
+    { ...CERT, 'tls-client-auth': 'perhaps' },
+    '--tls-client-auth: is not a word: "perhaps" (optional or required)',
+  ],
   [{ ...CERT, 'tls-names': 'a.example' }, '--tls-names: has no effect without --tls-self-signed'],
   [
     { 'tls-self-signed': 'true', 'tls-names': 'a.example,b c' },
-    '--tls-names: is not a host name or an IP address (such as mirror.example.com or 192.0.2.7; several may be given)',
+    '--tls-names: is not a host name or an IP address: "a.example,b c" (such as mirror.example.com or 192.0.2.7; several may be given)',
   ],
   [
     { ...CERT, 'listen-tls': 'unix:/run/e.sock' },
-    '--listen-tls: is not a TCP address to listen on (such as 0.0.0.0:8443; several may be given)',
+    '--listen-tls: is not a TCP address to listen on: "unix:/run/e.sock" (such as 0.0.0.0:8443; several may be given)',
   ],
   [
     { ...CERT, listen: 'unix:/run/e.sock' },
