@@ -213,6 +213,25 @@ test('a daemon with a token requires it for administration, also on a unix socke
   assert.equal((await runCommandLine(['status', '--admin', `unix:${socket}`])).code, 0)
 })
 
+test('in the environment of a daemon, as in a container, commands find its listener and its token', async () => {
+  const token = randomBytes(16).toString('hex')
+  const file = join(directory, 'token-of-the-container')
+  await writeFile(file, `${token}\n`)
+  await using guarded = await startMirror({
+    upstream: upstream.host,
+    config: { adminToken: new Secret(token) },
+  })
+  const port = adminOf(guarded).split(':').at(-1) ?? ''
+  const env = { ADMIN_LISTEN: `0.0.0.0:${port}`, ADMIN_TOKEN_FILE: file }
+  const inside = await runCommandLine(['status'], { env })
+  assert.equal(inside.code, 0, inside.stderr)
+  const elsewhere = { ...env, ENTREPOT_ADMIN: adminOf(guarded) }
+  assert.match(
+    (await runCommandLine(['status'], { env: elsewhere })).stderr,
+    /administration needs the token/,
+  )
+})
+
 test('a token that is changed in its file is in force at once, and the one before while the file has none', async () => {
   const [first, second] = ['first-token-of-some-length', 'second-token-of-some-length']
   const daemonFile = join(directory, 'token-of-the-daemon')

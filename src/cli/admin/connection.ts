@@ -3,6 +3,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { AdminAnswers, AdminStreams, StreamFailure } from '../../admin/contract.ts'
+import { formatListen, parseListen } from '../../config/listen.ts'
 import { ConfigError, flagProblem } from '../../config/problem.ts'
 import { hasCode } from '../../lib/system-error.ts'
 import type { Environment } from '../environment.ts'
@@ -15,7 +16,7 @@ export const ADMIN_FLAGS = {
   admin: {
     type: 'text',
     value: 'URL',
-    description: `admin listener of the daemon, http://host:port or unix:/path [ENTREPOT_ADMIN, default ${DEFAULT_ADMIN}]`,
+    description: `admin listener of the daemon, http://host:port or unix:/path [ENTREPOT_ADMIN, default that of ADMIN_LISTEN, else ${DEFAULT_ADMIN}]`,
   },
   'token-file': {
     type: 'text',
@@ -112,7 +113,8 @@ export type Query = Readonly<Record<string, string | readonly string[] | undefin
 /** Creates the connection from flags and environment. */
 export async function connect(environment: Environment, words: ToolWords): Promise<AdminConnection> {
   const { env, cwd } = environment
-  const address = words.text('admin') ?? nonEmpty(env['ENTREPOT_ADMIN']) ?? DEFAULT_ADMIN
+  const given = words.text('admin') ?? nonEmpty(env['ENTREPOT_ADMIN'])
+  const address = given ?? ownListener(environment) ?? DEFAULT_ADMIN
   if (
     !/^(?:http:\/\/[^/]+\/?|unix:.+)$/.test(address) ||
     (!address.startsWith('unix:') && !URL.canParse(address))
@@ -121,7 +123,9 @@ export async function connect(environment: Environment, words: ToolWords): Promi
       flagProblem('admin', 'is not an address', `such as ${DEFAULT_ADMIN} or unix:/path`),
     ])
   }
-  const file = words.text('token-file') ?? nonEmpty(env['ENTREPOT_ADMIN_TOKEN_FILE'])
+  // The daemon's own token goes to the daemon of this environment only.
+  const own = given === undefined ? nonEmpty(env['ADMIN_TOKEN_FILE']) : undefined
+  const file = words.text('token-file') ?? nonEmpty(env['ENTREPOT_ADMIN_TOKEN_FILE']) ?? own
   if (file === undefined) return new AdminConnection(address, undefined)
   try {
     return new AdminConnection(address, (await readFile(resolve(cwd, file), 'utf8')).trim())
@@ -132,6 +136,21 @@ export async function connect(environment: Environment, words: ToolWords): Promi
     ])
   }
 }
+
+/** The admin listener of a daemon with the same environment; `exec` in a container has that. */
+function ownListener({ env, cwd }: Environment): string | undefined {
+  const listen = parseListen(env['ADMIN_LISTEN'] ?? '', cwd)
+  if (listen === undefined) return undefined
+  if (listen.kind === 'unix') return formatListen(listen)
+  const host = ANY_HOSTS.get(listen.host) ?? listen.host
+  return `http://${formatListen({ ...listen, host })}`
+}
+
+/** Addresses to listen on that mean every address, and the one at which this machine reaches them. */
+const ANY_HOSTS: ReadonlyMap<string, string> = new Map([
+  ['0.0.0.0', '127.0.0.1'],
+  ['::', '::1'],
+])
 
 function nonEmpty(text: string | undefined): string | undefined {
   return text === '' ? undefined : text
