@@ -2,8 +2,8 @@
 # unprivileged user, needs no capability, and writes below /var/lib/entrepot only, so that its root can be
 # read-only.
 #
-#   docker build -t entrepot .
-#   docker run -d --read-only --cap-drop ALL -p 8080:8080 -v entrepot:/var/lib/entrepot entrepot
+#   docker build -t entrepot:0.1.0 .
+#   docker run -d --read-only --cap-drop ALL -p 8080:8080 -v entrepot:/var/lib/entrepot entrepot:0.1.0
 
 # Any image with Node 26 and npm. A tag can move: for builds that can be repeated, give a digest:
 #

@@ -9,10 +9,11 @@ import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
 import { createMetrics } from '../src/observe/metrics.ts'
 import { runCommandLine } from './cli/rig.ts'
+import { chartReadme } from './packaging/rig/chart-readme.ts'
 import { certificatePath } from './support/upstream.ts'
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url))
-const DOCUMENTS = ['*.md', 'bench/results/*.md', 'docs/*.md', 'examples/*/*.md']
+const DOCUMENTS = ['*.md', 'bench/results/*.md', 'docs/*.md', 'examples/*/*.md', 'helm/*/*.md']
   .flatMap(pattern => globSync(pattern, { cwd: ROOT }))
   .toSorted()
 
@@ -53,7 +54,9 @@ function commandsOf(path: string): readonly string[] {
 const ELSEWHERE = [
   /^npm (?:ci|pack|install|test)\b/,
   /^npm run (?:torture|simulate) -- /,
-  /^docker (?:build|run|compose|pull)\b/,
+  /^docker (?:build|run|compose|pull|push|exec|image)\b/,
+  /^kubectl \S/,
+  /^(?:export REGISTRY|cosign verify|kind load)\b/,
   /^helm (?:install|test)\b/,
   /^promtool check rules helm\/entrepot\/files\/alerts\.yaml$/,
   /^systemctl \S/,
@@ -61,6 +64,26 @@ const ELSEWHERE = [
   /^curl -(?:fs|s)/,
   /^printf '%s' /,
 ]
+
+test('the README of the chart is made from its values', () => {
+  assert.equal(read('helm/entrepot/README.md'), chartReadme())
+})
+
+test('the image that the documents build is the one that the chart asks for', () => {
+  const { version, appVersion } = parse(read('helm/entrepot/Chart.yaml')) as Record<string, string>
+  const { image } = parse(read('helm/entrepot/values.yaml')) as {
+    image: { registry: string; repository: string; tag: string }
+  }
+  assert.deepEqual(image.registry + image.tag, '')
+  assert.equal(version, appVersion)
+  for (const path of ['README.md', 'docs/deploying.md', 'examples/kubernetes/README.md']) {
+    const built = [
+      ...read(path).matchAll(/docker build [^`\n]*-t (?:"?\$REGISTRY\/)?([a-z]+:[^\s"`,]+)/g),
+    ].map(([, name]) => name)
+    assert.ok(built.length > 0, path)
+    for (const name of built) assert.equal(name, `${image.repository}:${appVersion}`, path)
+  }
+})
 
 const commands = DOCUMENTS.flatMap(path => commandsOf(path).map(command => ({ path, command })))
 
