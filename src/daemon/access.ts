@@ -6,6 +6,7 @@ import { Robots } from '../access/robots.ts'
 import { type AccessPolicy, RuledAccess } from '../access/ruled-access.ts'
 import { Sessions } from '../access/sessions.ts'
 import type { AuthConfig, Config, FileSections, IssuerConfig } from '../config/config.ts'
+import { FileWatch, type WatchEvents } from '../config/file/watch.ts'
 import { AccessRecords } from '../content/access-records.ts'
 import type { Clock } from '../lib/clock.ts'
 import { SharedCount } from '../lib/shared-count.ts'
@@ -53,6 +54,8 @@ export class Identities implements AsyncDisposable {
   readonly #timer: NodeJS.Timeout
   #issuers: ReadonlyMap<string, OpenIssuer> = new Map()
   #terms: AccessTerms
+  #watch: { readonly path: string; readonly watch: FileWatch } | undefined
+  #usersEvents: WatchEvents | undefined
 
   /**
    * Rejects if a file of an issuer cannot be read. If the robots cannot be read, they have no rights until
@@ -113,16 +116,33 @@ export class Identities implements AsyncDisposable {
       this.chain.replace(this.#chainTerms())
       this.access.replace(policyOf(terms))
       this.changes.add(1)
+      void this.#followUsers()
       const kept = new Set(issuers.values())
       for (const issuer of before.values())
         if (!kept.has(issuer)) void issuer.documents[Symbol.asyncDispose]()
     }
   }
 
+  /** Watches the file of users from now on, also another one that a reload names; resolves once it does. */
+  async watchUsers(events: WatchEvents): Promise<void> {
+    this.#usersEvents = events
+    await this.#followUsers()
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer)
+    this.#watch?.watch[Symbol.dispose]()
     await this.#passwords[Symbol.asyncDispose]()
     for (const { documents } of this.#issuers.values()) await documents[Symbol.asyncDispose]()
+  }
+
+  async #followUsers(): Promise<void> {
+    const { htpasswdFile: path } = this.#terms.sections.auth
+    const events = this.#usersEvents
+    if (events === undefined || path === this.#watch?.path) return
+    this.#watch?.watch[Symbol.dispose]()
+    this.#watch = path === undefined ? undefined : { path, watch: new FileWatch(path, events) }
+    await this.#watch?.watch.start()
   }
 
   /** A key of this process alone, if the store cannot hold one: its tokens end with the process. */

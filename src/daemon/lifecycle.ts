@@ -56,7 +56,7 @@ export function warnOfRisks(
   for (const risk of riskNotices({ ...config, upstreams })) events.warned(risk)
 }
 
-/** Reloads whenever the upstream file changes; `undefined` if there is no such file. */
+/** Reloads whenever the upstream file or that of users changes; `undefined` if there is no such file. */
 export async function watchUpstreamFile(parts: DaemonParts): Promise<Disposable | undefined> {
   const { config, events } = parts
   if (config.upstreamConfigFile === undefined) return undefined
@@ -66,6 +66,11 @@ export async function watchUpstreamFile(parts: DaemonParts): Promise<Disposable 
       events.warned('upstream file is not watched any more; SIGHUP still reloads it', { err: error }),
   })
   await watch.start()
+  await parts.identities.watchUsers({
+    changed: () => void reload(parts),
+    failed: error =>
+      events.warned('the file of users is not watched any more; SIGHUP still reloads it', { err: error }),
+  })
   return watch
 }
 
