@@ -37,12 +37,12 @@ export function parseGrants(text: string): readonly Grant[] | undefined {
 }
 
 /** A grant as {@link parseGrants} reads it. */
-function grantText({ right, names }: Grant): string {
+export function grantText({ right, names }: Grant): string {
   return right === 'admin' ? right : `${right}:${names.text}`
 }
 
 /** A name that rules can hold: it stands behind `robot:`. */
-function isRobotName(text: string): boolean {
+export function isRobotName(text: string): boolean {
   return /^[a-z0-9][a-z0-9._/-]{0,63}$/.test(text)
 }
 

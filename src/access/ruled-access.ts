@@ -12,7 +12,7 @@ import { certificateIdentity } from './certificates.ts'
 import { type Groups, withGroups } from './groups.ts'
 import type { ClientCertificate } from './peer.ts'
 import { RememberedIdentities } from './remembered-identities.ts'
-import { Rules } from './rules.ts'
+import { type Decision, Rules } from './rules.ts'
 
 /** The rules in force. Plain data, so that it can cross threads. */
 export interface AccessPolicy {
@@ -104,6 +104,11 @@ export class RuledAccess implements Access {
     }
   }
 
+  /** The identity of a name, with the groups that the configuration puts it into. */
+  identityNamed(name: string): Identity {
+    return withGroups({ name, groups: [] }, this.#policy.groups)
+  }
+
   may(identity: Identity, place: Place, right: Right): boolean {
     return this.#rules.decide({ identity, place, right, reference: undefined }).isAllowed
   }
@@ -142,6 +147,21 @@ export class RuledAccess implements Access {
       ? new OciError('UNAUTHORIZED', `log in to ${right} ${name}${why}`)
       : new OciError('DENIED', `${identity.name} may not ${right} ${name}${why}`)
   }
+}
+
+/** A decision for people. */
+export interface ExplainedDecision {
+  readonly right: Right
+  readonly isAllowed: boolean
+  /** The row of the rules, `token` for a right of a robot token, or `default`. */
+  readonly row: string
+  readonly reason: string | undefined
+}
+
+/** Says which row decided. */
+export function explainDecision(right: Right, { isAllowed, by }: Decision): ExplainedDecision {
+  const rule = by.kind === 'rule' ? by.rule : undefined
+  return { right, isAllowed, row: by.kind === 'grant' ? 'token' : rowText(rule), reason: rule?.reason }
 }
 
 /** A row of the rules as people find it. */

@@ -17,6 +17,10 @@ export interface AdminAnswers {
   /** Cancels the downloads of a digest, which may be shortened. */
   readonly 'DELETE flows': { readonly digest: Digest; readonly cancelled: number }
   readonly 'GET explain': Explanation
+  /** The robot tokens, without their secrets. */
+  readonly 'GET tokens': { readonly tokens: readonly TokenReport[] }
+  readonly 'POST tokens': CreatedToken
+  readonly 'DELETE tokens': { readonly revoked: readonly TokenReport[] }
   readonly 'GET pins': { readonly pins: readonly PinnedImage[] }
   /** `isNew` is false if the image was pinned before. */
   readonly 'PUT pins': { readonly image: string; readonly isNew: boolean }
@@ -205,8 +209,40 @@ export interface RunningDownload {
 }
 
 /** The cached part of an image, and the outcomes of its last and next pull. */
+export interface TokenReport {
+  readonly id: string
+  /** The identity, as rules write it. */
+  readonly name: string
+  /** Its rights, such as `push:docker.io/acme/**`. */
+  readonly may: readonly string[]
+  readonly createdAt: string
+  readonly createdBy: string
+  readonly expiresAt?: string | undefined
+  readonly lastUsedAt?: string | undefined
+}
+
+/** A token that was just created, with its secret. */
+export interface CreatedToken extends TokenReport {
+  readonly token: string
+}
+
+/** What an identity may do to an image. */
+export interface ExplainedAccess {
+  readonly as: string
+  readonly groups: readonly string[]
+  readonly decisions: readonly {
+    readonly right: string
+    readonly isAllowed: boolean
+    /** The row of the rules, `token` for a right of a robot token, or `default`. */
+    readonly row: string
+    readonly reason?: string | undefined
+  }[]
+}
+
 export interface Explanation {
   readonly image: string
+  /** Only if an identity was asked about. */
+  readonly access?: ExplainedAccess | undefined
   readonly tag?: ExplainedTag | undefined
   /** True if the registry is configured, or is the default one. */
   readonly isTrusted: boolean

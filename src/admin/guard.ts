@@ -1,6 +1,8 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import type { RuledAccess } from '../access/ruled-access.ts'
 import { OciError } from '../oci/error.ts'
+import { ANONYMOUS } from '../oci/identity.ts'
 
 /** Terms of access to the admin listener. */
 export interface GuardOptions {
@@ -12,14 +14,35 @@ export interface GuardOptions {
 
 const LOCAL = /^(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?$/i
 
-/** Refuses requests without the right token, and all that {@link requireNoWebPage} refuses. */
-export function requireAdministrator(request: IncomingMessage, options: GuardOptions): void {
+/** Name of an administrator who needs no credentials, or has the token. */
+const ADMINISTRATOR = 'administrator'
+
+/** Identities that may administer beside the token. */
+interface AdminAccess {
+  readonly access: Pick<RuledAccess, 'identify' | 'rules'>
+}
+
+/**
+ * Refuses requests without the right token that come from nobody with the right `admin` either, and all that
+ * {@link requireNoWebPage} refuses. Resolves to the name of the administrator.
+ */
+export async function requireAdministrator(
+  request: IncomingMessage,
+  options: GuardOptions & AdminAccess,
+): Promise<string> {
   requireNoWebPage(request, options)
-  const { token } = options
-  if (token === undefined || isSame(bearer(request.headers.authorization), token)) return
+  const { token, access } = options
+  const { authorization } = request.headers
+  if (token === undefined || isSame(bearer(authorization), token)) return ADMINISTRATOR
+  const address = request.socket.remoteAddress
+  const peer = { address, isEncrypted: false, certificate: undefined }
+  const identity = await access.identify({ authorization, peer })
+  if (access.rules.decideAdmin(identity).isAllowed) return identity.name
+  if (identity.name !== ANONYMOUS.name)
+    throw new OciError('DENIED', `${identity.name} may not administer this mirror`)
   throw new OciError(
     'UNAUTHORIZED',
-    'administration needs the token of --admin-token-file, as "Authorization: Bearer …"',
+    'administration needs the token of --admin-token-file, as "Authorization: Bearer …", or an identity with the right admin',
   )
 }
 

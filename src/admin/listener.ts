@@ -63,11 +63,11 @@ async function answerAdmin(parts: AdminParts, request: IncomingMessage, signal: 
     const { contentType, text } = await parts.renderMetrics()
     return plainReply(contentType, text)
   }
-  requireAudited(parts, request, await guardOptions(parts))
+  const asked = { ...parts, actor: await requireAudited(parts, request) }
   if (target.startsWith(V1)) {
     const [name = '', query = ''] = target.slice(V1.length).split('?', 2)
     const endpoint = `${isReading ? 'GET' : method} ${name}`
-    const result = await answerEndpoint(parts, endpoint, new URLSearchParams(query), signal)
+    const result = await answerEndpoint(asked, endpoint, new URLSearchParams(query), signal)
     if (result?.kind === 'value') return plainReply('application/json', JSON.stringify(result.value))
     if (result?.kind === 'stream') return await streamReply(parts, result.values)
   }
@@ -79,20 +79,22 @@ async function guardOptions(parts: AdminParts): Promise<GuardOptions> {
   return { token: (await parts.currentToken())?.reveal(), isSocket: parts.isSocket }
 }
 
-/** Requires an administrator. Changes and refusals go to the audit log. */
-function requireAudited(parts: AdminParts, request: IncomingMessage, options: GuardOptions): void {
+/** Requires an administrator, and resolves to its name. Changes and refusals go to the audit log. */
+async function requireAudited(parts: AdminParts, request: IncomingMessage): Promise<string> {
   const { method = '', url: target = '', socket } = request
   const what = `${method} ${target}`
   const from = socket.remoteAddress
+  const options = { ...(await guardOptions(parts)), access: parts.access }
+  let who: string
   try {
-    requireAdministrator(request, options)
+    who = await requireAdministrator(request, options)
   } catch (error) {
     const reason = error instanceof Error ? error.message : undefined
     parts.events.audited({ action: 'refused', who: 'anonymous', what, from, reason })
     throw error
   }
-  if (method !== 'GET' && method !== 'HEAD')
-    parts.events.audited({ action: 'admin', who: 'administrator', what, from })
+  if (method !== 'GET' && method !== 'HEAD') parts.events.audited({ action: 'admin', who, what, from })
+  return who
 }
 
 function plainReply(contentType: string, text: string): Reply {

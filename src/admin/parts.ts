@@ -1,5 +1,4 @@
 import type { Mirror } from '../mirror/mirror.ts'
-import type { Directory } from '../mirror/sources.ts'
 import type { DamagedRecord } from '../observe/events.ts'
 import type { Health } from '../observe/health.ts'
 import type { Notifications } from '../observe/notifications/notifications.ts'
@@ -7,10 +6,10 @@ import type { RecentPulls } from '../observe/recent-pulls.ts'
 import type { Traffic } from '../observe/traffic.ts'
 import type { Desk } from '../space/desk.ts'
 import type { ClientReport, VerifyLine } from './contract.ts'
+import type { RobotTokenParts } from './robot-tokens.ts'
 
-export interface AdminRoutesParts {
+export interface AdminRoutesParts extends RobotTokenParts {
   readonly mirror: Mirror
-  readonly directory: () => Directory
   /** `undefined` if the store has no index. */
   readonly desk: Desk | undefined
   readonly recentPulls: RecentPulls

@@ -14,6 +14,7 @@ import { imageName, listBlobs, listImages, matchingImages } from './lists.ts'
 import type { AdminRoutesParts } from './parts.ts'
 import { imageNamed, isOn, namedImage, platformsIn, sizeIn } from './query.ts'
 import { Removal } from './remove.ts'
+import { createToken, explainAccess, listTokens, revokeTokens } from './robot-tokens.ts'
 import { reportStatus } from './status.ts'
 import { moveTag, releaseTag, tagHistory } from './tags.ts'
 import { isoOf } from './times.ts'
@@ -40,6 +41,9 @@ const VALUES: { readonly [Name in keyof AdminAnswers]: ValueEndpoint<AdminAnswer
   'GET flows': listFlows,
   'DELETE flows': cancelFlow,
   'GET explain': explainImage,
+  'GET tokens': listTokens,
+  'POST tokens': createToken,
+  'DELETE tokens': revokeTokens,
   'GET pins': listPins,
   'PUT pins': addPin,
   'DELETE pins': removePin,
@@ -121,8 +125,10 @@ async function explainImage(
   const { source, reference, name } = await namedImage(parts, query)
   const report = await reportOn(mirror.inspection, source, reference)
   const use = await useOf(desk, source, reference, report.manifest?.digest)
+  const as = query.get('as')
   return {
     image: name,
+    access: as === null ? undefined : explainAccess(parts, as, { place: source, reference }),
     ...report,
     extent: report.manifest === undefined ? undefined : extentOf(report.manifest),
     isPinned: (await mirror.pins.list()).some(pin => nameOf(pin) === name),

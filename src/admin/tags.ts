@@ -7,11 +7,13 @@ import type { AdminAnswers } from './contract.ts'
 import { type NamingParts, namedImage } from './query.ts'
 import { isoOf } from './times.ts'
 
-/** Whom the history of a tag names for a change over this listener, which knows no identities. */
+/** Actor of a change whose administrator is not known by name. */
 const ADMINISTRATOR = 'administrator'
 
 interface TagParts extends NamingParts {
   readonly mirror: Mirror
+  /** The administrator who asks. */
+  readonly actor?: string
 }
 
 /** What a tag names, and every move of it. */
@@ -33,7 +35,7 @@ export async function tagHistory(
 export async function moveTag(parts: TagParts, query: URLSearchParams): Promise<AdminAnswers['PUT tags']> {
   const { source, reference, name } = await namedImage(parts, query)
   const held = { tag: requireTag(reference), digest: digestIn(query) }
-  const before = await parts.mirror.holdTag(source, held, ADMINISTRATOR)
+  const before = await parts.mirror.holdTag(source, held, parts.actor ?? ADMINISTRATOR)
   return { image: name, digest: held.digest, before }
 }
 

@@ -13,6 +13,7 @@ import { pin, unpin } from './admin/pin.ts'
 import { rm } from './admin/rm.ts'
 import { status } from './admin/status.ts'
 import { tag, tags } from './admin/tags.ts'
+import { token } from './admin/token.ts'
 import { verify } from './admin/verify.ts'
 import { warm } from './admin/warm.ts'
 import { who } from './admin/who.ts'
@@ -52,6 +53,7 @@ const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   ['tag', tag],
   ['who', who],
   ['cancel', cancel],
+  ['token', token],
   ['completion', completion],
 ])
 const STORES: ReadonlyMap<string, StoreKind> = new Map([

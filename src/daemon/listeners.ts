@@ -37,11 +37,14 @@ function adminParts(
     threads,
     instance,
     notifications,
+    identities,
   }: DaemonParts,
   isSocket: boolean,
 ): AdminParts {
   return {
     mirror,
+    robots: identities.robots,
+    access: identities.access,
     directory: () => inForce.current.directory,
     desk: space === undefined ? undefined : new Desk(space),
     recentPulls,

@@ -5,6 +5,7 @@ import { ENTRY_KEYS } from '../../src/config/file/entry.ts'
 import { readYamlFile } from '../../src/config/file/yaml-file.ts'
 import { formatProblem } from '../../src/config/problem.ts'
 import { FLAGS, SETTINGS } from '../../src/config/settings.ts'
+import { sectionsOf } from '../support/sections.ts'
 
 const text = await readFile(new URL('../../docs/configuration.md', import.meta.url), 'utf8')
 const [ofFlags = '', ofFile = ''] = text.split('## The upstream file')
@@ -49,5 +50,16 @@ test("the document's example of an upstream file has known keys only", () => {
         ENTRY_KEYS.some(known => known === key),
         key,
       )
+  }
+})
+
+test('every example of docs/access.md is a file that the mirror accepts', async () => {
+  const access = await readFile(new URL('../../docs/access.md', import.meta.url), 'utf8')
+  const examples = [...access.matchAll(/```yaml\n(.*?)```/gs)].map(([, yaml = '']) => yaml)
+  assert.ok(examples.length >= 4)
+  for (const yaml of examples) {
+    // The file of users is the reader's own.
+    const { rules, auth } = sectionsOf(yaml.replace('  htpasswd_file: users\n', ''))
+    assert.ok(rules.length > 0 && (auth.issuers.length > 0 || auth.groups.size > 0), yaml)
   }
 })

@@ -12,13 +12,17 @@ export const explain = adminTool({
   examples: [
     ['explain alpine:3.20', 'why its last pull was a hit or a miss'],
     ['explain 3f2a90c1d2e4', 'an image by a digest as ls prints it'],
+    ['explain alpine:3.20 --as alice', 'which row of the rules lets alice pull it'],
   ],
+  flags: {
+    as: { type: 'text', value: 'NAME', description: 'say what this identity may do, and which row says so' },
+  },
   completes: 'images',
   run,
 })
 
 async function run({ words, connection, isJson, print }: AdminCall): Promise<ExitCode> {
-  const answer = await connection.ask('GET explain', { image: oneImage(words) })
+  const answer = await connection.ask('GET explain', { image: oneImage(words), as: words.text('as') })
   if (isJson) print(JSON.stringify(answer))
   else for (const line of lines(answer, Date.now())) print(line)
   return EXIT.ok
@@ -33,6 +37,7 @@ function lines(answer: Explanation, nowMs: number): readonly string[] {
   return [
     `${image}${isPinned ? '  (pinned)' : ''}`,
     `cached     ${cached}`,
+    ...accessLines(answer),
     ...tagLines(answer),
     ...(answer.lastUse === undefined
       ? []
@@ -41,6 +46,19 @@ function lines(answer: Explanation, nowMs: number): readonly string[] {
     `next pull  ${nextPull.outcome}: ${nextPull.why}`,
     ...(trouble === undefined ? [] : [`upstream   in trouble: ${trouble}`]),
     ...(manifest === undefined ? [] : manifestLines(manifest, '')),
+  ]
+}
+
+function accessLines({ access }: Explanation): readonly string[] {
+  if (access === undefined) return []
+  const { as, groups, decisions } = access
+  const who = groups.length === 0 ? as : `${as} (${groups.join(', ')})`
+  return [
+    `as         ${who}`,
+    ...decisions.map(({ right, isAllowed, row, reason }) => {
+      const why = reason === undefined ? '' : `: ${reason}`
+      return `  ${right.padEnd(8)} ${isAllowed ? 'yes' : 'no'}, by ${row === 'token' ? 'its token' : `the rules, ${row}`}${why}`
+    }),
   ]
 }
 
