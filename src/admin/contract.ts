@@ -257,6 +257,20 @@ export interface Explanation {
   readonly hits?: number | undefined
   readonly lastPull?: ExplainedPull | undefined
   readonly nextPull: { readonly outcome: Outcome | 'failure'; readonly why: string }
+  /** The claim of hosted names that the image falls to; left out if it is mirrored. */
+  readonly claim?: ExplainedClaim | undefined
+}
+
+/** A claim of hosted names, as it decides about an image. */
+export interface ExplainedClaim {
+  readonly names: string
+  readonly fallback?: string | undefined
+  /** Shorter patterns that match too. */
+  readonly others: readonly string[]
+  /** True if only what was pushed is served. */
+  readonly isClosed: boolean
+  /** True if the image was pushed here. */
+  readonly isHere: boolean
 }
 
 /** A cached tag, judged by the freshness settings of its upstream. */

@@ -6,7 +6,14 @@ import type { RecentPull } from '../observe/recent-pulls.ts'
 import type { Outcome } from '../oci/content.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Reference } from '../oci/reference.ts'
-import type { ExplainedBlob, ExplainedPull, ExplainedTag, Explanation, Extent } from './contract.ts'
+import type {
+  ExplainedBlob,
+  ExplainedClaim,
+  ExplainedPull,
+  ExplainedTag,
+  Explanation,
+  Extent,
+} from './contract.ts'
 import { isoOf } from './times.ts'
 
 /** The cached part of an image, and the state of its upstream. */
@@ -63,8 +70,16 @@ export function extentOf(manifest: ManifestReport): Extent {
   }
 }
 
+/** Predicts the outcome of the next pull of a name that only pushes can fill. */
+function nextHostedPull({ isHere }: ExplainedClaim): Explanation['nextPull'] {
+  return isHere
+    ? { outcome: 'hit', why: 'it was pushed here' }
+    : { outcome: 'failure', why: 'its name is hosted here and it was not pushed: no registry is asked' }
+}
+
 /** Predicts the outcome of the next pull of an image. */
-export function nextPull(report: ImageReport): Explanation['nextPull'] {
+export function nextPull(report: ImageReport, claim?: ExplainedClaim): Explanation['nextPull'] {
+  if (claim?.isClosed === true) return nextHostedPull(claim)
   const { tag, manifest, trouble } = report
   const isHere = manifest?.isCached === true
   if (manifest === undefined || (tag === undefined && !isHere))

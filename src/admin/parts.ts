@@ -1,3 +1,4 @@
+import type { Claimed } from '../hosted/claimed.ts'
 import type { Mirror } from '../mirror/mirror.ts'
 import type { DamagedRecord } from '../observe/events.ts'
 import type { Health } from '../observe/health.ts'
@@ -10,6 +11,7 @@ import type { RobotTokenParts } from './robot-tokens.ts'
 
 export interface AdminRoutesParts extends RobotTokenParts {
   readonly mirror: Mirror
+  readonly claimed: Pick<Claimed, 'verdictOn'>
   /** `undefined` if the store has no index. */
   readonly desk: Desk | undefined
   readonly recentPulls: RecentPulls

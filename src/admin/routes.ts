@@ -121,8 +121,9 @@ async function explainImage(
   parts: AdminRoutesParts,
   query: URLSearchParams,
 ): Promise<AdminAnswers['GET explain']> {
-  const { mirror, desk, recentPulls } = parts
+  const { mirror, desk, recentPulls, claimed } = parts
   const { source, reference, name } = await namedImage(parts, query)
+  const claim = await claimed.verdictOn(source, reference)
   const report = await reportOn(mirror.inspection, source, reference)
   const use = await useOf(desk, source, reference, report.manifest?.digest)
   const as = query.get('as')
@@ -135,7 +136,8 @@ async function explainImage(
     lastUse: use?.lastUseMs === undefined ? undefined : isoOf(use.lastUseMs),
     hits: use?.hits,
     lastPull: explainedPull(recentPulls.find(source, reference)),
-    nextPull: nextPull(report),
+    nextPull: nextPull(report, claim),
+    claim,
   }
 }
 

@@ -5,6 +5,7 @@ import type { FileConfig } from '../config/file/upstreams.ts'
 import { clientListeners } from '../config/listen.ts'
 import type { Epoch } from '../content/epoch.ts'
 import type { Scrub } from '../content/scrub.ts'
+import type { Claimed } from '../hosted/claimed.ts'
 import { ClientLimits } from '../http/client-limits.ts'
 import type { ConnectionCounts } from '../http/connection-counts.ts'
 import type { Dispatch } from '../http/dispatch.ts'
@@ -87,6 +88,7 @@ export interface DaemonParts {
   readonly inForce: Current<InForce>
   readonly reloads: Turns<'upstream file' | 'certificate'>
   readonly mirror: Mirror
+  readonly claimed: Claimed
   readonly identities: Identities
   readonly scrub: Scrub
   readonly recentPulls: RecentPulls

@@ -226,7 +226,7 @@ function serve({
   tls,
   hosting,
   ...parts
-}: ServingParts): Pick<DaemonParts, 'recentPulls' | 'dispatch' | 'clientServer' | 'threads'> {
+}: ServingParts): Pick<DaemonParts, 'recentPulls' | 'dispatch' | 'clientServer' | 'threads' | 'claimed'> {
   const { events, epoch, inForce, mirror, identities, instance, draining } = parts
   const { store, ledger, clock, running, sender } = parts
   const { firstHeaderMs, output = openStandardOutput() } = overrides
@@ -278,5 +278,5 @@ function serve({
     identifier: identities.chain,
     handle: async (request, response, peer) => await dispatch.handle(request, response, peer),
   })
-  return { recentPulls, dispatch, clientServer, threads }
+  return { recentPulls, dispatch, clientServer, threads, claimed: hosting.entrance.answering }
 }

@@ -35,6 +35,19 @@ function claimOf(claims: readonly NameClaim[], place: Place): NameClaim | undefi
   return best
 }
 
+/** How a claim decides about an image. */
+export interface ClaimVerdict {
+  /** The pattern of the claim. */
+  readonly names: string
+  readonly fallback: Namespace | undefined
+  /** Shorter patterns that match too. */
+  readonly others: readonly string[]
+  /** True if only what was pushed is served. */
+  readonly isClosed: boolean
+  /** True if the image was pushed here. */
+  readonly isHere: boolean
+}
+
 export interface ClaimedParts {
   readonly hosted: Hosted
   readonly mirror: Answering
@@ -87,6 +100,22 @@ export class Claimed implements Answering, Hosting {
   ): Promise<Listing<Uint8Array>> {
     const { from, as } = await this.#source(asked)
     return await from.referrers(as, digest, artifactType)
+  }
+
+  /** The claim that a name falls to, and what that means for a pull; `undefined` for a mirrored name. */
+  async verdictOn(place: Place, reference: Reference): Promise<ClaimVerdict | undefined> {
+    const { hosted, claims } = this.#parts
+    const claim = this.#claimOf(place)
+    if (claim === undefined) return undefined
+    const others = claims().filter(other => other !== claim && matchesName(other.names, place))
+    const isClosed = claim.fallback === undefined || (await hosted.shelf.knows(place))
+    return {
+      names: claim.names.text,
+      fallback: claim.fallback,
+      others: others.map(({ names }) => names.text),
+      isClosed,
+      isHere: isClosed && (await hosted.has(place, reference)),
+    }
   }
 
   /** True if the repository falls to a claim. */

@@ -75,6 +75,14 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
     this.#proofs = new Proofs({ store, events, isEveryRead: false })
   }
 
+  /** True if the repository has the manifest that a reference names. Says nothing about its bytes. */
+  async has(place: Place, reference: Reference): Promise<boolean> {
+    const digest =
+      reference.kind === 'digest' ? reference.digest : (await this.shelf.tag(place, reference.tag))?.digest
+    if (digest === undefined) return false
+    return (await this.shelf.content({ kind: 'hosted-manifest', ...placeOf(place), digest })) !== undefined
+  }
+
   async pullManifest(asked: Asked, reference: Reference): Promise<Answer> {
     const manifest = await this.#requireManifest(asked, reference)
     return { content: memoryContent(manifest), outcome: 'hit' }

@@ -156,3 +156,23 @@ test('of several claims on a name, the longest pattern decides', async () => {
   await hosted.send('GET', '/v2/other/app/manifests/v1')
   assert.match(outside.received(), /other\/app/)
 })
+
+test('explain says which claim a name falls to, which other would have had it, and what a pull gets', async () => {
+  await using outside = await listenOutside()
+  await using hosted = await startWatched(outside, {
+    'registry.example.com/**': 'docker.io',
+    'registry.example.com/team/**': undefined,
+  })
+  const claimOf = async (image: string): Promise<unknown> => {
+    const { body } = await hosted.admin('GET', `/_admin/v1/explain?image=${image}`)
+    const { claim, nextPull } = JSON.parse(body.toString()) as {
+      claim?: { names: string; others: string[]; isClosed: boolean; isHere: boolean }
+      nextPull: { outcome: string }
+    }
+    return claim && [claim.names, claim.others.join(), claim.isClosed, claim.isHere, nextPull.outcome]
+  }
+  const [wide, narrow] = ['registry.example.com/**', 'registry.example.com/team/**']
+  assert.deepEqual(await claimOf('registry.example.com/team/app:1'), [narrow, wide, true, false, 'failure'])
+  assert.deepEqual(await claimOf('registry.example.com/fork:1'), [wide, '', false, false, 'miss'])
+  assert.equal(await claimOf('docker.io/library/alpine:1'), undefined)
+})

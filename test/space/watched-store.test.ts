@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { digestOf } from '../../src/oci/digest.ts'
+import type { RepositoryName } from '../../src/oci/name.ts'
+import type { Namespace } from '../../src/oci/namespace.ts'
+import { newUploadId } from '../../src/oci/upload-id.ts'
 import { chargeSpool, WatchedStore, type Watcher } from '../../src/space/watched-store.ts'
 import { MemoryStore } from '../support/memory-store.ts'
 
@@ -84,6 +88,7 @@ test('an eviction that has begun ends before the digest is stored again, so that
     return await remove(digest)
   }
   const evicting = watched.evict(DIGEST, GONE)
+  await setImmediate()
   const storing = store(watched)
   letDelete()
   assert.equal(await evicting, true)
@@ -173,4 +178,57 @@ test('an object that cannot be opened is not held afterwards', async () => {
   const watched = new WatchedStore(inner, watcher())
   await assert.rejects(watched.open(DIGEST), /EIO/)
   assert.equal(watched.isHeld(DIGEST), false)
+})
+
+const HOLD = {
+  kind: 'hosted-hold',
+  namespace: 'registry.example.com' as Namespace,
+  repository: 'team/app' as RepositoryName,
+  digest: DIGEST,
+} as const
+
+test('what a hosted repository holds is not evicted, until the last hold is gone', async () => {
+  const seen = watcher()
+  const watched = new WatchedStore(new MemoryStore(), seen)
+  await store(watched)
+  await watched.writeRecord(HOLD, new Uint8Array(0), 'relaxed')
+  await watched.writeRecord({ ...HOLD, by: digestOf(Buffer.from('manifest')) }, new Uint8Array(0), 'relaxed')
+  assert.equal(await watched.evict(DIGEST, GONE), false)
+  await watched.deleteRecord(HOLD)
+  assert.equal(await watched.evict(DIGEST, GONE), false)
+  await watched.deleteRecord({ ...HOLD, by: digestOf(Buffer.from('manifest')) })
+  assert.equal(await watched.evict(DIGEST, GONE), true)
+  const told = ['stored true 7', 'wrote hosted-hold', 'wrote hosted-hold', 'deleted hosted-hold', 'removed 7']
+  assert.deepEqual(seen.told, told)
+})
+
+test('content that is opened while it is being evicted is absent, and never a handle to what goes', async () => {
+  const inner = new MemoryStore()
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const remove = inner.delete.bind(inner)
+  inner.delete = async digest => {
+    await promise
+    return await remove(digest)
+  }
+  const watched = new WatchedStore(inner, watcher())
+  await store(watched)
+  const evicted = watched.evict(DIGEST, GONE)
+  // The eviction has looked for holds and readers, and cannot be stopped any more.
+  await setImmediate()
+  const opened = watched.open(DIGEST)
+  resolve()
+  assert.equal(await evicted, true)
+  assert.equal(await opened, undefined)
+})
+
+test('an upload finds its room on the disk, and none of it counts as cache', async () => {
+  const seen = watcher(0)
+  const watched = new WatchedStore(new MemoryStore(), seen)
+  await using upload = await watched.createUpload(newUploadId())
+  await upload.append(BYTES)
+  assert.equal(seen.claimedBytes, 0)
+  await watched.adopt(upload, DIGEST, BYTES.byteLength)
+  const refusing = new WatchedStore(new MemoryStore(), { ...watcher(), spare: async () => false })
+  await using refused = await refusing.createUpload(newUploadId())
+  await assert.rejects(refused.append(BYTES), { name: 'NoRoomError' })
 })

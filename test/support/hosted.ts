@@ -39,6 +39,8 @@ export interface HostedMirror extends AsyncDisposable {
   readonly log: readonly Record<string, unknown>[]
   readonly faults: Set<FaultyOperation>
   send(method: string, path: string, sent?: Sent): Promise<Reply>
+  /** Asks the admin listener. */
+  admin(method: string, path: string): Promise<Reply>
   /** Sends less than it announces, and closes the connection. */
   breakOff(
     method: string,
@@ -100,6 +102,7 @@ export async function startHosted(options: HostedOptions): Promise<HostedMirror>
       return mirror.log
     },
     faults,
+    admin: async (method, path) => await mirror.admin(method, path),
     send: async (method, path, sent) => await send(mirror, agent, { method, path, ...sent }),
     breakOff: async (method, path, sent) => await breakOff(mirror, { method, path, ...sent }),
     restart: async () => {

@@ -36,6 +36,7 @@ function lines(answer: Explanation, nowMs: number): readonly string[] {
       : `${sizeText(extent.cachedBytes)}, ${extent.isWhole ? 'whole' : `${sizeText(extent.missingBytes)} known to be missing`}`
   return [
     `${image}${isPinned ? '  (pinned)' : ''}`,
+    ...claimLines(answer),
     `cached     ${cached}`,
     ...accessLines(answer),
     ...tagLines(answer),
@@ -60,6 +61,16 @@ function accessLines({ access }: Explanation): readonly string[] {
       return `  ${right.padEnd(8)} ${isAllowed ? 'yes' : 'no'}, by ${row === 'token' ? 'its token' : `the rules, ${row}`}${why}`
     }),
   ]
+}
+
+function claimLines({ claim }: Explanation): readonly string[] {
+  if (claim === undefined) return []
+  const { names, fallback, others, isClosed, isHere } = claim
+  const state = isClosed
+    ? `${isHere ? 'pushed here' : 'never pushed'}; no registry is asked`
+    : `no push yet; mirrored from ${fallback ?? 'nowhere'} until the first one`
+  const more = others.length === 0 ? '' : `, before ${others.join(', ')}`
+  return [`claim      ${names}${more}: ${state}`]
 }
 
 function tagLines({ tag }: Explanation): readonly string[] {

@@ -265,3 +265,22 @@ test('links are dead if their digest is neither stored nor named by a stored man
   assert.equal(queries.deadLinks(undefined, 10).length, 3)
   catalogue.close({ isStale: false })
 })
+
+test('content that a hosted repository holds is no candidate and no cache, whenever the hold is noted', async t => {
+  const { catalogue } = await open(t)
+  catalogue.apply([{ kind: 'held', digest: digest('early') }, stored('early', 10, 1), stored('late', 20, 2)])
+  catalogue.apply([
+    { kind: 'held', digest: digest('late') },
+    linked('late', 'docker.io'),
+    stored('cache', 40, 3),
+  ])
+  const candidates = (): Digest[] => catalogue.queries.candidates(ALL).candidates.map(found => found.digest)
+  assert.deepEqual(candidates(), [digest('cache')])
+  assert.equal(catalogue.totals.bytes, 40)
+  catalogue.apply([{ kind: 'released', digest: digest('late') }])
+  assert.deepEqual(candidates().toSorted(), [digest('cache'), digest('late')].toSorted())
+  assert.equal(catalogue.totals.bytes, 60)
+  assert.equal(catalogue.totals.bytesByNamespace.get('docker.io'), 20)
+  catalogue.apply([{ kind: 'removed', digest: digest('early') }])
+  assert.equal(catalogue.totals.bytes, 60)
+})
