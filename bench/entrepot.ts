@@ -25,6 +25,8 @@ export interface EntrepotOptions {
   /** The sub-command with its own flags; by default a directory of the room. */
   readonly store?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
+  /** Names that clients may push to; none by default. */
+  readonly hosted?: string
   /** Address of the admin listener; none by default. */
   readonly admin?: string
 }
@@ -35,7 +37,14 @@ export async function startEntrepot(room: Room, name: string, options: EntrepotO
   await mkdir(directory, { recursive: true })
   const file = room.path(name, 'upstreams.yaml')
   const entry = { namespace: 'docker.io', host: options.upstream, tls: false }
-  await writeFile(file, JSON.stringify([{ ...entry, allow_addresses: ['127.0.0.0/8'] }]))
+  const upstreams = [{ ...entry, allow_addresses: ['127.0.0.0/8'] }]
+  const { hosted: names } = options
+  const rules = [{ who: 'everyone', may: ['pull', 'push'] }]
+  // JSON is YAML.
+  await writeFile(
+    file,
+    JSON.stringify(names === undefined ? upstreams : { upstreams, hosted: [{ names }], rules }),
+  )
   const address = `127.0.0.1:${await freePort()}`
   const store = options.store ?? ['filesystem', '--root', room.path(name, 'root')]
   const flags = [

@@ -8,6 +8,7 @@ import { inspect } from 'node:util'
 import { Bench, type Case } from './bench.ts'
 import { COLD_CASES } from './cases/cold.ts'
 import { FRESH_CASES } from './cases/fresh.ts'
+import { PUSH_CASES } from './cases/push.ts'
 import { S3_CASES } from './cases/s3.ts'
 import { SCALE_CASES } from './cases/scale.ts'
 import { WARM_CASES } from './cases/warm.ts'
@@ -19,7 +20,14 @@ import { Room } from './room.ts'
 import { tableOf } from './table.ts'
 import { type Outcome, outcomesOf, targetsTable } from './targets.ts'
 
-const CASES: readonly Case[] = [...WARM_CASES, ...COLD_CASES, ...FRESH_CASES, ...SCALE_CASES, ...S3_CASES]
+const CASES: readonly Case[] = [
+  ...WARM_CASES,
+  ...COLD_CASES,
+  ...FRESH_CASES,
+  ...SCALE_CASES,
+  ...S3_CASES,
+  ...PUSH_CASES,
+]
 
 const startedAtMs = performance.now()
 

@@ -1,4 +1,5 @@
 import { writeFile } from 'node:fs/promises'
+import type { S3Address } from '../src/storage/s3/connection.ts'
 import { freePort } from '../test/clients/rig/ports.ts'
 import type { Room, Started } from './room.ts'
 
@@ -7,20 +8,22 @@ export interface RegistryOptions {
   readonly mirrored?: string
   /** Another build of Distribution than Debian's. */
   readonly program?: string
+  /** A bucket for its store instead of a directory. */
+  readonly bucket?: S3Address | undefined
 }
 
 /** Starts a real registry of the Distribution project with its own store. */
 export async function startRegistry(
   room: Room,
   name: string,
-  { mirrored, program = 'docker-registry' }: RegistryOptions = {},
+  { mirrored, bucket, program = 'docker-registry' }: RegistryOptions = {},
 ): Promise<Started> {
   const address = `127.0.0.1:${await freePort()}`
   const file = room.path(`${name}.yml`)
   const configuration = {
     version: '0.1',
     log: { level: 'error' },
-    storage: { filesystem: { rootdirectory: room.path(name) } },
+    storage: bucket === undefined ? { filesystem: { rootdirectory: room.path(name) } } : s3Of(bucket),
     http: { addr: address, secret: 'bench' },
     ...(mirrored === undefined ? {} : { proxy: { remoteurl: `http://${mirrored}` } }),
   }
@@ -31,6 +34,22 @@ export async function startRegistry(
   })
   await child.ready(async () => (await fetch(`http://${address}/v2/`)).status === 200)
   return { child, address }
+}
+
+function s3Of({ bucket, region, endpoint = '', credentials }: S3Address): object {
+  const { accessKeyId = '', secretAccessKey = '' } = credentials ?? {}
+  const keys = { accesskey: accessKeyId, secretkey: secretAccessKey }
+  return {
+    s3: {
+      ...keys,
+      bucket,
+      region,
+      regionendpoint: endpoint,
+      secure: false,
+      v4auth: true,
+      rootdirectory: '/registry',
+    },
+  }
 }
 
 /** What a registry has sent so far, according to its access log. */
