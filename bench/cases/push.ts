@@ -36,32 +36,30 @@ const COMPARED = [
 ] as const
 
 /** Pushes to hosted repositories, beside the registry that most people run. */
-export const PUSH_CASES: readonly Case[] = [
-  ...(['disk', 'bucket'] as const).flatMap((place): readonly Case[] => {
-    const where = place === 'disk' ? 'a file system' : 'a bucket (radosgw)'
-    const needed: Pick<Case, 'programs' | 'isLong'> =
-      place === 'disk' ? {} : { programs: RADOSGW, isLong: true }
-    return [
-      {
-        name: `push-manifests-${place}`,
-        title: `Push of ${MANIFESTS.toLocaleString('en')} small manifests by tag, ${MANIFESTS_AT_ONCE} at once, to ${where}`,
-        columns: ['requestsPerSecond', 'cpuPerThousand', 'p50Ms', 'peakBytes'],
-        comparisons: [COMPARED[0]],
-        ...needed,
-        run: async (bench, results) =>
-          await onBoth(bench, place, pushManifests(results, `push-manifests-${place}`)),
-      },
-      {
-        name: `push-blob-${place}`,
-        title: `Push of one large blob (POST, PATCH, PUT, as Docker sends it) to ${where}`,
-        columns: ['bytesPerSecond', 'cpuPerGigabyte', 'peakBytes'],
-        comparisons: [COMPARED[1]],
-        ...needed,
-        run: async (bench, results) => await onBoth(bench, place, pushBlob(results, `push-blob-${place}`)),
-      },
-    ]
-  }),
-]
+export const PUSH_CASES: readonly Case[] = (['disk', 'bucket'] as const).flatMap((place): readonly Case[] => {
+  const where = place === 'disk' ? 'a file system' : 'a bucket (radosgw)'
+  const needed: Pick<Case, 'programs' | 'isLong'> =
+    place === 'disk' ? {} : { programs: RADOSGW, isLong: true }
+  return [
+    {
+      name: `push-manifests-${place}`,
+      title: `Push of ${MANIFESTS.toLocaleString('en')} small manifests by tag, ${MANIFESTS_AT_ONCE} at once, to ${where}`,
+      columns: ['requestsPerSecond', 'cpuPerThousand', 'p50Ms', 'peakBytes'],
+      comparisons: [COMPARED[0]],
+      ...needed,
+      run: async (bench, results) =>
+        await onBoth(bench, place, pushManifests(results, `push-manifests-${place}`)),
+    },
+    {
+      name: `push-blob-${place}`,
+      title: `Push of one large blob (POST, PATCH, PUT, as Docker sends it) to ${where}`,
+      columns: ['bytesPerSecond', 'cpuPerGigabyte', 'peakBytes'],
+      comparisons: [COMPARED[1]],
+      ...needed,
+      run: async (bench, results) => await onBoth(bench, place, pushBlob(results, `push-blob-${place}`)),
+    },
+  ]
+})
 
 interface Pushed extends Started {
   readonly name: string

@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache'
 import { DamagedRecordError } from '../content/sealed-record.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
@@ -20,6 +21,7 @@ export type HostedKind = 'hosted-manifest' | 'hosted-blob'
 export type ContentName = Place & { readonly kind: HostedKind; readonly digest: Digest }
 
 const NOTHING = new Uint8Array(0)
+const KNOWN_MAX = 10_000
 const UNREADABLE: HostedContent = {
   sizeBytes: 0,
   mediaType: undefined,
@@ -38,6 +40,8 @@ const UNREADABLE: HostedContent = {
 export class Shelf {
   readonly #store: Store
   readonly #events: Pick<Events, 'recordDamaged'>
+  /** Repositories whose record is there: it is never removed. */
+  readonly #known = new LRUCache<string, true>({ max: KNOWN_MAX })
 
   constructor(store: Store, events: Pick<Events, 'recordDamaged'>) {
     this.#store = store
@@ -51,7 +55,10 @@ export class Shelf {
 
   /** Notes that something is pushed to the repository. */
   async know(place: Place): Promise<void> {
+    const key = `${place.namespace}/${place.repository}`
+    if (this.#known.get(key) === true) return
     if (!(await this.knows(place))) await this.#store.writeRecord(repositoryName(place), NOTHING, 'durable')
+    this.#known.set(key, true)
   }
 
   /** All repositories to which something was ever pushed. */

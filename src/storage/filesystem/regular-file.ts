@@ -45,6 +45,12 @@ export async function createRegular(path: string): Promise<FileHandle> {
   return open(path, flags, 0o600)
 }
 
+/** Creates an empty file for this user only. Fails if anything is there. */
+export async function createEmptyFile(path: string): Promise<void> {
+  const handle = await createRegular(path)
+  await handle.close()
+}
+
 /** Writes all of the bytes at the position, in as many calls as needed. */
 export async function writeFully(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
   let written = 0

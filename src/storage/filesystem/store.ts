@@ -29,6 +29,7 @@ import {
 import { openFileObject } from './object.ts'
 import { Quarantine } from './quarantine.ts'
 import { readRecordFile } from './record-file.ts'
+import { createEmptyFile } from './regular-file.ts'
 import { measureRoom } from './room.ts'
 import { SpoolDirectory } from './spool-directory.ts'
 import { DiskSpool } from './spool-file.ts'
@@ -162,10 +163,29 @@ export class FilesystemStore implements Store {
       throw new RangeError(`a record of ${bytes.length} bytes is too large`)
     const target = this.#recordPath(name)
     const isDurable = durability === 'durable'
+    if (bytes.length === 0 && !isDurable && (await this.#createEmpty(target))) return
     await this.#spools.withTemporary(bytes, { isDurable }, async path => {
       await this.#replace(path, target, durability)
       if (isDurable) await syncDirectory(dirname(target))
     })
+  }
+
+  /**
+   * Makes an empty file where a record is to be: it has nothing that could be half written. Returns false if
+   * the file cannot be made in this way.
+   */
+  async #createEmpty(path: string): Promise<boolean> {
+    try {
+      await createEmptyFile(path)
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT')) return false
+      await makeDirectory(dirname(path))
+      return await createEmptyFile(path).then(
+        () => true,
+        () => false,
+      )
+    }
+    return true
   }
 
   async deleteRecord(name: RecordName): Promise<boolean> {
@@ -211,9 +231,12 @@ export class FilesystemStore implements Store {
 
   /** A known directory is gone if an operator has emptied the root by hand. */
   async #makeAgain(directory: string, durability: Durability): Promise<void> {
+    if (durability === 'relaxed') {
+      await makeDirectory(directory)
+      return
+    }
     this.#directories.forget()
-    if (durability === 'durable') await this.#directories.ensure(directory)
-    else await makeDirectory(directory)
+    await this.#directories.ensure(directory)
   }
 
   /** Undoes a rename that could not be made durable, so that nothing is visible after a failure. */
