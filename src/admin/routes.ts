@@ -233,15 +233,13 @@ async function evict(
   { desk }: AdminRoutesParts,
   query: URLSearchParams,
 ): Promise<AdminAnswers['POST evict']> {
-  return await requireDesk(desk).evict(sizeIn(query))
+  const [found, bytes] = [requireDesk(desk), sizeIn(query)]
+  return isOn(query, 'dry-run') ? await found.plan(bytes) : await found.evict(bytes)
 }
 
 function requireDesk(desk: Desk | undefined): Desk {
   if (desk !== undefined) return desk
-  throw new OciError(
-    'UNSUPPORTED',
-    "this store has no index: the bucket's own lifecycle rules decide what it keeps",
-  )
+  throw new OciError('UNSUPPORTED', 'this mirror is read-only and keeps no index of what is stored')
 }
 
 function nameOf({ namespace, repository, reference }: Place & { readonly reference: Reference }): string {

@@ -43,7 +43,7 @@ export interface Config {
   readonly isReadOnly?: boolean
   /** Start even if the data directory cannot be written; pulls then pass through uncached. */
   readonly passesThrough?: boolean
-  /** Limits of the cache's size; a bucket has rules of its own for that. */
+  /** Limits of the cache's size. */
   readonly space?: SpaceConfig
   /** Time to serve on after SIGTERM while `/readyz` says 503; 0 by default. */
   readonly drainDelayMs?: number
@@ -121,7 +121,7 @@ export type StoreConfig =
       readonly redirectEndpoint: string | undefined
     }
 
-/** Limits of a cache on a file system. */
+/** Limits of a cache. */
 export interface SpaceConfig {
   /** Maximum size; if `undefined`, {@link minFree} alone limits it. */
   readonly maxSize: SizeConfig | undefined
@@ -129,6 +129,8 @@ export interface SpaceConfig {
   readonly minFree: SizeConfig | undefined
   /** Share, from 0 to 1, for all namespaces that are not configured together; 0.2 by default. */
   readonly dynamicShare: number
+  /** Most objects to evict from a bucket in a second; 500 by default. */
+  readonly evictionsPerSecond?: number | undefined
   /** Largest blob to keep; a percentage refers to what the cache can hold; 50 % by default. */
   readonly maxBlob?: SizeConfig | undefined
 }

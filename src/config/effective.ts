@@ -1,6 +1,6 @@
 import { formatBytes } from '../lib/bytes.ts'
 import { formatDuration } from '../lib/duration.ts'
-import type { Config, SizeConfig } from './config.ts'
+import type { Config, SizeConfig, SpaceConfig } from './config.ts'
 import { formatListen } from './listen.ts'
 import type { ValueOrigin } from './problem.ts'
 import { formatProxy, type ProxyConfig } from './proxy.ts'
@@ -82,7 +82,7 @@ function storeSettings(
       setting('root', store.root, 'root'),
       setting('max_size', sizeSetting(space?.maxSize), 'max-size'),
       setting('min_free', sizeSetting(space?.minFree) ?? MIN_FREE, 'min-free'),
-      setting('dynamic_share', `${Math.round((space?.dynamicShare ?? 0) * 10_000) / 100}%`, 'dynamic-share'),
+      setting('dynamic_share', shareSetting(space), 'dynamic-share'),
       setting('max_blob', sizeSetting(space?.maxBlob), 'max-blob'),
       setting('read_only', isReadOnly, 'read-only'),
     ]
@@ -98,6 +98,10 @@ function storeSettings(
     setting('spool_dir', store.spoolDirectory, 'spool-dir'),
     setting('redirect', store.isRedirecting, 'redirect'),
     setting('redirect_host', store.redirectEndpoint, 'redirect-host'),
+    setting('max_size', sizeSetting(space?.maxSize), 'max-size'),
+    setting('dynamic_share', shareSetting(space), 'dynamic-share'),
+    setting('max_blob', sizeSetting(space?.maxBlob), 'max-blob'),
+    setting('evict_rate', String(space?.evictionsPerSecond ?? 500), 'evict-rate'),
   ]
 }
 
@@ -134,6 +138,10 @@ function scrubInterval({ scrub }: Config): string {
 
 function proxySetting(proxy: ProxyConfig | undefined): string | undefined {
   return proxy === undefined ? undefined : formatProxy(proxy)
+}
+
+function shareSetting(space: SpaceConfig | undefined): string {
+  return `${Math.round((space?.dynamicShare ?? 0) * 10_000) / 100}%`
 }
 
 function sizeSetting(size: SizeConfig | undefined): string | undefined {

@@ -61,7 +61,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   const egress = readEgress(reader)
   const scrub = readScrub(reader, sources.store)
   const store = readStore(reader, sources.store, cwd)
-  const space = readSpace(reader)
+  const space = readSpace(reader, sources.store)
   const clients = readClientSettings(reader, cwd)
   const tls = await readTls(reader, {
     cwd,

@@ -63,6 +63,15 @@ export const S3_SETTINGS = {
     noun: 'true or false',
     hint: 'write true or false',
   },
+  'evict-rate': {
+    environment: 'EVICT_RATE',
+    type: 'text',
+    group: 's3',
+    default: '500',
+    description: 'Most objects that are evicted from the bucket in a second',
+    noun: 'a number from 1 to 100000',
+    hint: 'such as 50 or 1000',
+  },
   'spool-dir': {
     environment: 'S3_SPOOL_DIR',
     type: 'text',

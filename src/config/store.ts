@@ -3,7 +3,7 @@ import type { StoreConfig } from './config.ts'
 import { parseHost } from './host.ts'
 import { parseBoolean, type SettingsReader } from './reader.ts'
 import { Secret } from './secret.ts'
-import { isBound } from './upkeep.ts'
+import { isBound, isBucketBound } from './upkeep.ts'
 
 /** The stores that a sub-command names. */
 export type StoreKind = StoreConfig['kind']
@@ -15,6 +15,7 @@ export function readStore(reader: SettingsReader, kind: StoreKind | undefined, c
     for (const given of reader.flagsOf(group)) {
       // Without a sub-command the store is a directory, so its limits need no sub-command either.
       if (kind === undefined && isBound(given.flag)) continue
+      if (kind === 's3' && isBucketBound(given.flag)) continue
       const message = `belongs to the sub-command ${group}`
       reader.refuse(given, message, `entrepot ${group} --${given.flag} …`)
     }

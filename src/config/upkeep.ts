@@ -17,10 +17,23 @@ export function isBound(flag: Flag): boolean {
   return BOUNDS.has(flag)
 }
 
+const BUCKET_BOUNDS: ReadonlySet<Flag> = new Set<Flag>(['max-size', 'dynamic-share', 'max-blob'])
+
+/** True for a limit of a file system's cache that a bucket may have too. */
+export function isBucketBound(flag: Flag): boolean {
+  return BUCKET_BOUNDS.has(flag)
+}
+
 /** Reads the limits of the cache's size. */
-export function readSpace(reader: SettingsReader): SpaceConfig {
+export function readSpace(reader: SettingsReader, kind: StoreConfig['kind'] | undefined): SpaceConfig {
+  const maxSizeGiven = reader.find('max-size')
+  const maxSize = reader.parse(maxSizeGiven, parseMaxSize)
+  const evictionsPerSecond = reader.parse(reader.find('evict-rate'), parseEvictRate)
+  if (kind === 's3' && maxSizeGiven !== undefined && maxSize?.kind === 'percent')
+    reader.refuse(maxSizeGiven, 'is a percentage, and a bucket has no size', 'such as 200GiB')
   return {
-    maxSize: reader.parse(reader.find('max-size'), parseMaxSize),
+    maxSize,
+    ...(evictionsPerSecond === undefined ? {} : { evictionsPerSecond }),
     minFree: reader.parse(reader.find('min-free'), parseSize),
     dynamicShare: reader.parse(reader.find('dynamic-share'), parseShare) ?? DYNAMIC_SHARE,
     maxBlob: reader.parse(reader.find('max-blob'), parseMaxSize) ?? MAX_BLOB,
@@ -30,6 +43,13 @@ export function readSpace(reader: SettingsReader): SpaceConfig {
 const MAX_SIZE_MIN = 1024 * 1024
 const DYNAMIC_SHARE = 0.2
 const MAX_BLOB = { kind: 'percent', percent: 50 } as const
+
+const EVICT_RATE_MAX = 100_000
+
+function parseEvictRate(text: string): number | undefined {
+  const rate = /^[0-9]{1,6}$/.test(text) ? Number(text) : 0
+  return rate >= 1 && rate <= EVICT_RATE_MAX ? rate : undefined
+}
 
 function parseSize(text: string): SizeConfig | undefined {
   const percent = parsePercent(text)

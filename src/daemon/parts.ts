@@ -1,6 +1,13 @@
+import { createHash } from 'node:crypto'
 import { platform } from 'node:os'
 import type { AccessPolicy } from '../access/ruled-access.ts'
-import { type Config, type FileSections, UPSTREAM_DEFAULTS, type UpstreamConfig } from '../config/config.ts'
+import {
+  type Config,
+  type FileSections,
+  type StoreConfig,
+  UPSTREAM_DEFAULTS,
+  type UpstreamConfig,
+} from '../config/config.ts'
 import type { FileConfig } from '../config/file/upstreams.ts'
 import { clientListeners } from '../config/listen.ts'
 import type { Epoch } from '../content/epoch.ts'
@@ -28,6 +35,7 @@ import type { RecentPulls } from '../observe/recent-pulls.ts'
 import { type Namespace, parseConfiguredNamespace } from '../oci/namespace.ts'
 import type { NameRules } from '../oci/place.ts'
 import { Space } from '../space/space.ts'
+import type { BucketTerms } from '../space/space-terms.ts'
 import type { NamespaceTerms } from '../space/victims.ts'
 import { openReadOnlyStore } from '../storage/filesystem/read-only.ts'
 import { openFilesystemStore } from '../storage/filesystem/store.ts'
@@ -137,7 +145,7 @@ export async function openStore(config: Config, events: Events, buffers: BufferP
 
 const UNBOUNDED = { maxSize: undefined, minFree: undefined, dynamicShare: 1 } as const
 
-/** We keep a directory within bounds; a bucket has its own lifecycle rules. */
+/** Keeps a directory or a bucket within bounds. */
 export function spaceOf(
   config: Config,
   { bare, events, clock }: { readonly bare: Store; readonly events: Events; readonly clock: Clock },
@@ -145,15 +153,34 @@ export function spaceOf(
 ): Space | undefined {
   const { store, space = UNBOUNDED } = config
   // The index cannot be written in a read-only store.
-  if (store.kind !== 'filesystem' || config.isReadOnly === true) return undefined
+  if (config.isReadOnly === true) return undefined
   return new Space({
     store: bare,
-    root: store.root,
+    root: store.kind === 'filesystem' ? store.root : store.spoolDirectory,
+    bucket: store.kind === 'filesystem' ? undefined : bucketTerms(config, store),
     bounds: space,
     clock,
     events,
     terms: () => inForce.current.terms,
   })
+}
+
+/** Objects that a bucket is asked to delete in a second, unless `--evict-rate` says otherwise. */
+const EVICTIONS_PER_SECOND = 500
+
+/** The spool directory may serve several buckets, one after another, so each has an index of its own. */
+function bucketTerms(
+  { space, upstreams }: Config,
+  { endpoint = '', bucket, prefix }: StoreConfig & { readonly kind: 's3' },
+): BucketTerms {
+  const name = createHash('sha256').update(`${endpoint} ${bucket} ${prefix}`).digest('hex').slice(0, 16)
+  const isBounded = space?.maxSize !== undefined
+  const expires = upstreams.some(({ blobInvalidationMs }) => blobInvalidationMs !== undefined)
+  return {
+    indexName: `index-${name}.sqlite`,
+    isLazy: !isBounded && !expires,
+    evictionsPerSecond: space?.evictionsPerSecond ?? EVICTIONS_PER_SECOND,
+  }
 }
 
 /** Everything that a reload replaces, all at once. */

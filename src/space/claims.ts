@@ -84,7 +84,9 @@ export class Claims {
    */
   async #openIndex({ payer }: Claim): Promise<void> {
     const { index, book } = this.#parts
-    const isBound = payer.isDynamic || book.limits.maxBytes < Infinity
+    // Without a maximum and without a file system no share can be exceeded.
+    const hasShare = payer.isDynamic && book.room !== undefined
+    const isBound = hasShare || book.limits.maxBytes < Infinity
     if (isBound && index.state === 'absent') await index.open()
   }
 

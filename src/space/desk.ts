@@ -12,7 +12,8 @@ import type {
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import type { Evicted } from './evictor.ts'
-import type { Space, SpaceStatus } from './space.ts'
+import type { Space } from './space.ts'
+import type { SpaceStatus } from './space-terms.ts'
 
 /** Shortest time between two sums of the shares, in milliseconds: a million links take a second or two. */
 const SHARES_MS = 60_000
@@ -45,7 +46,7 @@ export class Desk {
 
   async status(): Promise<SpaceStatus & { readonly links: number | undefined }> {
     const { index } = this.#space
-    await index.open()
+    if (!this.#space.isAsleep) await index.open()
     await index.flush()
     const links = index.state === 'open' ? await this.#ask('countLinks') : undefined
     return { ...this.#space.status, links }
@@ -56,6 +57,7 @@ export class Desk {
    * minute. Empty if the index cannot be queried.
    */
   async shares(): Promise<ReadonlyMap<string, Share>> {
+    if (this.#space.isAsleep) return new Map()
     const nowMs = performance.now()
     if (this.#shares === undefined || nowMs - this.#shares.atMs > SHARES_MS) {
       try {
@@ -101,6 +103,11 @@ export class Desk {
   /** The images of one repository. */
   async imagesOf({ namespace, repository }: PlaceName): Promise<readonly ImageEntry[]> {
     return await this.#ask('imagesOf', { namespace, repository })
+  }
+
+  /** What {@link evict} would evict. */
+  async plan(bytes: number | undefined): Promise<Evicted> {
+    return await this.#space.plan(bytes)
   }
 
   async evict(bytes: number | undefined): Promise<Evicted> {

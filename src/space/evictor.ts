@@ -47,6 +47,14 @@ export interface EvictorParts {
   readonly clock: Clock
   readonly events: Events
   readonly terms: () => NamespaceTerms
+  /** Most objects to evict in a second; unlimited by default. */
+  readonly perSecond?: number | undefined
+}
+
+/** Candidates, and where the next ones begin. */
+interface Slice {
+  readonly candidates: readonly Candidate[]
+  readonly next: { readonly lastUseMs: number; readonly row: number } | undefined
 }
 
 /** Result of an eviction. */
@@ -74,6 +82,29 @@ export class Evictor {
     const turn = this.#last.then(async () => await this.#evict(demand(), turnMs))
     this.#last = turn.catch(() => undefined)
     return await turn
+  }
+
+  /** Counts what would be evicted for a demand, and evicts nothing. */
+  async plan(demand: Demand): Promise<Evicted> {
+    const { index, others, clock, terms } = this.#parts
+    const nowMs = clock.wallMs()
+    if (!(await others.refreshPins())) return { objects: 0, bytes: 0 }
+    const planned = new Map<Digest, Candidate>()
+    const isSpared = (digest: Digest): boolean => planned.has(digest) || this.#isSpared(digest)
+    const judge = { terms: terms(), nowMs, isSpared }
+    let rest = demand
+    for (const pass of passesFor(demand, terms(), nowMs)) {
+      let after: Slice['next']
+      do {
+        const slice: Slice = await index.ask('candidates', { ...pass.query, after, limit: SLICE })
+        const chosen = chooseVictims(slice.candidates, rest, pass, judge)
+        for (const victim of chosen.victims) planned.set(victim.digest, victim)
+        rest = chosen.rest
+        after = slice.next
+      } while (after !== undefined && !isMet(rest, pass.reason) && !this.#signal.aborted)
+    }
+    const all = [...planned.values()]
+    return { objects: all.length, bytes: sumOf(all) }
   }
 
   /** Resolves once no eviction is running. */
@@ -118,10 +149,18 @@ export class Evictor {
       rest = gone.reduce((left, candidate) => less(left, candidate, judge.terms), rest)
       all.push(...gone)
       this.#parts.events.evicted({ reason: pass.reason, objects: gone.length, bytes: sumOf(gone) })
+      await this.#pace(gone.length)
       after = slice.next
       if (after === undefined) break
     }
     return all
+  }
+
+  /** Waits for as long as this number of evictions should take. */
+  async #pace(objects: number): Promise<void> {
+    const { clock, perSecond = Infinity } = this.#parts
+    if (perSecond === Infinity || objects === 0) return
+    await clock.delay((objects / perSecond) * 1000, this.#signal).catch(() => undefined)
   }
 
   readonly #isSpared = (digest: Digest): boolean => {
@@ -131,7 +170,7 @@ export class Evictor {
 
   async #removeAll(victims: readonly Candidate[]): Promise<readonly Candidate[]> {
     const gone: Candidate[] = []
-    await atOnce(victims, AT_ONCE, async victim => {
+    await atOnce(victims, this.#parts.store.isBatching ? SLICE : AT_ONCE, async victim => {
       if (await this.#remove(victim)) gone.push(victim)
     })
     await this.forgetLinks(gone.map(({ digest }) => digest))

@@ -4,19 +4,18 @@ import type { PlaceName } from '../content/index/change.ts'
 import { IndexFeed } from '../content/index/feed.ts'
 import { tagChange, walkStore } from '../content/index/walk.ts'
 import type { Incoming, ShownManifest } from '../content/ledger.ts'
-import type { Clock } from '../lib/clock.ts'
-import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Place } from '../oci/place.ts'
 import { type Reference, referenceText } from '../oci/reference.ts'
-import type { RecordName, SpoolFile, Store } from '../storage/store.ts'
+import type { RecordName, SpoolFile } from '../storage/store.ts'
 import { AnnouncedSizes } from './announced-sizes.ts'
-import { type Bounds, demandOf, type Filling, isAbove } from './bounds.ts'
+import { demandOf, type Filling, isAbove } from './bounds.ts'
 import { Claims } from './claims.ts'
 import { type Evicted, Evictor, type Others } from './evictor.ts'
 import { measureLeftovers } from './leftovers.ts'
 import { type Release, RoomBook } from './room-book.ts'
-import type { Demand, NamespaceTerms } from './victims.ts'
+import type { SpaceParts, SpaceStatus } from './space-terms.ts'
+import type { Demand } from './victims.ts'
 import type { Claim, Payer } from './watched-spool.ts'
 import { chargeSpool, type Gone, WatchedStore, type Watcher } from './watched-store.ts'
 
@@ -28,36 +27,8 @@ const TICKS_TO_CHECK = 12
 const TICKS_TO_EXPIRE = 360
 /** Ticks between walks of the store: other programs may have added or removed content. */
 const TICKS_TO_WALK = 8640
-
-export interface SpaceParts {
-  readonly store: Store
-  /** The directory of the store. It contains the index and the files that count beside the content. */
-  readonly root: string
-  readonly bounds: Bounds
-  readonly clock: Clock
-  readonly events: Events
-  /** Current settings of the namespaces. */
-  readonly terms: () => NamespaceTerms
-}
-
-/** Fill level and limits of the cache. */
-export interface SpaceStatus {
-  readonly indexState: IndexFeed['state']
-  /** True if the index knows everything in the store; otherwise the numbers may be too small. */
-  readonly isComplete: boolean
-  readonly objects: number
-  readonly storedBytes: number
-  /** Bytes of running downloads, leftovers of earlier ones, and quarantined objects. */
-  readonly scratchBytes: number
-  readonly usedBytes: number
-  readonly maxBytes: number | undefined
-  readonly freeBytes: number | undefined
-  readonly totalBytes: number | undefined
-  readonly minFreeBytes: number
-  readonly dynamicBytes: number
-  readonly dynamicShare: number
-  readonly bytesByNamespace: Readonly<Record<string, number>>
-}
+/** The same for a bucket, once a day: listing a thousand keys is one request. */
+const TICKS_TO_WALK_BUCKET = 17_280
 
 /**
  * Keeps a store within bounds: tracks its content, grants room before it grows, and evicts. Use {@link store}
@@ -79,12 +50,13 @@ export class Space implements AsyncDisposable, Watcher {
   #isStale = false
 
   constructor(parts: SpaceParts) {
-    const { store, root, clock, events } = parts
+    const { store, root, clock, events, bucket } = parts
     this.#parts = parts
     this.store = new WatchedStore(store, this)
     this.#book = new RoomBook(parts)
     this.index = new IndexFeed({
-      path: join(root, 'index.sqlite'),
+      path: join(root, bucket?.indexName ?? 'index.sqlite'),
+      isLazy: bucket?.isLazy ?? false,
       clock,
       events,
       namespaces: () => [...parts.terms().configured],
@@ -107,9 +79,11 @@ export class Space implements AsyncDisposable, Watcher {
 
   /** Starts enforcing the bounds. `others` are further components that reference content. */
   async start(others: Others): Promise<void> {
-    const { clock, events, terms } = this.#parts
+    const { clock, events, terms, bucket } = this.#parts
     const { store, index } = this
-    this.#evictor = new Evictor({ store, index, others, clock, events, terms }, this.#lifetime.signal)
+    const perSecond = bucket?.evictionsPerSecond
+    const parts = { store, index, others, clock, events, terms, perSecond }
+    this.#evictor = new Evictor(parts, this.#lifetime.signal)
     await this.#book.measure()
     this.#timer = setInterval(() => void this.#tick(), TICK_MS).unref()
     if (this.#parts.bounds.maxSize !== undefined) void this.#tick()
@@ -165,6 +139,19 @@ export class Space implements AsyncDisposable, Watcher {
     }
     await this.#book.remeasure()
     return lacking() <= 0
+  }
+
+  /** True if the index is only opened when it is asked for, and has not been yet. */
+  get isAsleep(): boolean {
+    return this.#parts.bucket?.isLazy === true && this.index.state === 'absent'
+  }
+
+  /** What {@link evict} would evict now, if nothing changed meanwhile. */
+  async plan(bytes: number | undefined): Promise<Evicted> {
+    await this.index.open()
+    await this.#book.remeasure()
+    const demand = bytes === undefined ? this.#demand() : { bytes, dynamicBytes: 0 }
+    return (await this.#evictor?.plan(demand)) ?? { objects: 0, bytes: 0 }
   }
 
   /** Charges a spool to a namespace and takes its first room; see {@link Ledger}. */
@@ -291,16 +278,17 @@ export class Space implements AsyncDisposable, Watcher {
   }
 
   async #tick(): Promise<void> {
-    const { events, root } = this.#parts
+    const { events, root, bucket } = this.#parts
     try {
       if (this.#ticks % TICKS_TO_CHECK === 0) {
-        const kept = [join(root, 'spool', 'kept'), join(root, 'quarantine')]
-        this.#book.countedLeftovers(await measureLeftovers(kept))
-        await this.index.open()
+        if (bucket === undefined) this.#book.countedLeftovers(await measureLeftovers(leftoversBelow(root)))
+        if (bucket?.isLazy !== true) await this.index.open()
         await this.index.requireFile()
       }
       this.#ticks += 1
-      if (this.#isStale || this.#ticks % TICKS_TO_WALK === 0) this.#walk()
+      if (this.isAsleep) return
+      const everyTicks = bucket === undefined ? TICKS_TO_WALK : TICKS_TO_WALK_BUCKET
+      if (this.#isStale || this.#ticks % everyTicks === 0) this.#walk()
       await this.#book.measure()
       const { usedBytes, objects, maxBytes, freeBytes, minFreeBytes, indexState, isComplete } = this.status
       const index = indexState === 'open' && !isComplete ? 'rebuilding' : indexState
@@ -367,6 +355,10 @@ export class Space implements AsyncDisposable, Watcher {
       if (!signal.aborted) events.storageFailed('index', error)
     }
   }
+}
+
+function leftoversBelow(root: string): readonly string[] {
+  return [join(root, 'spool', 'kept'), join(root, 'quarantine')]
 }
 
 function placeOf({ namespace, repository }: PlaceName): PlaceName {

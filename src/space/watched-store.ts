@@ -110,6 +110,11 @@ export class WatchedStore implements Store {
     })
   }
 
+  /** True if evictions at once share requests. */
+  get isBatching(): boolean {
+    return this.#store.discard !== undefined
+  }
+
   async delete(digest: Digest): Promise<boolean> {
     return await this.#turns.take(digest, async () => {
       const wasThere = await this.#store.delete(digest)
@@ -125,7 +130,8 @@ export class WatchedStore implements Store {
       const { promise, resolve } = Promise.withResolvers<void>()
       this.#evictions.set(digest, promise)
       try {
-        await this.#store.delete(digest)
+        if (this.#store.discard === undefined) await this.#store.delete(digest)
+        else await this.#store.discard(digest)
       } finally {
         this.#evictions.delete(digest)
         resolve()

@@ -61,6 +61,12 @@ export interface Store extends AsyncDisposable {
   delete(digest: Digest): Promise<boolean>
 
   /**
+   * Removes content without telling whether it was there. Set if many calls at once cost less than as many
+   * deletes. Content that is stored again meanwhile may be removed with it.
+   */
+  discard?(digest: Digest): Promise<void>
+
+  /**
    * Moves broken content out of the way, so that the next {@link open} finds nothing and the next fill
    * replaces it. Keeps the damaged bytes for an operator if that is cheap. Absent content is not an error.
    */

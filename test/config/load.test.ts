@@ -126,6 +126,18 @@ const VALUES: readonly (readonly [Given, Partial<Config>])[] = [
     { checkCacheDigest: false },
   ],
   [{ env: { CHECK_CACHE_DIGEST: '', LISTEN: '', S3_HOST: '' } }, { checkCacheDigest: false, listen: LISTEN }],
+  [
+    { flags: { bucket: 'b', 'max-size': '200GiB', 'evict-rate': '50' }, store: 's3' },
+    {
+      space: {
+        maxSize: { kind: 'bytes', bytes: 200 * 1024 ** 3 },
+        minFree: undefined,
+        dynamicShare: 0.2,
+        maxBlob: { kind: 'percent', percent: 50 },
+        evictionsPerSecond: 50,
+      },
+    },
+  ],
   [{ flags: { 'drain-timeout': '24h' } }, { drainMs: 86_400_000 }],
   [{ env: { DRAIN_TIMEOUT: '0s' } }, { drainMs: 0 }],
   [{ flags: { workers: '1' } }, { workers: 1 }],
@@ -225,8 +237,12 @@ const BAD: readonly (readonly [Given, readonly string[]])[] = [
     ],
   ],
   [
-    { flags: { 'max-size': '1GiB' }, store: 's3', env: { S3_BUCKET: 'b' } },
-    ['--max-size: belongs to the sub-command filesystem (entrepot filesystem --max-size …)'],
+    { flags: { 'min-free': '1GiB' }, store: 's3', env: { S3_BUCKET: 'b' } },
+    ['--min-free: belongs to the sub-command filesystem (entrepot filesystem --min-free …)'],
+  ],
+  [
+    { flags: { 'max-size': '80%' }, store: 's3', env: { S3_BUCKET: 'b' } },
+    ['--max-size: is a percentage, and a bucket has no size (such as 200GiB)'],
   ],
   [
     { flags: { 'admin-listen': '[::]:8081' } },

@@ -348,7 +348,7 @@ test('over a store without an index, administration says what it cannot tell and
   ] as const) {
     const reply = await mirror.admin(method, `/_admin/v1/${path}`)
     assert.equal(reply.status, 405)
-    assert.match(reply.body.toString(), /lifecycle rules/)
+    assert.match(reply.body.toString(), /keeps no index/)
   }
   assert.equal((await mirror.admin('GET', '/_admin/v1/explain?image=tools:v0')).status, 200)
   assert.equal((await mirror.admin('DELETE', '/_admin/v1/images?image=tools:v0')).status, 200)

@@ -56,6 +56,18 @@ againstServers('the store', server => {
     assert.deepEqual(await uploadsIn(server(), address), [])
   })
 
+  test('content that is discarded in one turn is gone, and what never was there is no error', async t => {
+    const { store } = await room(t, server())
+    const samples = Array.from({ length: 40 }, (_, size) => sample(1000 + size))
+    for (const { bytes, digest } of samples) await put(store, digest, bytes)
+    const [kept, ...others] = samples
+    const absent = sample(5000)
+    await Promise.all([...others, absent].map(async ({ digest }) => await store.discard(digest)))
+    const left: string[] = []
+    for await (const { digest } of store.list()) left.push(digest)
+    assert.deepEqual(left, [kept?.digest])
+  })
+
   test('an upload that is given up is aborted, and an orphan is swept after a day', async t => {
     const { store, address } = await room(t, server())
     const { bytes, digest } = sample(20 * MiB)

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import type { Digest } from '../../src/oci/digest.ts'
 import { type FakeUpstream, startUpstream } from '../support/upstream.ts'
-import { emptyBucket, makeBucket } from './rig/bucket.ts'
+import { bytesIn, emptyBucket, makeBucket } from './rig/bucket.ts'
 import { startEndlessUpstream } from './rig/endless.ts'
 import { type RunningEntrepot, startEntrepot } from './rig/entrepot.ts'
 import { type PulledBlob, pull } from './rig/pull.ts'
@@ -42,6 +42,24 @@ async function pullImage(
 }
 
 againstServers('the daemon', server => {
+  test('a bucket with a maximum keeps to it, and what was evicted is fetched again', async () => {
+    await using upstream = await startUpstream()
+    const layers = Array.from({ length: 12 }, () => upstream.putBlob(randomBytes(MiB)))
+    const address = await makeBucket(server())
+    await using entrepot = await startEntrepot(address, upstream.host, '--max-size', '6MiB')
+    for (const digest of layers) {
+      assert.equal((await pull(blobUrl(entrepot, digest))).digest, digest)
+      await untilHit(entrepot, digest)
+    }
+    const kept = await bytesIn(server(), address)
+    assert.ok(kept <= 6 * MiB + 64 * 1024, `${kept} bytes are in the bucket`)
+    assert.match(entrepot.log(), /"msg":"evicted"/)
+    const [first] = layers
+    assert.ok(first !== undefined)
+    assert.equal((await pull(blobUrl(entrepot, first))).digest, first)
+    assert.equal(upstream.count({ method: 'GET', path: `/v2/library/tools/blobs/${first}` }), 2)
+  })
+
   test('an image is pulled once from the upstream, and from the bucket by any replica, the upstream being dead', async () => {
     await using upstream = await startUpstream()
     const image = upstream.putImage({ layers: [randomBytes(30 * MiB), randomBytes(500_000), 'small'] })

@@ -29,6 +29,7 @@ export type S3Operation =
   | 'CompleteMultipartUpload'
   | 'CreateMultipartUpload'
   | 'DeleteObject'
+  | 'DeleteObjects'
   | 'GetObject'
   | 'HeadObject'
   | 'ListMultipartUploads'

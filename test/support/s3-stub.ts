@@ -23,6 +23,8 @@ export interface S3StubOptions {
   readonly conditionalPut?: 'supported' | 'unsupported' | 'ignored'
   /** True if a missing key is 403, as for a client that may not list. */
   readonly hidesAbsence?: boolean
+  /** True if it does not know requests that delete several objects. */
+  readonly refusesBatches?: boolean
   /** Entries per page of a listing. */
   readonly pageSize?: number
 }
@@ -192,6 +194,8 @@ export class S3Stub implements AsyncDisposable {
       case 'DeleteObject':
         this.objects.delete(seen.key)
         return { status: 204 }
+      case 'DeleteObjects':
+        return this.#deleteAll(body)
       case 'CreateMultipartUpload':
         return this.#create(seen)
       case 'UploadPart':
@@ -226,6 +230,12 @@ export class S3Stub implements AsyncDisposable {
     const end = Math.min(Number(to) + 1, held.bytes.length)
     const range = { 'Content-Range': `bytes ${from}-${end - 1}/${held.bytes.length}` }
     return { status: 206, headers: { ...headers, ...range }, body: held.bytes.subarray(Number(from), end) }
+  }
+
+  #deleteAll(body: Buffer): Answer {
+    if (this.#options.refusesBatches === true) return failure(501, 'NotImplemented')
+    for (const [, key = ''] of body.toString().matchAll(/<Key>([^<]*)<\/Key>/g)) this.objects.delete(key)
+    return { status: 200, body: Buffer.from('<DeleteResult></DeleteResult>') }
   }
 
   #put(seen: S3Request, body: Buffer): Answer {
@@ -330,6 +340,7 @@ export class S3Stub implements AsyncDisposable {
 }
 
 function operationOf(method: string, query: URLSearchParams, key: string): S3Operation {
+  if (key === '' && query.has('delete')) return 'DeleteObjects'
   if (key === '') return query.has('uploads') ? 'ListMultipartUploads' : 'ListObjectsV2'
   const isUpload = query.has('uploadId')
   if (method === 'POST') return isUpload ? 'CompleteMultipartUpload' : 'CreateMultipartUpload'

@@ -15,6 +15,7 @@ export const gc = adminTool({
       value: 'SIZE',
       description: 'evict this much, such as 20GiB, least recently used first',
     },
+    'dry-run': { type: 'boolean', description: 'evict nothing, and print what would be evicted' },
   },
   examples: [
     ['gc', 'evict what the limits ask for'],
@@ -29,11 +30,16 @@ async function run({ words, connection, isJson, print }: AdminCall): Promise<Exi
   const bytes = text === undefined ? undefined : parseBytes(text)
   if (text !== undefined && (bytes === undefined || bytes === 0))
     throw new ConfigError([flagProblem('free', `is not a size: ${text}`, 'such as 512MiB or 20GiB')])
+  const isDryRun = words.isOn('dry-run')
   const evicted = await connection.ask('POST evict', {
     bytes: bytes === undefined ? undefined : String(bytes),
+    ...(isDryRun ? { 'dry-run': 'true' } : {}),
   })
   if (isJson) print(JSON.stringify(evicted))
   else if (evicted.objects === 0) print('nothing to evict, or everything is in use or pinned')
-  else print(`evicted ${countText(evicted.objects, 'object')}, ${sizeText(evicted.bytes)}`)
+  else
+    print(
+      `${isDryRun ? 'would evict' : 'evicted'} ${countText(evicted.objects, 'object')}, ${sizeText(evicted.bytes)}`,
+    )
   return EXIT.ok
 }

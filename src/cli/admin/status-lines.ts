@@ -34,7 +34,7 @@ export function statusLines(
   return [
     `entrepot ${version}, up ${spanText(look.nowMs - Date.parse(startedAt))}, ${store}`,
     ...healthLines(report, look),
-    ...(space === null ? ['space     kept by the bucket and its lifecycle rules'] : spaceLines(space)),
+    ...(space === null ? ['space     not counted: this mirror is read-only'] : spaceLines(space)),
     ...trafficLines(report),
     ...reloadLines(report, look),
     ...report.damagedRecords.map(

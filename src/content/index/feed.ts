@@ -24,6 +24,11 @@ export interface IndexFeedParts {
   readonly namespaces: () => readonly string[]
   /** Called when the index is incomplete and only a walk of the store can repair it. */
   readonly onStale: () => void
+  /**
+   * True if the index opens only when it is asked for. Changes before that are dropped, so that a walk of the
+   * store follows each opening.
+   */
+  readonly isLazy?: boolean
 }
 
 interface Use {
@@ -252,7 +257,7 @@ export class IndexFeed implements AsyncDisposable {
         this.#parts.events.recordDamaged('index', 'rebuilt', new Error('the damaged file was deleted'))
       this.#state = 'open'
       await this.#client.call('configure', this.#parts.namespaces())
-      this.#isComplete = !state.isStale && !this.#hasForgotten
+      this.#isComplete = !state.isStale && !this.#hasForgotten && this.#parts.isLazy !== true
       this.#hasForgotten = false
       if (!this.#isComplete) this.#parts.onStale()
     } catch (error) {
@@ -271,7 +276,7 @@ export class IndexFeed implements AsyncDisposable {
 
   async #flush(): Promise<void> {
     if (this.#waiting === 0 && this.#state === 'open') return
-    await this.open()
+    if (this.#parts.isLazy !== true) await this.open()
     if (this.#state !== 'open') {
       this.#forget()
       return

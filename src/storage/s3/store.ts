@@ -29,6 +29,7 @@ import type {
   StoredObject,
   UploadSpool,
 } from '../store.ts'
+import { BatchDelete } from './batch-delete.ts'
 import { destroyBody, readBody, WrongAnswerError } from './body.ts'
 import { S3Buffers } from './buffers.ts'
 import { probeBucket, putProbe } from './capabilities.ts'
@@ -119,6 +120,7 @@ export class S3Store implements Store {
   readonly remote: RemoteStore
   readonly #parts: S3StoreParts
   readonly #buffers: S3Buffers
+  readonly #batch: BatchDelete
   readonly #live = new Set<string>()
   readonly #background = new Set<Promise<void>>()
   readonly #closing = new AbortController()
@@ -127,6 +129,7 @@ export class S3Store implements Store {
 
   constructor(parts: S3StoreParts) {
     this.#parts = parts
+    this.#batch = new BatchDelete(parts.connection)
     this.presigner = parts.presigner
     this.remote = parts.connection
     this.#buffers = new S3Buffers(parts.connection.limits)
@@ -178,6 +181,10 @@ export class S3Store implements Store {
 
   async delete(digest: Digest): Promise<boolean> {
     return this.#remove(this.#contentKey(digest))
+  }
+
+  async discard(digest: Digest): Promise<void> {
+    await this.#batch.delete(this.#contentKey(digest))
   }
 
   /** Deletes the object. A bucket with versions keeps the old one. */

@@ -40,6 +40,16 @@ export async function emptyBucket(server: S3Server, bucket: string): Promise<voi
   client.destroy()
 }
 
+/** The sizes of all content below the prefix of an address, added up. */
+export async function bytesIn(server: S3Server, { bucket, prefix }: S3Address): Promise<number> {
+  const client = clientOf(server)
+  const { Contents = [] } = await client.send(
+    new ListObjectsV2Command({ Bucket: bucket, Prefix: `${prefix}blobs/` }),
+  )
+  client.destroy()
+  return Contents.reduce((sum, { Size = 0 }) => sum + Size, 0)
+}
+
 /** A plain client of a server, to look behind the store's back. */
 export function clientOf({ endpoint, credentials }: S3Server): S3Client {
   return new S3Client({
