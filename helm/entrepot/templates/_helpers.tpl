@@ -106,7 +106,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{- define "entrepot.hasUpstreams" -}}
-{{- if or .Values.upstreams.existingSecret .Values.upstreams.entries }}true{{ end -}}
+{{- if or .Values.upstreams.existingSecret (include "entrepot.upstreamsFile" .) }}true{{ end -}}
+{{- end -}}
+
+{{/* The upstream file: a list, or a map of sections if there are others; empty if there is nothing in it. */}}
+{{- define "entrepot.upstreamsFile" -}}
+{{- $auth := dict -}}
+{{- range $key, $value := .Values.auth -}}
+{{- if and $value (ne (toString $value) "auto") -}}{{- $_ := set $auth $key $value -}}{{- end -}}
+{{- end -}}
+{{- if or $auth .Values.rules -}}
+{{- if .Values.upstreams.existingSecret -}}
+{{- fail "auth and rules belong in the file of upstreams.existingSecret: leave the values out" -}}
+{{- end -}}
+{{- dict "upstreams" .Values.upstreams.entries "auth" $auth "rules" .Values.rules | toYaml -}}
+{{- else if .Values.upstreams.entries -}}
+{{- toYaml .Values.upstreams.entries -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "entrepot.upstreamsSecret" -}}
