@@ -6,7 +6,7 @@ import { resolve } from 'node:path'
 import { ConfigError, flagProblem, wordProblem } from '../config/problem.ts'
 import { hasCode } from '../lib/system-error.ts'
 import { version } from '../lib/version.ts'
-import type { HostFiles } from './clients/client.ts'
+import { basicText, type HostFiles } from './clients/client.ts'
 import { RootedFiles } from './clients/host-files.ts'
 import { parseMirrorUrl } from './clients/mirror-url.ts'
 import { RefusedPath } from './clients/rooted-path.ts'
@@ -56,6 +56,8 @@ export const doctor: Tool = {
       value: 'FILE',
       description: 'token of that listener, if it needs one',
     },
+    username: { type: 'text', value: 'NAME', description: 'user that clients log in to the mirror with' },
+    'password-file': { type: 'text', value: 'FILE', description: 'password of --username' },
     ca: {
       type: 'text',
       value: 'FILE',
@@ -98,6 +100,7 @@ interface DoctorWish {
   readonly admin: string | undefined
   readonly adminTokenFile: string | undefined
   readonly caFile: string | undefined
+  readonly login: { readonly username: string; readonly passwordFile: string } | undefined
   /** User agent of the doctor, which identifies it in the mirror's list of clients. */
   readonly userAgent: string
 }
@@ -127,6 +130,9 @@ function readWish(environment: Environment, given: ToolWords): DoctorWish {
     return file
   }
   const [adminTokenFile, caFile] = [fileOf('admin-token-file'), fileOf('ca')]
+  const [username, passwordFile] = [given.text('username'), fileOf('password-file')]
+  if ((username === undefined) !== (passwordFile === undefined))
+    problems.push(flagProblem('username', 'and --password-file belong together', undefined))
   if (problems.length > 0 || image === undefined) throw new ConfigError(problems)
   return {
     root: resolve(environment.cwd, given.text('root') ?? '/'),
@@ -135,8 +141,16 @@ function readWish(environment: Environment, given: ToolWords): DoctorWish {
     admin,
     adminTokenFile,
     caFile,
+    login: username === undefined || passwordFile === undefined ? undefined : { username, passwordFile },
     userAgent: `entrepot-doctor/${version()} (${randomBytes(6).toString('hex')})`,
   }
+}
+
+/** The login as clients send it. */
+async function authorizationOf({ login }: DoctorWish): Promise<string | undefined> {
+  if (login === undefined) return undefined
+  const password = (await readFile(login.passwordFile, 'utf8')).trim()
+  return `Basic ${basicText({ username: login.username, password })}`
 }
 
 function isReadable(file: string): boolean {
@@ -249,8 +263,10 @@ async function tellMirrors(report: Report, mirrors: readonly string[], wish: Doc
       'No client here uses a mirror, and --mirror is not given: `entrepot setup` configures clients.',
     )
   const ca = await readOwn(wish.caFile)
+  const authorization = await authorizationOf(wish)
   for (const mirror of mirrors) {
-    const { goods, wrongs } = await checkMirror({ mirror, image: wish.image, ca, userAgent: wish.userAgent })
+    const { image, userAgent } = wish
+    const { goods, wrongs } = await checkMirror({ mirror, image, ca, userAgent, authorization })
     for (const good of goods) report.good(good)
     for (const wrong of wrongs) report.wrong(wrong)
   }

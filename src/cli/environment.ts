@@ -7,6 +7,8 @@ export interface Environment {
   readonly env: Readonly<Record<string, string | undefined>>
   /** Directory at which relative paths start. */
   readonly cwd: string
+  /** Standard input, which only `credential-provider` reads. */
+  readonly stdin?: AsyncIterable<Uint8Array>
   readonly stdout: TextOutput
   readonly stderr: TextOutput
   readonly signals: Signals

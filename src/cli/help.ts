@@ -10,6 +10,7 @@ export const USAGE = `A pull-through caching mirror for OCI registries.
   entrepot healthcheck [options]                 check that the mirror with these options is alive
   entrepot setup <client> --mirror URL           print or write the configuration of a client
   entrepot doctor [options]                      report what this machine's clients pull through the mirror
+  entrepot credential-provider --for REGISTRY    give the kubelet credentials for the mirror (KEP-4412)
   entrepot completion bash | zsh | fish          print the completion of a shell
   entrepot help <command>                        explain a command, with examples
 
@@ -21,6 +22,7 @@ export const USAGE = `A pull-through caching mirror for OCI registries.
   entrepot pin [image]…, unpin <image>…          protect images from eviction, or stop protecting them
   entrepot warm <image>… [--platform OS/ARCH]    pull images into the cache
   entrepot verify                                verify everything in the cache
+  entrepot token create | ls | revoke            make, list and revoke robot tokens
   entrepot gc [--free SIZE]                      evict now
   entrepot who                                   show the clients that pulled recently
   entrepot cancel <digest>…                      cancel downloads that are running

@@ -19,6 +19,7 @@ import { warm } from './admin/warm.ts'
 import { who } from './admin/who.ts'
 import { check } from './check.ts'
 import { complete, completion } from './completion.ts'
+import { credentialProvider } from './credential-provider.ts'
 import { doctor } from './doctor.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
 import { givenFlags, yargsOptions } from './flags.ts'
@@ -38,6 +39,7 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
 /** Commands with flags of their own that do not need the configuration of a mirror, by their first word. */
 const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   ['setup', setup],
+  ['credential-provider', credentialProvider],
   ['doctor', doctor],
   ['status', status],
   ['ls', ls],

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { ConfigError, flagProblem, type Problem, wordProblem } from '../config/problem.ts'
 import { lineDiff } from '../lib/line-diff.ts'
@@ -26,6 +27,7 @@ const CLIENTS: ReadonlyMap<string, PlanClient> = new Map<string, PlanClient>([
   ['k3s', planK3s],
   ['kind', planKind],
 ])
+const ABSOLUTE = /^\/[\x20-\x7e]+$/
 const NAMES: readonly string[] = [...CLIENTS.keys()]
 
 /** `entrepot setup <client>`: prints the configuration that makes a client use a mirror, or writes it. */
@@ -53,6 +55,22 @@ export const setup: Tool = {
       value: 'FILE',
       description: "CA certificate of the mirror, at its path on the client's machine",
     },
+    username: {
+      type: 'text',
+      value: 'NAME',
+      description: 'user that the client logs in to the mirror with, where it can send a login at all',
+    },
+    'password-file': {
+      type: 'text',
+      value: 'FILE',
+      description: 'password of --username, or a robot token',
+    },
+    'client-cert': {
+      type: 'text',
+      value: 'FILE',
+      description: "certificate that the client presents to the mirror, at its path on the client's machine",
+    },
+    'client-key': { type: 'text', value: 'FILE', description: 'key of --client-cert' },
     write: {
       type: 'boolean',
       description: 'show the changes, then write the files; write nothing if one of them contradicts',
@@ -69,10 +87,12 @@ export const setup: Tool = {
   ],
   completes: NAMES,
   run: async (environment, words) => {
-    const { plan, wish } = readWish(words)
+    const given = readWish(words)
+    const { plan } = given
     const root = words.text('root')
-    if (!words.isOn('write')) return print(environment, await plan(wish, NO_FILES))
     const files = new RootedFiles(resolve(environment.cwd, root ?? '/'), environment.cwd)
+    const wish = { ...given.wish, ...(await readFiles(given.wish, words, files)) }
+    if (!words.isOn('write')) return print(environment, await plan(wish, NO_FILES))
     try {
       return await write(environment, await plan(wish, files), files)
     } catch (error) {
@@ -101,12 +121,40 @@ function readWish(given: ToolWords): { readonly plan: PlanClient; readonly wish:
     problems.push(flagProblem('namespace', value, 'name the registries that it mirrors'))
   }
   const caFile = given.text('ca')
-  if (caFile !== undefined && !/^\/[\x20-\x7e]+$/.test(caFile))
+  if (caFile !== undefined && !ABSOLUTE.test(caFile))
     problems.push(flagProblem('ca', 'is not an absolute path', 'such as /etc/ssl/private-ca.pem'))
   if (given.text('root') !== undefined && !given.isOn('write'))
     problems.push(flagProblem('root', 'has no effect without --write', undefined))
+  const certificate = readCertificate(given, problems)
+  if ((given.text('username') === undefined) !== (given.text('password-file') === undefined))
+    problems.push(flagProblem('username', 'and --password-file belong together', undefined))
   if (problems.length > 0 || plan === undefined || mirror === undefined) throw new ConfigError(problems)
-  return { plan, wish: { mirror, registries, caFile } }
+  return { plan, wish: { mirror, registries, caFile, certificate } }
+}
+
+function readCertificate(given: ToolWords, problems: Problem[]): Wish['certificate'] {
+  const [certFile, keyFile] = [given.text('client-cert'), given.text('client-key')]
+  if (certFile === undefined && keyFile === undefined) return undefined
+  const isGood = [certFile, keyFile].every(file => file !== undefined && ABSOLUTE.test(file))
+  if (certFile !== undefined && keyFile !== undefined && isGood) return { certFile, keyFile }
+  const hint = 'such as /etc/ssl/client.pem and /etc/ssl/client.key'
+  problems.push(flagProblem('client-cert', 'and --client-key are two absolute paths', hint))
+  return undefined
+}
+
+/** Reads the files that are copied into the configuration: the password, and the CA if it is here. */
+async function readFiles(
+  { caFile }: Wish,
+  given: ToolWords,
+  files: RootedFiles,
+): Promise<Pick<Wish, 'caText' | 'login'>> {
+  const [username, passwordFile] = [given.text('username'), given.text('password-file')]
+  const caText = caFile === undefined ? undefined : await files.read(caFile).catch(() => undefined)
+  if (username === undefined || passwordFile === undefined) return { caText }
+  const password = await readFile(files.locate(passwordFile), 'utf8').catch(() => undefined)
+  if (password !== undefined && password.trim() !== '')
+    return { caText, login: { username, password: password.trim() } }
+  throw new ConfigError([flagProblem('password-file', 'names a file without a password', undefined)])
 }
 
 function readRegistries(given: ToolWords, problems: Problem[]): Wish['registries'] {
@@ -141,7 +189,8 @@ async function write(
   { files, notes }: Plan,
   target: RootedFiles,
 ): Promise<ExitCode> {
-  for (const { path, before, after } of files) environment.stdout.write(lineDiff(path, before, after))
+  for (const { path, before, after, isSecret } of files)
+    environment.stdout.write(hideLogins(lineDiff(path, before, after), isSecret))
   const refused = files.filter(({ refusal }) => refusal !== undefined)
   for (const { path, refusal } of refused)
     environment.stderr.write(`entrepot: ${path} is unchanged: ${refusal}\n`)
@@ -154,9 +203,15 @@ async function write(
   return EXIT.ok
 }
 
+/** The diff of a file with a login, without the login. */
+function hideLogins(diff: string, isSecret = false): string {
+  if (!isSecret) return diff
+  return diff.replaceAll(/((?:Authorization|"auth"|password)"?\s*[=:]\s*).*/gi, '$1[redacted]')
+}
+
 async function writeOne(environment: Environment, file: PlannedFile, target: RootedFiles): Promise<void> {
   const isSame = file.before === file.after
-  if (!isSame) await target.write(file.path, file.after)
+  if (!isSame) await target.write(file.path, file.after, file.isSecret)
   environment.stdout.write(`${isSame ? 'unchanged' : 'written'}: ${file.path}\n`)
 }
 

@@ -12,6 +12,7 @@ export interface Ran {
 }
 
 export interface RunOptions {
+  readonly stdin?: string
   readonly env?: Readonly<Record<string, string>>
   readonly startDaemon?: (config: Config, signals: FakeSignals) => Promise<RunningDaemon>
 }
@@ -51,6 +52,7 @@ export async function runCommandLine(argv: readonly string[], options: RunOption
     argv,
     env: options.env ?? {},
     cwd: '/srv',
+    ...(options.stdin === undefined ? {} : { stdin: piecesOf(options.stdin) }),
     stdout: { write: text => stdout.push(text) },
     stderr: { write: text => stderr.push(text) },
     signals,
@@ -64,4 +66,9 @@ export async function runCommandLine(argv: readonly string[], options: RunOption
   const code = await run(environment)
   if (signals.count > 0) throw new Error('listeners for signals are left over')
   return { code, stdout: stdout.join(''), stderr: stderr.join(''), config }
+}
+
+async function* piecesOf(text: string): AsyncGenerator<Uint8Array> {
+  await Promise.resolve()
+  yield Buffer.from(text)
 }

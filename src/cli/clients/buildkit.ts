@@ -15,6 +15,8 @@ export async function planBuildkit(wish: Wish, files: HostFiles): Promise<Plan> 
         ]
       : []),
   ]
+  if (wish.login !== undefined)
+    notes.push('BuildKit sends no login to a mirror: use a client certificate, or let the anonymous pull.')
   return { files: [await planFile(wish, files)], notes }
 }
 
@@ -45,8 +47,13 @@ function registryTable({ mirror }: Wish, name: string): string {
   return `[registry.${quoted(name)}]\n  mirrors = [${quoted(mirror.authority)}]\n`
 }
 
-function mirrorTable({ mirror, caFile }: Wish): string[] {
+function mirrorTable({ mirror, caFile, certificate }: Wish): string[] {
   const head = `[registry.${quoted(mirror.authority)}]\n`
   if (mirror.scheme === 'http') return [`${head}  http = true\n`]
-  return caFile === undefined ? [] : [`${head}  ca = [${quoted(caFile)}]\n`]
+  const ca = caFile === undefined ? '' : `  ca = [${quoted(caFile)}]\n`
+  const pair =
+    certificate === undefined
+      ? ''
+      : `  [[registry.${quoted(mirror.authority)}.keypair]]\n    key = ${quoted(certificate.keyFile)}\n    cert = ${quoted(certificate.certFile)}\n`
+  return ca === '' && pair === '' ? [] : [`${head}${ca}${pair}`]
 }

@@ -16,6 +16,23 @@ export interface Wish {
   readonly registries: readonly Namespace[] | 'all'
   /** CA certificate of the mirror, if the system does not trust it. */
   readonly caFile: string | undefined
+  /** The text of that file, for clients that need a copy; `undefined` if it is not on this machine. */
+  readonly caText?: string | undefined
+  /** What the client sends to the mirror; `undefined` if it stays anonymous. */
+  readonly login?: MirrorLogin | undefined
+  /** Certificate that the client presents to the mirror. */
+  readonly certificate?: { readonly certFile: string; readonly keyFile: string } | undefined
+}
+
+/** A user and a password, or a robot's token as the password. */
+export interface MirrorLogin {
+  readonly username: string
+  readonly password: string
+}
+
+/** The login in the form of Basic authentication, in base64. */
+export function basicText({ username, password }: MirrorLogin): string {
+  return Buffer.from(`${username}:${password}`).toString('base64')
 }
 
 /** Files of a client's machine. Paths are absolute there, or relative to the working directory. */
@@ -35,6 +52,8 @@ export type PlannedFile = {
   readonly after: string
   /** Why the file is not written: it contradicts the request. */
   readonly refusal?: string
+  /** True if the file holds a password: only its owner may read it. */
+  readonly isSecret?: boolean
 }
 
 /** The files to change for one client. */

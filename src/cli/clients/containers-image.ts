@@ -2,26 +2,44 @@ import type { TomlTable } from 'smol-toml'
 import { ConfigError, flagProblem, type Problem } from '../../config/problem.ts'
 import type { Namespace } from '../../oci/namespace.ts'
 import { isContainersLocation, pathHostOf } from '../../oci/path-host.ts'
+import { certsNotes, planCertsDirectory } from './certs-directory.ts'
 import type { HostFiles, Plan, PlannedFile, Wish } from './client.ts'
-import { namedRegistries } from './client.ts'
+import { basicText, namedRegistries } from './client.ts'
 import { appendToml, parseToml, quoted, stringOf, tablesOf } from './toml.ts'
 
 const REGISTRIES_CONF = '/etc/containers/registries.conf'
 const REGISTRIES_CONF_D = '/etc/containers/registries.conf.d'
 const DROP_IN = `${REGISTRIES_CONF_D}/50-entrepot.conf`
 
+const CERTS = '/etc/containers/certs.d'
+const PODMAN_AUTH = '/root/.config/containers/auth.json'
+const CRIO_AUTH = '/etc/crio/entrepot-auth.json'
+const CRIO_DROP_IN = '/etc/crio/crio.conf.d/50-entrepot.conf'
+const CRIO_CONF = `[crio.image]\nglobal_auth_file = "${CRIO_AUTH}"\n`
+
 /** Podman, Skopeo and Buildah: a drop-in of `registries.conf`, with one block for each registry. */
 export async function planPodman(wish: Wish, files: HostFiles): Promise<Plan> {
-  return { files: [await planDropIn(wish, files)], notes: notesFor(wish, []) }
+  const login = await planAuth(wish, files, PODMAN_AUTH)
+  const note = `Podman of root reads ${PODMAN_AUTH}; every other user logs in with \`podman login ${wish.mirror.authority}\`.`
+  return {
+    files: [await planDropIn(wish, files), ...login, ...(await planCertsDirectory(wish, files, CERTS))],
+    notes: notesFor(wish, wish.login === undefined ? [] : [note]),
+  }
 }
 
 /** CRI-O reads the same files through the same library. */
 export async function planCrio(wish: Wish, files: HostFiles): Promise<Plan> {
   const reload = 'CRI-O reads the file again after `systemctl reload crio`.'
-  return { files: [await planDropIn(wish, files)], notes: notesFor(wish, [reload]) }
+  const login = await planAuth(wish, files, CRIO_AUTH)
+  const setting = wish.login === undefined ? [] : [await planText(files, CRIO_DROP_IN, CRIO_CONF), ...login]
+  return {
+    files: [await planDropIn(wish, files), ...setting, ...(await planCertsDirectory(wish, files, CERTS))],
+    notes: notesFor(wish, [reload]),
+  }
 }
 
-function notesFor({ registries, mirror, caFile }: Wish, notes: readonly string[]): readonly string[] {
+function notesFor(wish: Wish, notes: readonly string[]): readonly string[] {
+  const { registries } = wish
   return [
     ...notes,
     ...(registries === 'all'
@@ -29,12 +47,49 @@ function notesFor({ registries, mirror, caFile }: Wish, notes: readonly string[]
           'This format cannot express "every registry": the file lists the well-known public ones. Add others with --namespace.',
         ]
       : []),
-    ...(caFile === undefined
-      ? []
-      : [
-          `Copy the CA certificate to /etc/containers/certs.d/${mirror.authority}/ca.crt: the file cannot name it.`,
-        ]),
+    ...certsNotes(wish, CERTS),
   ]
+}
+
+/** Plans the entry of the mirror in an `auth.json`: the only login that this library sends to a mirror. */
+async function planAuth(
+  { mirror, login }: Wish,
+  files: HostFiles,
+  path: string,
+): Promise<readonly PlannedFile[]> {
+  if (login === undefined) return []
+  const before = await files.read(path)
+  const parsed = parseAuth(before)
+  const entry = { [mirror.authority]: { auth: basicText(login) } }
+  const after = jsonText({ ...parsed, auths: { ...parsed?.auths, ...entry } })
+  if (parsed === undefined)
+    return [{ path, before, after, isSecret: true, refusal: 'it is not an auth.json' }]
+  const isThere = parsed.auths?.[mirror.authority]?.auth === basicText(login)
+  return [{ path, before, after: isThere ? (before ?? after) : after, isSecret: true }]
+}
+
+interface AuthFile {
+  readonly auths?: Readonly<Record<string, { readonly auth?: string }>>
+}
+
+/** `undefined` if the text is not an `auth.json`; a missing file is an empty one. */
+function parseAuth(text: string | undefined): AuthFile | undefined {
+  try {
+    const value: unknown = JSON.parse(text === undefined || text.trim() === '' ? '{}' : text)
+    const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
+    return isObject ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function jsonText(value: object): string {
+  return `${JSON.stringify(value, undefined, 2)}\n`
+}
+
+/** A file of ours, which is not shared with other settings. */
+async function planText(files: HostFiles, path: string, after: string): Promise<PlannedFile> {
+  return { path, before: await files.read(path), after }
 }
 
 /** A `[[registry]]` block and its file. */

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import { DOCKER_HUB } from '../../oci/namespace.ts'
+import { certsNotes, planCertsDirectory } from './certs-directory.ts'
 import type { HostFiles, MirrorUrl, Plan, PlannedFile, Wish } from './client.ts'
 import { planHostsFiles } from './hosts-toml.ts'
 
@@ -11,29 +12,36 @@ export const DOCKER_CERTS = '/etc/docker/certs.d'
  * registries, which Docker reads if it keeps images in containerd's store.
  */
 export async function planDocker(wish: Wish, files: HostFiles): Promise<Plan> {
-  const isWithHub = wish.registries === 'all' || wish.registries.includes(DOCKER_HUB)
-  const others = wish.registries === 'all' ? 'all' : wish.registries.filter(name => name !== DOCKER_HUB)
+  // `registry-mirrors` cannot carry credentials. With them Docker Hub goes through `hosts.toml` too.
+  const isWithHub =
+    wish.login === undefined && (wish.registries === 'all' || wish.registries.includes(DOCKER_HUB))
+  const others =
+    wish.registries === 'all' || wish.login !== undefined
+      ? wish.registries
+      : wish.registries.filter(name => name !== DOCKER_HUB)
   const daemon = isWithHub ? [await planDaemonJson(wish, files)] : []
   const hosts = await planHostsFiles({ ...wish, registries: others }, files, DOCKER_CERTS)
-  const notes = isWithHub ? hubNotes(wish) : []
+  const notes = [...(isWithHub ? hubNotes(wish) : []), ...certsNotes(wish, DOCKER_CERTS)]
+  if (wish.login !== undefined)
+    notes.push(
+      'Docker sends this login from version 29 on, with the containerd image store, and for Docker Hub too. The classic store ' +
+        'sends a mirror no login but that of Docker Hub: there, use a client certificate or an anonymous mirror.',
+    )
   if (hosts.length > 0)
     notes.push(
       'Registries other than Docker Hub come from the mirror only with the containerd image store (`docker info` says ' +
         '"driver-type: io.containerd.snapshotter.v1"); with the classic store Docker pulls them directly.',
     )
-  return { files: [...daemon, ...hosts], notes }
+  const certs = await planCertsDirectory(wish, files, DOCKER_CERTS)
+  return { files: [...daemon, ...hosts, ...certs], notes }
 }
 
-function hubNotes({ mirror, caFile }: Wish): string[] {
+function hubNotes({ mirror }: Wish): string[] {
   const notes = ['`docker pull` uses the new daemon.json after `systemctl reload docker`.']
   if (mirror.scheme === 'http')
     notes.push(
       `insecure-registries is for \`docker build\`: before Docker 28, its BuildKit ignores the scheme of a mirror, tries https, and ` +
         `then pulls directly. The entry needs http://, although dockerd logs a warning about it, and a restart of Docker.`,
-    )
-  if (caFile !== undefined)
-    notes.push(
-      `For Docker Hub, copy the CA certificate to ${DOCKER_CERTS}/${mirror.authority}/ca.crt: registry-mirrors cannot name it.`,
     )
   return notes
 }

@@ -58,10 +58,10 @@ export class RootedFiles implements HostFiles {
 
   /**
    * Replaces the text of a file atomically. An existing file keeps its owner and mode, even behind a link,
-   * and no other user can read the new one before it has them.
+   * and no other user can read the new one before it has them. A secret one only its owner can read.
    */
-  async write(path: string, text: string): Promise<void> {
-    await this.#at(path, 'create', async spot => await replace(spot, text))
+  async write(path: string, text: string, isSecret = false): Promise<void> {
+    await this.#at(path, 'create', async spot => await replace(spot, text, isSecret))
   }
 
   /** Calls `use` with the place of a file; `undefined` if it or its directory does not exist. */
@@ -79,7 +79,7 @@ export class RootedFiles implements HostFiles {
   }
 }
 
-async function replace({ directory, path }: Spot, text: string): Promise<void> {
+async function replace({ directory, path }: Spot, text: string, isSecret: boolean): Promise<void> {
   const previous = await lstat(path).catch((error: unknown) => {
     if (hasCode(error, 'ENOENT')) return undefined
     throw error
@@ -91,7 +91,8 @@ async function replace({ directory, path }: Spot, text: string): Promise<void> {
     const own = await file.stat()
     const isOwn = previous === undefined || (own.uid === previous.uid && own.gid === previous.gid)
     if (!isOwn) await file.chown(previous.uid, previous.gid)
-    await file.chmod(previous === undefined ? NEW_FILE_MODE : previous.mode & 0o7777)
+    const mode = previous === undefined ? NEW_FILE_MODE : previous.mode & 0o7777
+    await file.chmod(isSecret ? mode & PRIVATE_MODE : mode)
     await file.sync()
     await rename(temporary, path)
     await directory.sync()

@@ -1,6 +1,7 @@
+import type { TomlTable } from 'smol-toml'
 import { DOCKER_HUB, DOCKER_HUB_HOST, type Namespace } from '../../oci/namespace.ts'
-import type { HostFiles, PlannedFile, Wish } from './client.ts'
-import { appendToml, parseToml, quoted, stringsOf, tableAt } from './toml.ts'
+import { basicText, type HostFiles, type PlannedFile, type Wish } from './client.ts'
+import { appendToml, parseToml, quoted, stringOf, stringsOf, tableAt } from './toml.ts'
 
 /** Directory name for every registry without a directory of its own. */
 export const EVERY_REGISTRY = '_default'
@@ -21,26 +22,44 @@ async function planHostsFile(wish: Wish, files: HostFiles, path: string): Promis
   const before = await files.read(path)
   const host = hostTable(wish)
   const name = path.split('/').at(-2) ?? ''
-  if (before === undefined) return { path, before, after: `${serverLine(name)}${host}` }
+  const isSecret = wish.login !== undefined
+  if (before === undefined) return { path, before, after: `${serverLine(name)}${host}`, isSecret }
   const hosts = tableAt(parseToml(before) ?? {}, 'host') ?? {}
   const capabilities = stringsOf(tableAt(hosts, wish.mirror.url)?.['capabilities'])
   const isFirst = Object.keys(hosts)[0] === wish.mirror.url
-  if (isFirst && ['pull', 'resolve'].every(capability => capabilities.includes(capability))) {
+  const isComplete = isFirst && sendsWhatIsWished(tableAt(hosts, wish.mirror.url) ?? {}, wish)
+  if (isComplete && ['pull', 'resolve'].every(capability => capabilities.includes(capability))) {
     return { path, before, after: before }
   }
   const after = Object.keys(hosts).length === 0 ? appendToml(before, host) : undefined
-  if (after !== undefined) return { path, before, after }
+  if (after !== undefined) return { path, before, after, isSecret }
   return {
     path,
     before,
     after: `${serverLine(name)}${host}`,
-    refusal: 'it names other hosts, or is not valid TOML',
+    refusal: 'it names other hosts or other credentials, or is not valid TOML',
   }
 }
 
-function hostTable({ mirror, caFile }: Wish): string {
+/** True if the table of the mirror has the wished credentials, or none are wished. */
+function sendsWhatIsWished(table: TomlTable, { login, certificate }: Wish): boolean {
+  const header = stringOf(tableAt(table, 'header')?.['Authorization'])
+  const isLogin = login === undefined || header === `Basic ${basicText(login)}`
+  return isLogin && (certificate === undefined || table['client'] !== undefined)
+}
+
+function hostTable({ mirror, caFile, certificate, login }: Wish): string {
+  const name = `host.${quoted(mirror.url)}`
   const ca = caFile === undefined ? '' : `  ca = ${quoted(caFile)}\n`
-  return `[host.${quoted(mirror.url)}]\n  capabilities = ["pull", "resolve"]\n${ca}`
+  const client =
+    certificate === undefined
+      ? ''
+      : `  client = [[${quoted(certificate.certFile)}, ${quoted(certificate.keyFile)}]]\n`
+  const header =
+    login === undefined
+      ? ''
+      : `  [${name}.header]\n    Authorization = ${quoted(`Basic ${basicText(login)}`)}\n`
+  return `[${name}]\n  capabilities = ["pull", "resolve"]\n${ca}${client}${header}`
 }
 
 /** The registry's server, which is used when the mirror fails. Without the line it is the registry's name. */

@@ -18,7 +18,7 @@ async function planFile(wish: Wish, files: HostFiles): Promise<PlannedFile> {
   const document = parseDocument(before ?? '')
   const isReadable = document.errors.length === 0 && (document.contents === null || isMap(document.contents))
   if (!isReadable) return { path, before, after: fresh(wish), refusal: 'it is not a YAML map' }
-  const contradictions = [...addMirrors(document, wish), ...addAuthority(document, wish)]
+  const contradictions = [...addMirrors(document, wish), ...addConnection(document, wish)]
   if (contradictions.length > 0)
     return {
       path,
@@ -28,7 +28,7 @@ async function planFile(wish: Wish, files: HostFiles): Promise<PlannedFile> {
     }
   const after = document.toString({ lineWidth: 0 })
   const isSame = before !== undefined && sameValue(parseDocument(before).toJS(), document.toJS())
-  return { path, before, after: isSame ? before : after }
+  return { path, before, after: isSame ? before : after, isSecret: wish.login !== undefined }
 }
 
 /** Adds missing mirrors, and returns the names of registries with another one. */
@@ -43,12 +43,24 @@ function addMirrors(document: Document, { mirror, registries }: Wish): string[] 
   return contradictions
 }
 
-function addAuthority(document: Document, { mirror, caFile }: Wish): string[] {
-  if (caFile === undefined) return []
-  const keys = ['configs', mirror.authority, 'tls', 'ca_file']
-  const given = document.getIn(keys)
-  if (given === undefined) document.setIn(keys, caFile)
-  return given === undefined || given === caFile ? [] : [mirror.authority]
+/** Adds what the connection to the mirror needs, and returns its name if other settings are there. */
+function addConnection(document: Document, { mirror, caFile, certificate, login }: Wish): string[] {
+  const wanted: readonly (readonly [readonly string[], string | undefined])[] = [
+    [['tls', 'ca_file'], caFile],
+    [['tls', 'cert_file'], certificate?.certFile],
+    [['tls', 'key_file'], certificate?.keyFile],
+    [['auth', 'username'], login?.username],
+    [['auth', 'password'], login?.password],
+  ]
+  let isOther = false
+  for (const [path, value] of wanted) {
+    if (value === undefined) continue
+    const keys = ['configs', mirror.authority, ...path]
+    const given = document.getIn(keys)
+    if (given === undefined) document.setIn(keys, value)
+    isOther ||= given !== undefined && given !== value
+  }
+  return isOther ? [mirror.authority] : []
 }
 
 /** The endpoints of a registry; `undefined` if the file does not have it. */
@@ -68,7 +80,7 @@ export function valueAt(map: unknown, key: string): unknown {
 function fresh(wish: Wish): string {
   const document = parseDocument('')
   addMirrors(document, wish)
-  addAuthority(document, wish)
+  addConnection(document, wish)
   return document.toString({ lineWidth: 0 })
 }
 

@@ -17,6 +17,8 @@ export interface Trial {
   /** A further authority to trust, as PEM. */
   readonly ca: string | undefined
   readonly userAgent: string
+  /** `Authorization` that clients send to the mirror, if they log in. */
+  readonly authorization?: string | undefined
 }
 
 /** The manifest that the trial requests. */
@@ -45,10 +47,16 @@ const ACCEPT = [
 
 /** Connects to a mirror, and requests a manifest from it as containerd would. */
 export async function checkMirror(trial: Trial): Promise<MirrorCheck> {
-  const { mirror, image, ca, userAgent } = trial
-  const headers = { 'User-Agent': userAgent, Accept: ACCEPT }
+  const { mirror, image, ca, userAgent, authorization } = trial
+  const login = authorization === undefined ? {} : { Authorization: authorization }
+  const headers = { 'User-Agent': userAgent, Accept: ACCEPT, ...login }
   try {
     const base = await ask(`${mirror}/v2/`, { headers, ca, timeoutMs: 10_000 })
+    if (base.status === 401 && messageOf(base.body) !== '')
+      return {
+        goods: [],
+        wrongs: [`${mirror} answers 401 on /v2/, ${MEANINGS.get(401)}: ${messageOf(base.body)}.`],
+      }
     if (base.status !== 200) {
       const wrong = `${mirror} answers ${base.status} on /v2/, where a mirror answers 200: it is not a mirror, or a proxy in front of it refuses.`
       return { goods: [], wrongs: [wrong] }
@@ -102,6 +110,7 @@ function judge(
 }
 
 const MEANINGS: ReadonlyMap<number, string> = new Map([
+  [401, 'because it wants a login, or another one (--username, --password-file)'],
   [403, 'because its policy or the registry refuses it'],
   [404, 'because the registry does not have it'],
   [502, 'because it cannot get it from the registry'],
