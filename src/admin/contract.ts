@@ -40,6 +40,8 @@ export interface AdminAnswers {
 export interface AdminStreams {
   readonly 'POST warm': WarmLine
   readonly 'POST verify': VerifyLine
+  /** Retention and collection of hosted repositories; with `dry-run`, only what would go. */
+  readonly 'POST collect': CollectLine
   readonly 'POST remove': RemoveLine
 }
 
@@ -422,3 +424,22 @@ export interface MovedTagReport {
   readonly digest: Digest
   readonly before?: Digest | undefined
 }
+
+/** One decision about a tag, or about content, of hosted repositories; the last line has the sums. */
+export type CollectLine =
+  | {
+      readonly event: 'tag'
+      readonly image: string
+      readonly digest: Digest
+      readonly isKept: boolean
+      readonly why: string
+    }
+  | {
+      readonly event: 'content'
+      readonly digest: Digest
+      readonly sizeBytes: number
+      readonly action: 'keep' | 'mark' | 'remove'
+      readonly repositories: readonly string[]
+      readonly why: string
+    }
+  | { readonly event: 'done'; readonly tags: number; readonly objects: number; readonly bytes: number }

@@ -8,6 +8,7 @@ import type { Traffic } from '../observe/traffic.ts'
 import type { Desk } from '../space/desk.ts'
 import type { ClientReport, VerifyLine } from './contract.ts'
 import type { RobotTokenParts } from './robot-tokens.ts'
+import type { HostingDesk } from './tags.ts'
 
 export interface AdminRoutesParts extends RobotTokenParts {
   readonly mirror: Mirror
@@ -27,5 +28,6 @@ export interface AdminRoutesParts extends RobotTokenParts {
   /** Why the store takes nothing at present. */
   storeTrouble(): string | undefined
   readonly notifications: Notifications
+  readonly hosting: HostingDesk
   readonly about: { readonly version: string; readonly startedAtMs: number; readonly store: string }
 }

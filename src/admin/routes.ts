@@ -7,6 +7,7 @@ import { formatImage } from '../oci/image-name.ts'
 import type { Place } from '../oci/place.ts'
 import { type Reference, referenceText } from '../oci/reference.ts'
 import type { Desk } from '../space/desk.ts'
+import { collectHosted } from './collect.ts'
 import type { AdminAnswers, AdminStreams } from './contract.ts'
 import { listEvents, replayEvents } from './events.ts'
 import { explainedPull, extentOf, nextPull, reportOn } from './explain.ts'
@@ -60,6 +61,7 @@ const STREAMS: { readonly [Name in keyof AdminStreams]: StreamEndpoint<AdminStre
   'POST warm': streamWarming,
   'POST verify': (parts, _query, signal) => parts.verify(signal),
   'POST remove': streamRemoval,
+  'POST collect': ({ hosting }, query, signal) => collectHosted(hosting, query, signal),
 }
 
 /** Answers an endpoint; `undefined` if it does not exist. The signal aborts when the client leaves. */

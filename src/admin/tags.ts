@@ -1,7 +1,11 @@
+import type { TagHistory } from '../content/tag-history.ts'
+import type { Hosted } from '../hosted/hosted.ts'
+import type { HostedUpkeep } from '../hosted/upkeep.ts'
 import type { Mirror } from '../mirror/mirror.ts'
 import { type Digest, parseDigest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import type { Tag } from '../oci/name.ts'
+import type { Place } from '../oci/place.ts'
 import type { Reference } from '../oci/reference.ts'
 import type { AdminAnswers } from './contract.ts'
 import { type NamingParts, namedImage } from './query.ts'
@@ -10,10 +14,19 @@ import { isoOf } from './times.ts'
 /** Actor of a change whose administrator is not known by name. */
 const ADMINISTRATOR = 'administrator'
 
+/** What administrators ask about hosted repositories. */
+export interface HostingDesk {
+  readonly hosted: Hosted
+  readonly history: TagHistory
+  readonly upkeep: HostedUpkeep
+  readonly isClaimed: (place: Place) => boolean
+}
+
 interface TagParts extends NamingParts {
   readonly mirror: Mirror
   /** The administrator who asks. */
   readonly actor?: string
+  readonly hosting: HostingDesk
 }
 
 /** What a tag names, and every move of it. */
@@ -22,11 +35,15 @@ export async function tagHistory(
   query: URLSearchParams,
 ): Promise<AdminAnswers['GET history']> {
   const { source, reference, name } = await namedImage(parts, query)
-  const { known, moves } = await parts.mirror.tagHistory(source, requireTag(reference))
+  const tag = requireTag(reference)
+  const { hosting, mirror } = parts
+  const { known, moves } = hosting.isClaimed(source)
+    ? { known: await hosting.hosted.shelf.tag(source, tag), moves: await hosting.history.read(source, tag) }
+    : await mirror.tagHistory(source, tag)
   return {
     image: name,
     digest: known?.digest,
-    heldBy: known?.heldBy,
+    heldBy: known !== undefined && 'heldBy' in known ? known.heldBy : undefined,
     moves: moves.map(({ atMs, digest, by }) => ({ at: isoOf(atMs), digest, by })),
   }
 }
@@ -35,7 +52,10 @@ export async function tagHistory(
 export async function moveTag(parts: TagParts, query: URLSearchParams): Promise<AdminAnswers['PUT tags']> {
   const { source, reference, name } = await namedImage(parts, query)
   const held = { tag: requireTag(reference), digest: digestIn(query) }
-  const before = await parts.mirror.holdTag(source, held, parts.actor ?? ADMINISTRATOR)
+  const by = parts.actor ?? ADMINISTRATOR
+  const before = parts.hosting.isClaimed(source)
+    ? await setHostedTag(parts.hosting.hosted, source, { ...held, by })
+    : await parts.mirror.holdTag(source, held, by)
   return { image: name, digest: held.digest, before }
 }
 
@@ -45,8 +65,21 @@ export async function releaseTag(
   query: URLSearchParams,
 ): Promise<AdminAnswers['DELETE tags']> {
   const { source, reference, name } = await namedImage(parts, query)
+  if (parts.hosting.isClaimed(source))
+    throw new OciError('UNSUPPORTED', `${name} is hosted: it has no upstream to follow`)
   if (await parts.mirror.releaseTag(source, requireTag(reference))) return { image: name }
   throw new OciError('MANIFEST_UNKNOWN', `${name} is not fixed to a digest`)
+}
+
+/** Sets a hosted tag, under the same rules as a push. Returns the digest that it had before. */
+async function setHostedTag(
+  hosted: Hosted,
+  place: Place,
+  { tag, digest, by }: { readonly tag: Tag; readonly digest: Digest; readonly by: string },
+): Promise<Digest | undefined> {
+  const before = (await hosted.shelf.tag(place, tag))?.digest
+  await hosted.publishing.tag({ place, by }, tag, digest)
+  return before
 }
 
 function requireTag(reference: Reference): Tag {

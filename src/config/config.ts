@@ -144,6 +144,8 @@ export type SizeConfig =
 export interface FileSections {
   /** Names whose content is pushed here and comes from no registry; none by default. */
   readonly hosted: readonly HostedClaim[]
+  /** Rules for hosted repositories; none by default. */
+  readonly policies: readonly HostedPolicy[]
   /** Endpoints that are told what happens; none by default. */
   readonly notifications: readonly NotificationConfig[]
   readonly auth: AuthConfig
@@ -191,6 +193,24 @@ export interface IssuerConfig {
   readonly allowAddresses: readonly string[]
 }
 
+/** Rules for hosted repositories. Of several that name a repository, the first one counts. */
+export interface HostedPolicy {
+  readonly names: NamePattern
+  /** Globs of tags that keep their first digest for ever. */
+  readonly immutableTags: readonly string[]
+  readonly quotaBytes: number | undefined
+  readonly isReadOnly: boolean
+  readonly retention:
+    | {
+        /** Globs of the tags that may go. */
+        readonly tags: readonly string[]
+        readonly keepPushed: number
+        readonly pushedWithinMs: number
+        readonly keepsVersions: boolean
+      }
+    | undefined
+}
+
 /** Names that are hosted. */
 export interface HostedClaim {
   readonly names: NamePattern
@@ -210,7 +230,13 @@ export const NO_AUTH: AuthConfig = {
 }
 
 /** The sections of a file that has none. */
-export const NO_SECTIONS: FileSections = { hosted: [], notifications: [], auth: NO_AUTH, rules: [] }
+export const NO_SECTIONS: FileSections = {
+  hosted: [],
+  policies: [],
+  notifications: [],
+  auth: NO_AUTH,
+  rules: [],
+}
 
 /** One entry of the upstream file. */
 export interface UpstreamConfig {

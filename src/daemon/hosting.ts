@@ -1,5 +1,12 @@
+import { TagHistory } from '../content/tag-history.ts'
+import { ChangeWitness } from '../hosted/change-witness.ts'
 import { Claimed } from '../hosted/claimed.ts'
 import { Hosted } from '../hosted/hosted.ts'
+import { HostedRules } from '../hosted/rules.ts'
+import { Shelf } from '../hosted/shelf.ts'
+import type { HostedTerms } from '../hosted/terms.ts'
+import { HostedUpkeep, type HostedUpkeepParts } from '../hosted/upkeep.ts'
+import { Usage } from '../hosted/usage.ts'
 import { Answers } from '../mirror/answers.ts'
 import { parseRepositoryName } from '../oci/name.ts'
 import { parseConfiguredNamespace } from '../oci/namespace.ts'
@@ -9,7 +16,7 @@ import type { Store } from '../storage/store.ts'
 import type { DaemonParts } from './parts.ts'
 
 export interface HostingParts
-  extends Pick<DaemonParts, 'events' | 'clock' | 'epoch' | 'mirror' | 'inForce' | 'space'> {
+  extends Pick<DaemonParts, 'config' | 'events' | 'clock' | 'epoch' | 'mirror' | 'inForce' | 'space'> {
   /** The store as {@link Space} watches it. */
   readonly store: Store
 }
@@ -17,6 +24,9 @@ export interface HostingParts
 /** What answers by name: the hosted repositories, the mirror, and the choice between them. */
 export interface HostingRooms {
   readonly hosted: Hosted
+  readonly history: TagHistory
+  readonly upkeep: HostedUpkeep
+  readonly isClaimed: (place: Place) => boolean
   readonly entrance: {
     readonly answering: Claimed
     readonly hosting: Claimed
@@ -30,14 +40,56 @@ export function hostingOf(
   { mirror, inForce, space, ...parts }: HostingParts,
   undo: AsyncDisposableStack,
 ): HostingRooms {
-  const hosted = undo.use(new Hosted({ ...parts, parties: { rules: [], witnesses: [] } }))
+  const { store, events, clock } = parts
+  const history = new TagHistory({ store, clock, events })
+  const terms = (): readonly HostedTerms[] => inForce.current.sections.policies
+  const usage = new Usage(new Shelf(store, events), clock)
+  const rules = [new HostedRules({ terms, history, usage, events })]
+  const witnesses = [usage, new ChangeWitness({ events, history })]
+  const hosted = undo.use(new Hosted({ ...parts, parties: { rules, witnesses } }))
+  const upkeep = undo.use(new HostedUpkeep({ ...upkeepParts({ ...parts, space, mirror }, hosted), terms }))
   const answering = new Claimed({
     hosted,
     mirror: new Answers({ mirror, directory: () => inForce.current.directory }),
     claims: () => inForce.current.sections.hosted,
   })
   const repositories = (): AsyncIterable<Place> => repositoriesOf(hosted, answering, space)
-  return { hosted, entrance: { answering, hosting: answering, repositories } }
+  upkeep.start(() => inForce.current.sections.hosted.length > 0 && parts.config.isReadOnly !== true)
+  return {
+    hosted,
+    history,
+    upkeep,
+    isClaimed: place => answering.isClaimed(place),
+    entrance: { answering, hosting: answering, repositories },
+  }
+}
+
+/** Time between the discovery that nothing needs content and its removal. */
+const GRACE_MS = 3_600_000
+
+function upkeepParts(
+  {
+    store,
+    events,
+    clock,
+    space,
+    mirror,
+  }: Pick<HostingParts, 'store' | 'events' | 'clock' | 'space' | 'mirror'>,
+  hosted: Hosted,
+): Omit<HostedUpkeepParts, 'terms'> {
+  return {
+    hosted,
+    store,
+    events,
+    clock,
+    graceMs: GRACE_MS,
+    isCached: async digest => {
+      if (space?.index.state !== 'open') return false
+      const [object] = await space.index.ask('objects', [digest])
+      return object !== undefined && object.repositories.length > 0
+    },
+    removed: async digest => await mirror.forgetEvicted(digest, []),
+  }
 }
 
 /** What is cached under a name that is claimed now does not count: nobody can pull it. */

@@ -39,6 +39,7 @@ function adminParts(
     instance,
     notifications,
     identities,
+    hosting,
   }: DaemonParts,
   isSocket: boolean,
 ): AdminParts {
@@ -51,6 +52,7 @@ function adminParts(
     desk: space === undefined ? undefined : new Desk(space),
     recentPulls,
     notifications,
+    hosting,
     recentClients: async () => {
       await threads?.report()
       return events.recentClients.list()

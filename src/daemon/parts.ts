@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { platform } from 'node:os'
 import type { AccessPolicy } from '../access/ruled-access.ts'
+import type { HostingDesk } from '../admin/tags.ts'
 import {
   type Config,
   type FileSections,
@@ -101,6 +102,7 @@ export interface DaemonParts {
   readonly scrub: Scrub
   readonly recentPulls: RecentPulls
   readonly notifications: Notifications
+  readonly hosting: HostingDesk
   readonly dispatch: Dispatch
   readonly clientServer: ClientServers
   readonly threads: Threads | undefined

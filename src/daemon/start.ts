@@ -178,7 +178,7 @@ async function compose(
   undo.use(serving.threads)
   await startSpace(space, mirror)
   const cut = new AbortController()
-  return { ...base, ...serving, bareStore, space, cut, uploadsMs, reloads: new Turns() }
+  return { ...base, ...serving, hosting, bareStore, space, cut, uploadsMs, reloads: new Turns() }
 }
 
 /** Rejects if the store cannot take a few KiB now, or did not take the last blob or manifest. */

@@ -25,7 +25,7 @@ import type { Reference } from '../oci/reference.ts'
 import type { TagsPage, TagsPageRequest } from '../oci/tags-page.ts'
 import { newUploadId, type UploadId } from '../oci/upload-id.ts'
 import type { Store } from '../storage/store.ts'
-import type { ActParties } from './acts.ts'
+import { type ActParties, judgeAct } from './acts.ts'
 import { CollectionMarks } from './collection-marks.ts'
 import { type Actor, Publishing } from './publishing.ts'
 import { listReferrers } from './referrers.ts'
@@ -128,6 +128,13 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
   }
 
   async beginUpload(asked: Asked, algorithm: DigestAlgorithm | undefined): Promise<UploadState> {
+    // What cannot be kept is refused before its bytes come.
+    await judgeAct(this.#parts.parties, {
+      kind: 'receive',
+      ...placeOf(asked),
+      by: actorOf(asked).by,
+      sizeBytes: 0,
+    })
     return await storing(async () => await this.uploads.begin(asked, algorithm))
   }
 
@@ -224,6 +231,11 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
 
   async deleteBlob(asked: Asked, digest: Digest): Promise<void> {
     if (!(await this.publishing.unlink(actorOf(asked), digest))) throw unknownBlob(digest)
+  }
+
+  /** The bytes of a stored manifest; `undefined` if they are lost. */
+  async manifestBytes(digest: Digest): Promise<Uint8Array | undefined> {
+    return (await this.#manifests.find(digest))?.bytes
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -37,6 +37,8 @@ const STATUS = {
   RATE_LIMITED: 429,
   REQUEST_INVALID: 400,
   SIZE_INVALID: 400,
+  // The specification has no code of its own for it; it goes out as DENIED.
+  TAG_IMMUTABLE: 409,
   TAG_INVALID: 400,
   // Not 429: containerd repeats a request five times within milliseconds after a 429, and dockerd hangs on
   // one. After a 503 both go to the origin.
@@ -46,6 +48,12 @@ const STATUS = {
   UNSUPPORTED: 405,
   URI_TOO_LONG: 414,
 } as const satisfies Record<OciErrorCode, number>
+
+/** Codes that the specification does not have, and those that stand for them. */
+const SENT_AS: ReadonlyMap<OciErrorCode, OciErrorCode> = new Map([
+  ['MANIFEST_TOO_LARGE', 'SIZE_INVALID'],
+  ['TAG_IMMUTABLE', 'DENIED'],
+])
 
 const UPSTREAM = {
   breaker: { status: 502, code: 'UNAVAILABLE' },
@@ -90,7 +98,7 @@ export function failureOf(error: unknown): Failure {
     const status = STATUS[code]
     return {
       status,
-      code: code === 'MANIFEST_TOO_LARGE' ? 'SIZE_INVALID' : code,
+      code: SENT_AS.get(code) ?? code,
       message,
       retryAfterMs: RETRIED.has(status) ? (retryAfterMs ?? BUSY_RETRY_MS) : undefined,
       mustClose: CLOSING.has(code),

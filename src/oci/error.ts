@@ -18,6 +18,7 @@ export type OciErrorCode =
   | 'RATE_LIMITED'
   | 'REQUEST_INVALID'
   | 'SIZE_INVALID'
+  | 'TAG_IMMUTABLE'
   | 'TAG_INVALID'
   | 'TOOMANYREQUESTS'
   | 'UNAUTHORIZED'

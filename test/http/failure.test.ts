@@ -22,6 +22,7 @@ const REFUSALS = {
   RATE_LIMITED: [429, 5000, false],
   REQUEST_INVALID: [400, undefined, true],
   SIZE_INVALID: [400, undefined, false],
+  TAG_IMMUTABLE: [409, undefined, false],
   TAG_INVALID: [400, undefined, false],
   TOOMANYREQUESTS: [503, 5000, false],
   UNAUTHORIZED: [401, undefined, false],
@@ -30,11 +31,16 @@ const REFUSALS = {
   URI_TOO_LONG: [414, undefined, true],
 } as const satisfies Record<OciErrorCode, readonly [number, number | undefined, boolean]>
 
+/** Codes that the specification does not have, and those that it has for them. */
+const SENT_AS: Readonly<Record<string, string>> = {
+  MANIFEST_TOO_LARGE: 'SIZE_INVALID',
+  TAG_IMMUTABLE: 'DENIED',
+}
+
 for (const [code, [status, retryAfterMs, mustClose]] of Object.entries(REFUSALS)) {
   test(`${code} is ${status}${retryAfterMs === undefined ? '' : ' with Retry-After'}${mustClose ? ' and closes' : ''}`, () => {
     const failure = failureOf(new OciError(code as OciErrorCode, 'told'))
-    // The specification has one code for every size that is wrong.
-    const told = code === 'MANIFEST_TOO_LARGE' ? 'SIZE_INVALID' : code
+    const told = SENT_AS[code] ?? code
     assert.deepEqual(failure, { status, code: told, message: 'told', retryAfterMs, mustClose })
   })
 }

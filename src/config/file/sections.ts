@@ -4,6 +4,7 @@ import type { Problem } from '../problem.ts'
 import { readAuth } from './auth.ts'
 import { readHosted } from './hosted.ts'
 import { readNotifications } from './notifications.ts'
+import { readPolicies } from './policies.ts'
 import { readRules } from './rules.ts'
 import type { NamedFile, ReadSection, ShownValue } from './section.ts'
 import { isShowable, type YamlSection } from './yaml-file.ts'
@@ -16,6 +17,7 @@ const READERS: {
   ) => ReadSection<FileSections[Name]>
 } = {
   hosted: readHosted,
+  policies: readPolicies,
   notifications: readNotifications,
   auth: readAuth,
   rules: readRules,
@@ -43,6 +45,7 @@ export function readSections(
   return {
     sections: {
       hosted: read('hosted'),
+      policies: read('policies'),
       notifications: read('notifications'),
       auth: read('auth'),
       rules: read('rules'),

@@ -31,6 +31,7 @@ export function cloudEvent({ id, atMs, type, subject, data }: Notice, { source }
 
 const ACTIONS: ReadonlyMap<Notice['type'], string> = new Map([
   ['manifest.pushed', 'push'],
+  ['tag.moved', 'push'],
   ['tag.deleted', 'delete'],
   ['manifest.deleted', 'delete'],
   ['blob.deleted', 'delete'],
@@ -39,7 +40,7 @@ const ACTIONS: ReadonlyMap<Notice['type'], string> = new Map([
 
 /**
  * The envelope of CNCF Distribution's notifications. `undefined` for what that format cannot say: it knows
- * pushes and deletions, but neither moves of tags nor conditions.
+ * pushes and deletions. A tag that a client sets is a push; one that an upstream moves is nothing.
  */
 export function distributionEvents(notice: Notice, { instance }: Sender): Envelope | undefined {
   const action = ACTIONS.get(notice.type)

@@ -54,7 +54,7 @@ const BAD: readonly (readonly [string, string])[] = [
   ['hosts: []', 'u:1: hosts is not a known section (did you mean hosted?)'],
   [
     'hunter2: []',
-    'u:1: has an unknown section (known sections: upstreams, hosted, notifications, auth, rules)',
+    'u:1: has an unknown section (known sections: upstreams, hosted, policies, notifications, auth, rules)',
   ],
   ['upstreams: 5', 'u:1: upstreams must be a list of upstreams (begin each one with "- namespace:")'],
   ['hosted: yes', 'u:1: hosted must be a list'],
@@ -66,6 +66,15 @@ const BAD: readonly (readonly [string, string])[] = [
     'u:2: hosted[0].names is not a pattern of names (a namespace and a name, such as registry.example.com/** or docker.io/acme/**)',
   ],
   ['hosted:\n- names: [a]', 'u:2: hosted[0].names must be text'],
+  [
+    'policies:\n- names: a.io/**\n  retention: {tags: ["pr-*"]}',
+    'u:3: policies[0].retention says which tags may go, but not which stay (add keep_pushed or pushed_within)',
+  ],
+  ['policies:\n- {names: a.io/**, quota: 5}', 'u:2: policies[0].quota must be text'],
+  [
+    'policies:\n- {names: a.io/**, immutable_tags: ["v/1"]}',
+    'u:2: policies[0].immutable_tags[0] is not a pattern of tags (such as v* or pr-*)',
+  ],
   ['notifications:\n- name: ci', 'u:2: notifications[0].url is missing'],
   [
     'notifications:\n- {name: ci, url: "https://user:word@a.io/"}',

@@ -41,14 +41,14 @@ test('a push under two tags is two events in the envelope of Distribution, each 
   })
 })
 
-test('a deletion is told in the envelope of Distribution, and the move of a tag cannot be', () => {
+test('a deletion is told in the envelope of Distribution, and the move of an upstream tag cannot be', () => {
   const tag = tagOf('1.0')
   const deleted = noticeFrom({
     kind: 'deleted',
     details: { ...place, what: 'tag', tag, digest: undefined, by: 'bob' },
   })
   assert.match(distributionEvents(deleted, sender)?.body ?? '', /"action":"delete".*"tag":"1.0"/)
-  const moved = { ...place, tag, digest, before: undefined, by: 'bob' }
+  const moved = { ...place, tag, digest, before: undefined, by: 'upstream' }
   assert.equal(distributionEvents(noticeFrom({ kind: 'tag-moved', details: moved }), sender), undefined)
 })
 

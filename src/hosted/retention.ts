@@ -1,0 +1,129 @@
+import type { Clock } from '../lib/clock.ts'
+import type { Events } from '../observe/events.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { Tag } from '../oci/name.ts'
+import { matchesGlob } from '../oci/name-pattern.ts'
+import type { Place } from '../oci/place.ts'
+import { parsePushedManifest } from '../oci/pushed-manifest.ts'
+import type { Hosted } from './hosted.ts'
+import { type HostedTerms, type RetentionTerms, termsOf } from './terms.ts'
+
+const VERSION = /^v?[0-9]+\.[0-9]+\.[0-9]+(?:[-+._][0-9A-Za-z.+_-]*)?$/
+/** Name of this rule in the history of a tag. */
+const RETENTION = 'retention'
+
+/** A tag as the rules see it. */
+export interface RetainedTag {
+  readonly tag: Tag
+  readonly digest: Digest
+  readonly movedAtMs: number
+}
+
+/** Decision about one tag, with the reason for a person. */
+export interface TagVerdict extends RetainedTag {
+  readonly isKept: boolean
+  readonly why: string
+}
+
+/**
+ * Decides about the tags of one repository. A tag stays if any rule keeps it, or if no rule speaks of it; if
+ * the terms name no rule that keeps anything, all of them stay.
+ */
+export function judgeTags(
+  terms: RetentionTerms,
+  tags: readonly RetainedTag[],
+  nowMs: number,
+): readonly TagVerdict[] {
+  const spoken = tags.filter(({ tag }) => terms.tags.some(glob => matchesGlob(glob, tag)))
+  const newest = new Set(
+    spoken.toSorted((one, other) => other.movedAtMs - one.movedAtMs).slice(0, terms.keepPushed),
+  )
+  return tags.map(entry => {
+    const kept = (why: string): TagVerdict => ({ ...entry, isKept: true, why })
+    if (!spoken.includes(entry)) return kept('no rule speaks of it')
+    if (newest.has(entry)) return kept(`it is one of the ${terms.keepPushed} pushed last`)
+    if (terms.keepsVersions && VERSION.test(entry.tag)) return kept('it is a version')
+    // A time in the future counts as now.
+    if (Math.max(0, nowMs - entry.movedAtMs) < terms.pushedWithinMs)
+      return kept('it was pushed within the time')
+    return { ...entry, isKept: false, why: 'no rule keeps it' }
+  })
+}
+
+export interface RetentionParts {
+  readonly hosted: Hosted
+  readonly terms: () => readonly HostedTerms[]
+  readonly clock: Pick<Clock, 'wallMs'>
+  readonly events: Pick<Events, 'retentionRemoved' | 'storageFailed'>
+  /** Reads the bytes of a stored manifest; `undefined` if they are lost. */
+  readonly manifestBytes: (digest: Digest) => Promise<Uint8Array | undefined>
+}
+
+/** Removes the tags that the operator's rules do not keep, and manifests that nothing names then. */
+export class Retention {
+  readonly #parts: RetentionParts
+
+  constructor(parts: RetentionParts) {
+    this.#parts = parts
+  }
+
+  /** Goes over all repositories with such rules. Yields a verdict for each tag. */
+  async *apply(
+    { isDry }: { readonly isDry: boolean },
+    signal: AbortSignal,
+  ): AsyncGenerator<TagVerdict & { readonly place: Place }> {
+    const { hosted, terms } = this.#parts
+    for await (const place of hosted.shelf.repositories()) {
+      signal.throwIfAborted()
+      const retention = termsOf(terms(), place)?.retention
+      if (retention === undefined) continue
+      for (const verdict of await this.#verdicts(place, retention)) {
+        if (!verdict.isKept && !isDry) await this.#remove(place, verdict)
+        yield { ...verdict, place }
+      }
+    }
+  }
+
+  async #verdicts(place: Place, retention: RetentionTerms): Promise<readonly TagVerdict[]> {
+    const { hosted, clock, events } = this.#parts
+    const tags: RetainedTag[] = []
+    try {
+      for await (const tag of hosted.shelf.tags(place)) {
+        const record = await hosted.shelf.tag(place, tag)
+        if (record !== undefined) tags.push({ tag, digest: record.digest, movedAtMs: record.movedAtMs })
+      }
+    } catch (error) {
+      // Without all tags it is not known which were pushed last.
+      events.storageFailed('retention', error)
+      return []
+    }
+    return judgeTags(retention, tags, clock.wallMs())
+  }
+
+  async #remove(place: Place, { tag, digest, movedAtMs, why }: TagVerdict): Promise<void> {
+    const { hosted, events } = this.#parts
+    try {
+      // It may have been pushed again since it was judged.
+      if ((await hosted.shelf.tag(place, tag))?.movedAtMs !== movedAtMs) return
+      await hosted.publishing.untag({ place, by: RETENTION }, tag)
+      events.retentionRemoved({ ...place, tag, digest, why })
+      await this.#withdrawUnless(place, digest)
+    } catch (error) {
+      events.storageFailed('retention', error)
+    }
+  }
+
+  /** Removes a manifest, and what refers to it, unless a tag or an index of the repository names it. */
+  async #withdrawUnless(place: Place, digest: Digest): Promise<void> {
+    const { shelf, publishing } = this.#parts.hosted
+    if ((await shelf.tagsOf(place, digest)).length > 0) return
+    for await (const { by, ...holder } of shelf.holds(digest))
+      if (by !== undefined && holder.namespace === place.namespace && holder.repository === place.repository)
+        return
+    const bytes = await this.#parts.manifestBytes(digest)
+    const manifest = bytes === undefined ? undefined : parsePushedManifest(bytes)
+    const referrers = await Array.fromAsync(shelf.referrers(place, digest))
+    await publishing.withdraw({ place, by: RETENTION }, { digest, manifest })
+    for (const referrer of referrers) await this.#withdrawUnless(place, referrer)
+  }
+}

@@ -1,0 +1,91 @@
+import type { TagHistory } from '../content/tag-history.ts'
+import type { Events } from '../observe/events.ts'
+import { OciError } from '../oci/error.ts'
+import { matchesGlob } from '../oci/name-pattern.ts'
+import type { Place } from '../oci/place.ts'
+import type { Act, ActRule } from './acts.ts'
+import { type HostedTerms, termsOf } from './terms.ts'
+import type { Usage } from './usage.ts'
+
+/** Part of a quota from which clients are warned. */
+const WARNED_FROM = 0.85
+
+export interface HostedRulesParts {
+  readonly terms: () => readonly HostedTerms[]
+  readonly history: TagHistory
+  readonly usage: Usage
+  readonly events: Pick<Events, 'quotaReached'>
+}
+
+/** The operator's rules for changes of hosted repositories: read-only, immutable tags and quotas. */
+export class HostedRules implements ActRule {
+  readonly #parts: HostedRulesParts
+
+  constructor(parts: HostedRulesParts) {
+    this.#parts = parts
+  }
+
+  async judge(act: Act): Promise<readonly string[]> {
+    const terms = termsOf(this.#parts.terms(), act)
+    if (terms === undefined) return []
+    if (terms.isReadOnly)
+      throw new OciError('DENIED', `${terms.names.text} is read-only: nothing can be pushed or deleted`)
+    if (act.kind === 'tag') await this.#requireImmutable(terms, act)
+    return await this.#judgeQuota(terms, act)
+  }
+
+  /** The same digest again is not a move. The name of a deleted tag stays taken. */
+  async #requireImmutable(
+    { immutableTags }: HostedTerms,
+    { tag, digest, from, ...place }: Act & { readonly kind: 'tag' },
+  ): Promise<void> {
+    if (from === digest || !immutableTags.some(glob => matchesGlob(glob, tag))) return
+    const first = from ?? (await this.#digestBeforeDeletion(place, tag))
+    if (first === undefined || first === digest) return
+    throw new OciError('TAG_IMMUTABLE', `the tag ${tag} is immutable: it names ${first}, and not ${digest}`)
+  }
+
+  async #digestBeforeDeletion(
+    place: Place,
+    tag: (Act & { readonly kind: 'tag' })['tag'],
+  ): Promise<string | undefined> {
+    const moves = await this.#parts.history.read(place, tag)
+    return moves.find(({ digest }) => digest !== undefined)?.digest
+  }
+
+  async #judgeQuota(terms: HostedTerms, act: Act): Promise<readonly string[]> {
+    const { quotaBytes } = terms
+    const newBytes = bytesOf(act)
+    if (quotaBytes === undefined || newBytes === undefined) return []
+    const { usage, events } = this.#parts
+    const { namespace, repository, by = 'anonymous' } = act
+    const place = { namespace, repository }
+    if (act.kind === 'link' && (await usage.has(place, act.digest))) return []
+    const isOver = (used: number): boolean =>
+      used + newBytes > quotaBytes || (act.kind === 'receive' && used >= quotaBytes)
+    let usedBytes = await usage.of(terms.names)
+    if (isOver(usedBytes)) {
+      // Something may have been removed, or pushed twice, since it was counted.
+      usage.forget()
+      usedBytes = await usage.of(terms.names)
+    }
+    const reached = { ...place, by, quota: terms.names.text, usedBytes, limitBytes: quotaBytes }
+    if (isOver(usedBytes)) {
+      events.quotaReached({ ...reached, isRefused: true })
+      throw new OciError(
+        'DENIED',
+        `the quota of ${terms.names.text} is used up: ${usedBytes} of ${quotaBytes} bytes, and ${newBytes} more are pushed`,
+      )
+    }
+    if (usedBytes + newBytes < WARNED_FROM * quotaBytes || act.kind !== 'publish') return []
+    events.quotaReached({ ...reached, isRefused: false })
+    const percent = Math.floor((100 * (usedBytes + newBytes)) / quotaBytes)
+    return [`${percent} % of the quota of ${terms.names.text} is used`]
+  }
+}
+
+/** Bytes that an act adds; `undefined` if it adds none. */
+function bytesOf(act: Act): number | undefined {
+  if (act.kind === 'receive' || act.kind === 'link') return act.sizeBytes
+  return act.kind === 'publish' && act.isNew ? act.sizeBytes : undefined
+}

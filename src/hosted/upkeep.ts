@@ -1,0 +1,97 @@
+import type { Clock } from '../lib/clock.ts'
+import type { Events } from '../observe/events.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { Store } from '../storage/store.ts'
+import { Collection, type Verdict } from './collection.ts'
+import type { Hosted } from './hosted.ts'
+import { Retention } from './retention.ts'
+import type { HostedTerms } from './terms.ts'
+
+/** Time from the end of one round to the start of the next. */
+const EVERY_MS = 6 * 3_600_000
+/** Time from the start of the daemon to the first round. */
+const FIRST_AFTER_MS = 10 * 60_000
+
+export interface HostedUpkeepParts {
+  readonly hosted: Hosted
+  readonly store: Store
+  readonly clock: Clock
+  readonly events: Events
+  readonly terms: () => readonly HostedTerms[]
+  readonly graceMs: number
+  /** True if mirrored repositories use the content too. */
+  readonly isCached: (digest: Digest) => Promise<boolean>
+  /** Called after content was removed. */
+  readonly removed: (digest: Digest) => Promise<void>
+}
+
+/** Applies retention and collects what nothing needs, several times a day or when an operator asks. */
+export class HostedUpkeep implements AsyncDisposable {
+  readonly #parts: HostedUpkeepParts
+  readonly #retention: Retention
+  readonly #collection: Collection
+  readonly #lifetime = new AbortController()
+  #running: Promise<void> = Promise.resolve()
+
+  constructor(parts: HostedUpkeepParts) {
+    const { hosted } = parts
+    this.#parts = parts
+    this.#retention = new Retention({
+      ...parts,
+      manifestBytes: async digest => await hosted.manifestBytes(digest),
+    })
+    this.#collection = new Collection({
+      ...parts,
+      shelf: hosted.shelf,
+      publishing: hosted.publishing,
+      marks: hosted.marks,
+    })
+  }
+
+  /** Begins the rounds; one in which nothing is hosted does nothing. */
+  start(isNeeded: () => boolean): void {
+    this.#running = this.#run(isNeeded)
+  }
+
+  /** Applies the retention rules now; a dry run only says what would go. */
+  retain(options: { readonly isDry: boolean }, signal: AbortSignal): ReturnType<Retention['apply']> {
+    return this.#retention.apply(options, AbortSignal.any([signal, this.#lifetime.signal]))
+  }
+
+  /** Collects now; a dry run only says what would go. */
+  collect(options: { readonly isDry: boolean }, signal: AbortSignal): AsyncGenerator<Verdict> {
+    return this.#collection.collect(options, AbortSignal.any([signal, this.#lifetime.signal]))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#lifetime.abort(new Error('the daemon is shutting down'))
+    await this.#running
+  }
+
+  async #run(isNeeded: () => boolean): Promise<void> {
+    const { clock, events } = this.#parts
+    const { signal } = this.#lifetime
+    let pauseMs = FIRST_AFTER_MS
+    while (!signal.aborted) {
+      try {
+        await clock.delay(pauseMs, signal)
+        pauseMs = EVERY_MS
+        if (isNeeded()) await this.#round(signal)
+      } catch (error) {
+        if (!signal.aborted) events.storageFailed('collect', error)
+      }
+    }
+  }
+
+  async #round(signal: AbortSignal): Promise<void> {
+    const options = { isDry: false }
+    // What goes is reported as an event; the verdicts are for operators that ask.
+    await drain(this.retain(options, signal))
+    await drain(this.collect(options, signal))
+  }
+}
+
+async function drain(values: AsyncIterable<unknown>): Promise<void> {
+  const iterator = values[Symbol.asyncIterator]()
+  while ((await iterator.next()).done !== true);
+}
