@@ -9,7 +9,7 @@ const REMEMBERED_MAX = 4_096
  * File systems that cannot sync directories (SMB, some of FUSE) fail with EINVAL or ENOTSUP, which is ignored
  * because they offer nothing better.
  */
-export async function syncDirectory(path: string): Promise<void> {
+async function syncDirectory(path: string): Promise<void> {
   await using handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
     await handle.sync()
@@ -57,6 +57,45 @@ export async function removeEmpty(path: string, root: string): Promise<void> {
       await rmdir(at)
     } catch {
       return
+    }
+  }
+}
+
+/**
+ * Syncs directories for many writers. A sync covers the entries that were made before it began, so writers
+ * that come while one runs share the next.
+ */
+export class DirectorySyncs {
+  readonly #running = new Map<string, Promise<void>>()
+  readonly #next = new Map<string, Promise<void>>()
+  readonly #sync: (path: string) => Promise<void>
+
+  constructor(sync: (path: string) => Promise<void> = syncDirectory) {
+    this.#sync = sync
+  }
+
+  /** Resolves when everything that is in the directory now survives a power cut. */
+  async sync(path: string): Promise<void> {
+    const running = this.#running.get(path)
+    if (running === undefined) {
+      await this.#start(path)
+      return
+    }
+    const next = this.#next.get(path) ?? running.then(async () => await this.#start(path))
+    this.#next.set(path, next)
+    await next
+  }
+
+  async #start(path: string): Promise<void> {
+    const sync = this.#sync(path)
+    this.#next.delete(path)
+    // Those that wait for this one begin the next, whatever becomes of it.
+    const over = sync.catch(() => undefined)
+    this.#running.set(path, over)
+    try {
+      await sync
+    } finally {
+      if (this.#running.get(path) === over) this.#running.delete(path)
     }
   }
 }

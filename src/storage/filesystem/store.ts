@@ -20,11 +20,11 @@ import type {
   UploadSpool,
 } from '../store.ts'
 import {
+  DirectorySyncs,
   DurableDirectories,
   makeDirectory,
   makeDurableDirectory,
   removeEmpty,
-  syncDirectory,
 } from './directories.ts'
 import { OpenFiles } from './open-files.ts'
 import { Quarantine } from './quarantine.ts'
@@ -99,6 +99,7 @@ export class FilesystemStore implements Store {
   readonly #files: OpenFiles
   readonly #spools: SpoolDirectory
   readonly #directories: DurableDirectories
+  readonly #syncs = new DirectorySyncs()
   readonly #quarantine: Quarantine
   readonly #probe: RememberedSuccess
 
@@ -138,7 +139,7 @@ export class FilesystemStore implements Store {
     await spool.surrender(sizeBytes, 'durable', async path => {
       await this.#replace(path, target, 'durable')
       try {
-        await syncDirectory(dirname(target))
+        await this.#syncs.sync(dirname(target))
       } catch (error) {
         await this.#takeBack(target, path)
         throw error
@@ -166,7 +167,7 @@ export class FilesystemStore implements Store {
     if (bytes.length === 0 && !isDurable && (await this.#createEmpty(target))) return
     await this.#spools.withTemporary(bytes, { isDurable }, async path => {
       await this.#replace(path, target, durability)
-      if (isDurable) await syncDirectory(dirname(target))
+      if (isDurable) await this.#syncs.sync(dirname(target))
     })
   }
 
