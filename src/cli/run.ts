@@ -4,29 +4,12 @@ import { ConfigError, formatProblem, type Problem } from '../config/problem.ts'
 import type { StoreKind } from '../config/store.ts'
 import { nearest } from '../lib/nearest.ts'
 import { version } from '../lib/version.ts'
-import { cancel } from './admin/cancel.ts'
-import { events } from './admin/events.ts'
-import { explain } from './admin/explain.ts'
-import { gc } from './admin/gc.ts'
-import { ls } from './admin/ls.ts'
-import { pin, unpin } from './admin/pin.ts'
-import { rm } from './admin/rm.ts'
-import { status } from './admin/status.ts'
-import { tag, tags } from './admin/tags.ts'
-import { token } from './admin/token.ts'
-import { verify } from './admin/verify.ts'
-import { warm } from './admin/warm.ts'
-import { who } from './admin/who.ts'
 import { check } from './check.ts'
-import { complete, completion } from './completion.ts'
-import { credentialProvider } from './credential-provider.ts'
-import { doctor } from './doctor.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
 import { givenFlags, yargsOptions } from './flags.ts'
 import { healthcheck } from './healthcheck.ts'
 import { EPILOGUE, helpLine, USAGE } from './help.ts'
 import { serve } from './serve.ts'
-import { setup } from './setup.ts'
 import { runTool, type Tool } from './tool.ts'
 
 type Command = (environment: Environment, loaded: LoadedConfig) => Promise<ExitCode> | ExitCode
@@ -36,44 +19,34 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ['check', check],
   ['healthcheck', healthcheck],
 ])
-/** Commands with flags of their own that do not need the configuration of a mirror, by their first word. */
-const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
-  ['setup', setup],
-  ['credential-provider', credentialProvider],
-  ['doctor', doctor],
-  ['status', status],
-  ['ls', ls],
-  ['explain', explain],
-  ['rm', rm],
-  ['pin', pin],
-  ['unpin', unpin],
-  ['warm', warm],
-  ['verify', verify],
-  ['gc', gc],
-  ['events', events],
-  ['tags', tags],
-  ['tag', tag],
-  ['who', who],
-  ['cancel', cancel],
-  ['token', token],
-  ['completion', completion],
-])
 const STORES: ReadonlyMap<string, StoreKind> = new Map([
   ['filesystem', 'filesystem'],
   ['s3', 's3'],
 ])
 
-const VOCABULARY = { tools: TOOLS, commands: [...COMMANDS.keys()], stores: [...STORES.keys()] } as const
+/** The code of the tools would stay in the memory of a daemon: 5 MiB were measured. */
+async function loadTools(): Promise<ReadonlyMap<string, Tool>> {
+  return (await import('./tools.ts')).TOOLS
+}
+
+/** True if a first word is none of a tool. */
+function isOfDaemon(name: string): boolean {
+  return name === '' || name.startsWith('-') || COMMANDS.has(name) || STORES.has(name)
+}
 
 /** Runs the command line. Mistakes of the user are reported; everything it throws is a defect or a fault. */
 export async function run(environment: Environment): Promise<ExitCode> {
   const [name = '', ...rest] = environment.argv
   try {
     if (name === 'complete') {
-      await complete(environment, VOCABULARY, rest)
+      const { complete } = await import('./completion.ts')
+      const tools = await loadTools()
+      const vocabulary = { tools, commands: [...COMMANDS.keys()], stores: [...STORES.keys()] }
+      await complete(environment, vocabulary, rest)
       return EXIT.ok
     }
-    const argv = name === 'help' ? helpLine(rest, [...TOOLS.keys(), ...COMMANDS.keys()]) : environment.argv
+    const argv =
+      name === 'help' ? helpLine(rest, [...(await loadTools()).keys(), ...COMMANDS.keys()]) : environment.argv
     const ran = await runLine({ ...environment, argv })
     if (typeof ran === 'number') return ran
     environment.stdout.write(`${ran.help}\n`)
@@ -87,7 +60,7 @@ export async function run(environment: Environment): Promise<ExitCode> {
 
 async function runLine(environment: Environment): Promise<{ readonly help: string } | ExitCode> {
   const [name = ''] = environment.argv
-  const tool = TOOLS.get(name)
+  const tool = isOfDaemon(name) ? undefined : (await loadTools()).get(name)
   return tool === undefined ? await runCommand(environment) : await runTool(name, tool, environment)
 }
 
@@ -95,7 +68,7 @@ async function runCommand(environment: Environment): Promise<{ readonly help: st
   const { parsed, output } = await parse(environment.argv)
   if (output !== '') return { help: output }
   const flags = givenFlags(parsed, environment.argv)
-  const words = readWords(parsed['_'])
+  const words = await readWords(parsed['_'])
   const problems = [...flags.problems, ...words.problems]
   const { env, cwd } = environment
   const loaded = await loadConfig({ flags: flags.flags, env, cwd, store: words.store, problems })
@@ -148,17 +121,19 @@ interface Words {
 }
 
 /** Reads `[serve | check | healthcheck] [filesystem | s3]`. */
-function readWords(positional: unknown): Words {
+async function readWords(positional: unknown): Promise<Words> {
   const words = Array.isArray(positional) ? positional.map(String) : []
   const command = COMMANDS.get(words[0] ?? '')
   const rest = command === undefined ? words : words.slice(1)
   const store = STORES.get(rest[0] ?? '')
-  const problems = (store === undefined ? rest : rest.slice(1)).map(unknownWord)
+  const unknown = store === undefined ? rest : rest.slice(1)
+  const tools = unknown.length === 0 ? [] : [...(await loadTools()).keys()]
+  const problems = unknown.map(word => unknownWord(word, tools))
   return { command: command ?? serve, store, problems }
 }
 
-function unknownWord(word: string): Problem {
-  const known = [...COMMANDS.keys(), ...TOOLS.keys(), ...STORES.keys(), 'help']
+function unknownWord(word: string, tools: readonly string[]): Problem {
+  const known = [...COMMANDS.keys(), ...tools, ...STORES.keys(), 'help']
   const meant = nearest(word, known)
   const isShowable = meant !== undefined || /^[a-z]{1,20}$/.test(word)
   return {
