@@ -6,6 +6,7 @@ import { after, before, describe, test } from 'node:test'
 import { parse, parseAllDocuments } from 'yaml'
 import { ENTRY_KEYS } from '../../src/config/file/entry.ts'
 import { runCommandLine } from '../cli/rig.ts'
+import { certificatePath } from '../support/upstream.ts'
 import { writeSchemas } from './rig/kubernetes-schemas.ts'
 import { need, ROOT, run, runOk, skipWithout } from './rig/tools.ts'
 
@@ -87,6 +88,13 @@ async function tokenFile(mounted: string | undefined): Promise<string> {
   return file
 }
 
+/** Certificates of the tests in the place of those in the Secrets, if the container has any. */
+function certificatesOf(given: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const files = { TLS_CERT: 'server.pem', TLS_KEY: 'server.key.pem', TLS_CLIENT_CA: 'ca.pem' }
+  const there = Object.entries(files).filter(([name]) => given[name] !== undefined)
+  return Object.fromEntries(there.map(([name, file]) => [name, certificatePath(file)]))
+}
+
 let scratch: string
 
 before(async () => {
@@ -121,7 +129,11 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
       const given = Object.fromEntries(
         container.env.map(({ name, value }) => [name, value ?? 'from-a-secret']),
       )
-      const env = { ...given, ADMIN_TOKEN_FILE: await tokenFile(given['ADMIN_TOKEN_FILE']) }
+      const env = {
+        ...given,
+        ...certificatesOf(given),
+        ADMIN_TOKEN_FILE: await tokenFile(given['ADMIN_TOKEN_FILE']),
+      }
       const ran = await runCommandLine(['check', ...argv], { env })
       assert.equal(ran.code, 0, ran.stderr)
       assert.match(ran.stdout, /^listen: +0\.0\.0\.0:8080 /m)
@@ -205,6 +217,28 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
       { secretName: 'wildcard', hosts: ['mirror.example.com'] },
     ])
     assert.doesNotMatch(JSON.stringify(ofKind(named, 'Ingress').metadata), /cert-manager/)
+  })
+
+  test('the TLS listener gets its certificate from the named Secret or from cert-manager, with the names of the Service', async () => {
+    const named = await render([caseFile('tls')])
+    const { pod } = workload(named)
+    const [container] = pod.containers
+    const env = Object.fromEntries(container?.env.map(({ name, value }) => [name, value]) ?? [])
+    assert.deepEqual(
+      [env['LISTEN_TLS'], env['TLS_CERT'], env['TLS_CLIENT_AUTH']],
+      ['0.0.0.0:8443', '/etc/entrepot/tls/tls.crt', 'required'],
+    )
+    const mounts = container?.volumeMounts.map(({ mountPath }) => mountPath) ?? []
+    for (const path of ['/etc/entrepot/tls', '/etc/entrepot/client-ca'])
+      assert.ok(mounts.includes(path), path)
+    assert.match(JSON.stringify(pod.volumes), /"secretName":"mirror-tls"/)
+    assert.ok(!named.some(({ kind }) => kind === 'Certificate'))
+    const issued = await render([], ['tls.enabled=true', 'tls.certManager.issuer=internal'])
+    const { spec = {} } = ofKind(issued, 'Certificate')
+    assert.equal(spec['secretName'], 'release-entrepot-server-tls')
+    assert.match(JSON.stringify(spec['dnsNames']), /"release-entrepot\.mirrors\.svc"/)
+    assert.match(JSON.stringify(workload(issued).pod.volumes), /"secretName":"release-entrepot-server-tls"/)
+    assert.ok(!JSON.stringify(await render([])).includes('LISTEN_TLS'))
   })
 
   test('the admin port is on no Service for clients, and is on loopback without metrics', async () => {

@@ -139,6 +139,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* The Secret with the certificate of the mirror itself; the one below is that of an ingress. */}}
+{{- define "entrepot.serverTlsSecret" -}}
+{{- default (printf "%s-server-tls" (include "entrepot.fullname" .)) .Values.tls.existingSecret -}}
+{{- end -}}
+
 {{- define "entrepot.tlsSecret" -}}
 {{- default (printf "%s-tls" (include "entrepot.fullname" .)) .Values.ingress.tls.secretName -}}
 {{- end -}}

@@ -90,6 +90,20 @@ spec:
       env:
         - name: LISTEN
           value: {{ printf "%s:8080" .Values.config.listenHost | quote }}
+        {{- if .Values.tls.enabled }}
+        - name: LISTEN_TLS
+          value: {{ printf "%s:8443" .Values.config.listenHost | quote }}
+        - name: TLS_CERT
+          value: /etc/entrepot/tls/tls.crt
+        - name: TLS_KEY
+          value: /etc/entrepot/tls/tls.key
+        {{- if .Values.tls.clientCaSecret }}
+        - name: TLS_CLIENT_CA
+          value: /etc/entrepot/client-ca/ca.crt
+        - name: TLS_CLIENT_AUTH
+          value: {{ .Values.tls.clientAuth }}
+        {{- end }}
+        {{- end }}
         - name: ADMIN_LISTEN
           value: {{ ternary (printf "%s:%d" .Values.config.listenHost (int .Values.metrics.port)) "127.0.0.1:8081" .Values.metrics.enabled | quote }}
         - name: ADMIN_TOKEN_FILE
@@ -167,6 +181,10 @@ spec:
           hostIP: {{ . }}
           {{- end }}
           {{- end }}
+        {{- if .Values.tls.enabled }}
+        - name: https
+          containerPort: 8443
+        {{- end }}
         {{- if .Values.metrics.enabled }}
         - name: metrics
           containerPort: {{ .Values.metrics.port }}
@@ -198,6 +216,16 @@ spec:
         - name: upstreams
           mountPath: /etc/entrepot/upstreams
           readOnly: true
+        {{- end }}
+        {{- if .Values.tls.enabled }}
+        - name: tls
+          mountPath: /etc/entrepot/tls
+          readOnly: true
+        {{- if .Values.tls.clientCaSecret }}
+        - name: client-ca
+          mountPath: /etc/entrepot/client-ca
+          readOnly: true
+        {{- end }}
         {{- end }}
         {{- range .Values.upstreams.fileSecrets }}
         - name: {{ printf "file-%s" . | trunc 63 }}
@@ -238,6 +266,13 @@ spec:
 {{- if include "entrepot.hasUpstreams" . -}}
 {{- $secret := dict "secretName" (include "entrepot.upstreamsSecret" .) "defaultMode" 288 -}}
 {{- $volumes = append $volumes (dict "name" "upstreams" "secret" $secret) -}}
+{{- end -}}
+{{- if .Values.tls.enabled -}}
+{{- $secret := dict "secretName" (include "entrepot.serverTlsSecret" .) "defaultMode" 288 -}}
+{{- $volumes = append $volumes (dict "name" "tls" "secret" $secret) -}}
+{{- with .Values.tls.clientCaSecret -}}
+{{- $volumes = append $volumes (dict "name" "client-ca" "secret" (dict "secretName" . "defaultMode" 288)) -}}
+{{- end -}}
 {{- end -}}
 {{- range .Values.upstreams.fileSecrets -}}
 {{- $secret := dict "secretName" . "defaultMode" 288 -}}
