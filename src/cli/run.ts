@@ -24,7 +24,7 @@ const STORES: ReadonlyMap<string, StoreKind> = new Map([
   ['s3', 's3'],
 ])
 
-/** The code of the tools would stay in the memory of a daemon: 5 MiB were measured. */
+/** The code of the tools would stay in the memory of a daemon: 2 MiB were measured. */
 async function loadTools(): Promise<ReadonlyMap<string, Tool>> {
   return (await import('./tools.ts')).TOOLS
 }
