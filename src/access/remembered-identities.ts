@@ -3,6 +3,7 @@ import { LRUCache } from 'lru-cache'
 import type { Clock } from '../lib/clock.ts'
 import type { SharedCount } from '../lib/shared-count.ts'
 import type { Identity } from '../oci/identity.ts'
+import type { Peer } from './peer.ts'
 
 const ENTRIES_MAX = 10_000
 /** Longest use of an entry, in milliseconds; so often at least the last use of a robot token is noted. */
@@ -26,6 +27,8 @@ export class RememberedIdentities {
   readonly #parts: RememberedIdentitiesParts
   readonly #key = randomBytes(32).toString('base64')
   readonly #entries = new LRUCache<string, Entry>({ max: ENTRIES_MAX })
+  /** The latest field of each open connection: comparing it costs less than hashing it. */
+  readonly #latest = new WeakMap<Peer, { readonly authorization: string; readonly entry: Entry }>()
 
   constructor(parts: RememberedIdentitiesParts) {
     this.#parts = parts
@@ -36,15 +39,23 @@ export class RememberedIdentities {
     return hash('sha256', `${this.#key}${authorization}`, 'base64')
   }
 
-  find(place: string): Identity | undefined {
+  /** The identity of a field that came on this connection just before; `undefined` if it is not known. */
+  findLatest(peer: Peer, authorization: string): Identity | undefined {
+    const latest = this.#latest.get(peer)
+    if (latest?.authorization !== authorization) return undefined
+    return this.#isValid(latest.entry) ? latest.entry.identity : undefined
+  }
+
+  find(place: string, peer: Peer, authorization: string): Identity | undefined {
     const entry = this.#entries.get(place)
-    if (entry === undefined) return undefined
-    const { changes, clock } = this.#parts
-    const isValid =
-      entry.changes === changes.value &&
-      clock.monotonicMs() < entry.untilMs &&
-      clock.wallMs() < entry.untilWallMs
-    return isValid ? entry.identity : undefined
+    if (entry === undefined || !this.#isValid(entry)) return undefined
+    this.#latest.set(peer, { authorization, entry })
+    return entry.identity
+  }
+
+  #isValid({ changes, untilMs, untilWallMs }: Entry): boolean {
+    const { changes: current, clock } = this.#parts
+    return changes === current.value && clock.monotonicMs() < untilMs && clock.wallMs() < untilWallMs
   }
 
   /** @param changes the count from before the credentials were checked. */

@@ -72,8 +72,12 @@ export class RuledAccess implements Access {
     const certified = peer.certificate === undefined ? undefined : this.#certified(peer.certificate)
     if (certified !== undefined) return certified
     if (authorization === undefined) return ANONYMOUS
+    const latest = this.#remembered.findLatest(peer, authorization)
+    if (latest !== undefined) return latest
     const place = this.#remembered.placeOf(authorization)
-    return this.#remembered.find(place) ?? this.#check(authorization, peer.address, place)
+    return (
+      this.#remembered.find(place, peer, authorization) ?? this.#check(authorization, peer.address, place)
+    )
   }
 
   authorize(request: AccessRequest): undefined {

@@ -1,6 +1,7 @@
+import { LRUCache } from 'lru-cache'
 import { ANONYMOUS, type Identity, type Right } from '../oci/identity.ts'
 import type { Place } from '../oci/place.ts'
-import type { Reference } from '../oci/reference.ts'
+import { type Reference, referenceText } from '../oci/reference.ts'
 import { matchesWho, type Rule } from '../oci/rules/rule.ts'
 import { matchesRuleNames, type RuleNames } from '../oci/rules/rule-names.ts'
 
@@ -18,6 +19,9 @@ export interface Decision {
   readonly by: { readonly kind: 'rule'; readonly rule: Rule } | { readonly kind: 'grant' | 'default' }
 }
 
+/** Decisions that are remembered for each identity. */
+const DECISIONS_MAX = 500
+
 const BY_GRANT: Decision = { isAllowed: true, by: { kind: 'grant' } }
 const ALLOWED: Decision = { isAllowed: true, by: { kind: 'default' } }
 const REFUSED: Decision = { isAllowed: false, by: { kind: 'default' } }
@@ -30,6 +34,8 @@ export class Rules {
   readonly rows: readonly Rule[]
   /** Rows about each identity: the same few identities ask again and again. */
   readonly #rowsOf = new WeakMap<Identity, readonly Rule[]>()
+  /** Decisions about each identity. A reload makes other rules, so none of them outlives its table. */
+  readonly #decisions = new WeakMap<Identity, LRUCache<string, Decision>>()
   /** True if a row denies digests, so that the digest that a tag leads to has to be judged as well. */
   readonly deniesDigests: boolean
 
@@ -40,7 +46,27 @@ export class Rules {
     )
   }
 
-  decide({ identity, right, place, reference }: AccessQuestion): Decision {
+  decide(question: AccessQuestion): Decision {
+    const { identity, right, place, reference } = question
+    const part = reference === undefined ? '' : referenceText(reference)
+    const key = `${right} ${place.namespace}/${place.repository} ${part}`
+    const decisions = this.#decisionsOf(identity)
+    const known = decisions.get(key)
+    if (known !== undefined) return known
+    const decision = this.#decideNow(question)
+    decisions.set(key, decision)
+    return decision
+  }
+
+  #decisionsOf(identity: Identity): LRUCache<string, Decision> {
+    const known = this.#decisions.get(identity)
+    if (known !== undefined) return known
+    const decisions = new LRUCache<string, Decision>({ max: DECISIONS_MAX })
+    this.#decisions.set(identity, decisions)
+    return decisions
+  }
+
+  #decideNow({ identity, right, place, reference }: AccessQuestion): Decision {
     for (const rule of this.#about(identity)) {
       if (!rule.rights.includes(right)) continue
       if (rule.names.some(names => matchesRuleNames(names, place, reference)))
