@@ -1,4 +1,4 @@
-import type { LogLevel } from '../lib/log-level.ts'
+import type { LogFormat, LogLevel } from '../lib/log-level.ts'
 import type { NamePattern } from '../oci/name-pattern.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import type { NoticeType } from '../oci/notice-type.ts'
@@ -53,6 +53,8 @@ export interface Config {
   /** Serve scripts that point clients at the mirror; on by default. */
   readonly servesSetup?: boolean
   readonly logLevel: LogLevel
+  /** `auto` by default: for people on a terminal, JSON otherwise. */
+  readonly logFormat?: LogFormat
   /** Destination of the audit log; `log`, the default, is the log itself. */
   readonly auditLog?: 'log' | 'off' | { readonly file: string }
   /** Limits for each client; none by default. */

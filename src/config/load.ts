@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os'
 import { resolve } from 'node:path'
 import { parseDuration } from '../lib/duration.ts'
 import { parseNat64Prefix } from '../lib/ip-address.ts'
-import { LOG_LEVELS, type LogLevel } from '../lib/log-level.ts'
+import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from '../lib/log-level.ts'
 import { DOCKER_HUB, parseConfiguredNamespace } from '../oci/namespace.ts'
 import { readAdminToken } from './admin-token.ts'
 import { readClientSettings } from './client-limits.ts'
@@ -159,6 +159,7 @@ type Scalars = Pick<
   | 'workers'
   | 'usesSendfile'
   | 'servesSetup'
+  | 'logFormat'
   | 'logLevel'
 >
 
@@ -189,6 +190,7 @@ function readScalars(reader: SettingsReader): Scalars {
       Math.min(availableParallelism(), WORKERS_DEFAULT_MAX),
     usesSendfile: reader.parse(reader.find('sendfile'), parseBoolean) ?? true,
     servesSetup: reader.parse(reader.find('setup-scripts'), parseBoolean) ?? true,
+    logFormat: reader.parse(reader.find('log-format'), parseLogFormat) ?? 'auto',
     logLevel: reader.parse(reader.find('log-level'), parseLogLevel) ?? 'info',
   }
 }
@@ -201,6 +203,10 @@ function readEgress(reader: SettingsReader): EgressConfig {
     proxyBypass: reader.parse(reader.find('proxy-bypass'), parseProxyBypass) ?? [],
     trustsProxies: reader.parse(reader.find('trust-egress-proxy'), parseBoolean) ?? false,
   }
+}
+
+function parseLogFormat(text: string): LogFormat | undefined {
+  return LOG_FORMATS.find(format => format === text.toLowerCase())
 }
 
 function parseLogLevel(text: string): LogLevel | undefined {

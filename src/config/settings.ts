@@ -171,6 +171,15 @@ export const SETTINGS = {
     noun: 'true or false',
     hint: 'write true or false',
   },
+  'log-format': {
+    environment: 'LOG_FORMAT',
+    type: 'text',
+    group: 'general',
+    default: 'auto',
+    description: 'Format of the log: json, pretty (for people), or auto: pretty on a terminal',
+    noun: 'a log format',
+    hint: 'auto, json or pretty',
+  },
   'log-level': {
     environment: 'LOG_LEVEL',
     type: 'text',

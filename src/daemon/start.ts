@@ -129,7 +129,7 @@ async function compose(
   overrides: DaemonOverrides,
   undo: AsyncDisposableStack,
 ): Promise<DaemonParts> {
-  const { clock = systemClock, log = openLog(config.logLevel), uploadsMs = UPLOADS_MS } = overrides
+  const { clock = systemClock, log = logOf(config), uploadsMs = UPLOADS_MS } = overrides
   const [metrics, epoch, buffers] = [createMetrics(), new Epoch(), new BufferPool()]
   const [draining, leaving, running] = [new AbortController(), new AbortController(), new SharedCount()]
   const notifications = undo.use(new Notifications())
@@ -193,6 +193,10 @@ async function startSpace(space: Space | undefined, mirror: Mirror): Promise<voi
     isPinned: digest => mirror.pins.has(digest),
     evicted: async (digest, places) => await mirror.forgetEvicted(digest, places),
   })
+}
+
+function logOf({ logLevel, logFormat }: Config): Log {
+  return openLog(logLevel, openStandardOutput(logFormat))
 }
 
 interface ServingParts

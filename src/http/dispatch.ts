@@ -303,6 +303,7 @@ export class Dispatch {
     const named = route !== undefined && 'name' in route && place !== undefined
     const failure = failureOf(error)
     const reply = failureReply(failure, {
+      'X-Request-Id': exchange.id,
       ...(failure.status === 401 ? { 'WWW-Authenticate': challengeOf(exchange, this.#parts.realm?.()) } : {}),
       ...(named ? namedHeaders(route, place) : API_VERSION),
       ...this.#closing(),

@@ -24,12 +24,19 @@ export class HttpExchange {
   error: unknown
   readonly #startedAtMs = performance.now()
   #answeredAtMs: number | undefined
+  #id: string | undefined
   #left: AbortController | undefined
 
   constructor(request: IncomingMessage, response: ServerResponse, peer: Peer) {
     this.request = request
     this.response = response
     this.peer = peer
+  }
+
+  /** The id that the client or a proxy before us has given, or else a new one. */
+  get id(): string {
+    this.#id ??= givenId(this.request) ?? newId()
+    return this.#id
   }
 
   /** Address of the client; `undefined` for a client on a unix socket. */
@@ -70,6 +77,7 @@ export class HttpExchange {
   entry(): FinishedRequest {
     const { request, response, route, place } = this
     return {
+      id: this.id,
       method: knownMethod(request.method),
       resource: route?.kind ?? 'unknown',
       status: this.status,
@@ -93,6 +101,18 @@ export class HttpExchange {
     const reference = this.route !== undefined && 'name' in this.route ? referenceOf(this.route) : undefined
     return reference === undefined ? undefined : referenceText(reference)
   }
+}
+
+const GIVEN_ID = /^[\w.:/+=-]{1,64}$/
+
+function givenId({ headers }: IncomingMessage): string | undefined {
+  const given = headers['x-request-id']
+  return typeof given === 'string' && GIVEN_ID.test(given) ? given : undefined
+}
+
+/** Ten characters, enough to find one line in a day's log. */
+function newId(): string {
+  return Math.random().toString(36).slice(2, 12).padEnd(10, '0')
 }
 
 /** Methods are metric labels, so they are a closed set. */

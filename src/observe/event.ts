@@ -6,6 +6,8 @@ import type { Place } from '../oci/place.ts'
 
 /** One finished request, with the fields of the access log. */
 export interface FinishedRequest {
+  /** Id of the request, which its error response has too. */
+  readonly id?: string | undefined
   readonly method: string
   readonly resource: string
   readonly status: number

@@ -92,6 +92,11 @@ export class LogSink implements EventSink {
   /** Writes one line of the access log. */
   requestFinished(request: FinishedRequest): void {
     const line = accessLine(request)
+    // Probes come every few seconds, and say nothing as long as they are answered.
+    if (PROBES.has(request.resource) && request.error === undefined) {
+      this.#log.debug(line, 'request')
+      return
+    }
     // An error needs the log's own form. A line without one is written faster as it is.
     if (request.error !== undefined || this.#log.infoJson === undefined) this.#log.info(line, 'request')
     else this.#log.infoJson(JSON.stringify(line), 'request')
@@ -161,9 +166,12 @@ export class LogSink implements EventSink {
   }
 }
 
+const PROBES: ReadonlySet<string> = new Set(['live', 'ready'])
+
 function accessLine(request: FinishedRequest): object {
   const { repository, reference, userAgent, error } = request
   return {
+    id: request.id,
     method: request.method,
     resource: request.resource,
     status: request.status,

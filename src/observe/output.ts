@@ -1,4 +1,9 @@
+import { isatty } from 'node:tty'
 import { pino } from 'pino'
+import type { LogFormat } from '../lib/log-level.ts'
+import { prettyLines } from './pretty.ts'
+
+const STANDARD_OUTPUT = 1
 
 /** Buffered characters that force a flush. */
 const WAITING_MAX = 16_000
@@ -49,11 +54,13 @@ let standardOutput: Output | undefined
 
 /**
  * Opens standard output once for all logs of the process. Other threads send their lines to the first thread,
- * because two writers could interleave within a line.
+ * because two writers could interleave within a line. The first call decides the format: `auto` is for people
+ * on a terminal, and JSON otherwise.
  */
-export function openStandardOutput(): Output {
+export function openStandardOutput(format: LogFormat = 'auto'): Output {
   if (standardOutput !== undefined) return standardOutput
-  const destination = pino.destination({ fd: 1, sync: true })
-  standardOutput = batchOutput(lines => void destination.write(lines))
+  const destination = pino.destination({ fd: STANDARD_OUTPUT, sync: true })
+  const isPretty = format === 'pretty' || (format === 'auto' && isatty(STANDARD_OUTPUT))
+  standardOutput = batchOutput(lines => void destination.write(isPretty ? prettyLines(lines) : lines))
   return standardOutput
 }

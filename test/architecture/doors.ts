@@ -24,6 +24,7 @@ const HARMLESS_MODULES: ReadonlySet<string> = new Set([
 
 /** Names of otherwise dangerous modules that only look, or only judge. */
 const HARMLESS_NAMES: ReadonlyMap<string, ReadonlySet<string>> = new Map([
+  ['node:tty', new Set(['isatty'])],
   [
     'node:fs',
     new Set([

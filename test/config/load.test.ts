@@ -67,6 +67,7 @@ test('without any setting the mirror listens on 8080, serves Docker Hub by defau
     usesSendfile: true,
     scrub: { intervalMs: 604_800_000, bytesPerSecond: 16 * 1024 ** 2 },
     servesSetup: true,
+    logFormat: 'auto',
     logLevel: 'info',
   })
   assert.deepEqual(notices, [])

@@ -135,10 +135,11 @@ test('each request is one access log line that says who asked for what and what 
   const lines = linesOf(mirror, 'request')
   assert.equal(lines.length, 4)
   for (const [index, fields] of expected.entries()) {
-    const { time, msg: _, durationMs, err: _refusal, ...line } = lines[index] ?? {}
+    const { time, msg: _, durationMs, err: _refusal, id, ...line } = lines[index] ?? {}
     assert.deepEqual(line, fields)
     assert.match(String(time), /^\d{4}-\d\d-\d\dT/)
     assert.equal(typeof durationMs, 'number')
+    assert.match(String(id), /^[0-9a-z]{10}$/)
   }
 })
 

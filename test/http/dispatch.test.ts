@@ -314,8 +314,9 @@ test('the access log has one line per request, with the target, the client, and 
   await ask(get(`/v2/a/blobs/${digest}?ns=ghcr.io`, 'User-Agent: containerd/1.6.20'))
   const [line] = seen.of('request')
   assert.ok(line !== undefined)
-  const { durationMs, ...rest } = line
+  const { durationMs, id, ...rest } = line
   assert.equal(typeof durationMs, 'number')
+  assert.match(String(id), /^[0-9a-z]{10}$/)
   assert.deepEqual(JSON.parse(JSON.stringify(rest)), {
     method: 'GET',
     resource: 'blob',
