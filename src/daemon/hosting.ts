@@ -47,14 +47,18 @@ export function hostingOf(
   const rules = [new HostedRules({ terms, history, usage, events })]
   const witnesses = [usage, new ChangeWitness({ events, history })]
   const hosted = undo.use(new Hosted({ ...parts, parties: { rules, witnesses } }))
-  const upkeep = undo.use(new HostedUpkeep({ ...upkeepParts({ ...parts, space, mirror }, hosted), terms }))
+  const isNeeded = (): boolean =>
+    inForce.current.sections.hosted.length > 0 && parts.config.isReadOnly !== true
+  const upkeep = undo.use(
+    new HostedUpkeep({ ...upkeepParts({ ...parts, space, mirror }, hosted), terms, isNeeded }),
+  )
   const answering = new Claimed({
     hosted,
     mirror: new Answers({ mirror, directory: () => inForce.current.directory }),
     claims: () => inForce.current.sections.hosted,
   })
   const repositories = (): AsyncIterable<Place> => repositoriesOf(hosted, answering, space)
-  upkeep.start(() => inForce.current.sections.hosted.length > 0 && parts.config.isReadOnly !== true)
+  upkeep.start()
   return {
     hosted,
     history,
@@ -76,7 +80,7 @@ function upkeepParts(
     mirror,
   }: Pick<HostingParts, 'store' | 'events' | 'clock' | 'space' | 'mirror'>,
   hosted: Hosted,
-): Omit<HostedUpkeepParts, 'terms'> {
+): Omit<HostedUpkeepParts, 'terms' | 'isNeeded'> {
   return {
     hosted,
     store,

@@ -14,7 +14,7 @@ export async function reload(parts: DaemonParts): Promise<void> {
 }
 
 async function reloadOnce(parts: DaemonParts): Promise<void> {
-  const { config, clock, registries, inForce, epoch, threads, space, events, identities } = parts
+  const { config, clock, registries, hosting, inForce, epoch, threads, space, events, identities } = parts
   const { upstreamConfigFile, upstreamCredentials } = config
   if (upstreamConfigFile === undefined) return
   try {
@@ -40,6 +40,7 @@ async function reloadOnce(parts: DaemonParts): Promise<void> {
     await threads?.direct(directoryText(names, identities.policy))
     epoch.bump()
     await space?.reconfigure()
+    hosting.upkeep.start()
     events.nameNamespaces(directory.terms.keys())
     events.reloaded({ upstreams: upstreams.length })
     warnOfRisks(parts, upstreams)

@@ -18,6 +18,8 @@ export interface HostedUpkeepParts {
   readonly clock: Clock
   readonly events: Events
   readonly terms: () => readonly HostedTerms[]
+  /** True if anything is hosted, and may be changed. */
+  readonly isNeeded: () => boolean
   readonly graceMs: number
   /** True if mirrored repositories use the content too. */
   readonly isCached: (digest: Digest) => Promise<boolean>
@@ -32,6 +34,7 @@ export class HostedUpkeep implements AsyncDisposable {
   readonly #collection: Collection
   readonly #lifetime = new AbortController()
   #running: Promise<void> = Promise.resolve()
+  #isStarted = false
 
   constructor(parts: HostedUpkeepParts) {
     const { hosted } = parts
@@ -48,9 +51,11 @@ export class HostedUpkeep implements AsyncDisposable {
     })
   }
 
-  /** Begins the rounds; one in which nothing is hosted does nothing. */
-  start(isNeeded: () => boolean): void {
-    this.#running = this.#run(isNeeded)
+  /** Begins the rounds, once, if anything is hosted. Called at the start and after each reload. */
+  start(): void {
+    if (this.#isStarted || !this.#parts.isNeeded()) return
+    this.#isStarted = true
+    this.#running = this.#run()
   }
 
   /** Applies the retention rules now; a dry run only says what would go. */
@@ -68,8 +73,8 @@ export class HostedUpkeep implements AsyncDisposable {
     await this.#running
   }
 
-  async #run(isNeeded: () => boolean): Promise<void> {
-    const { clock, events } = this.#parts
+  async #run(): Promise<void> {
+    const { clock, events, isNeeded } = this.#parts
     const { signal } = this.#lifetime
     let pauseMs = FIRST_AFTER_MS
     while (!signal.aborted) {
