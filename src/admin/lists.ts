@@ -10,6 +10,7 @@ import {
   cursorOf,
   IMAGE_CURSOR,
   imageOrderOf,
+  isOn,
   limitOf,
   patternsOf,
   registryOf,
@@ -57,11 +58,12 @@ export async function listBlobs(mirror: Mirror, desk: Desk, query: URLSearchPara
   return { blobs, next: page.next, isComplete: desk.isComplete }
 }
 
-function selectionOf(query: URLSearchParams): Pick<ImageQuery, 'patterns' | 'namespace' | 'usedBeforeMs'> {
+function selectionOf(query: URLSearchParams): Omit<ImageQuery, 'order' | 'after' | 'limit'> {
   const unusedMs = unusedMsOf(query)
   return {
     patterns: patternsOf(query),
     namespace: registryOf(query),
+    isUntagged: isOn(query, 'untagged'),
     usedBeforeMs: unusedMs === undefined ? undefined : Date.now() - unusedMs,
   }
 }

@@ -19,11 +19,12 @@ export const USAGE = `A pull-through caching mirror for OCI registries.
   entrepot ls [pattern]… [--blobs]               list cached images or blobs
   entrepot explain <image>                       explain what is cached of an image, and why it was a hit
   entrepot rm <image | pattern>…                 remove images from the cache
+  entrepot prune [--dry-run]                     remove images that no tag leads to any more
   entrepot pin [image]…, unpin <image>…          protect images from eviction, or stop protecting them
   entrepot warm <image>… [--platform OS/ARCH]    pull images into the cache
   entrepot verify                                verify everything in the cache
   entrepot token create | ls | revoke            make, list and revoke robot tokens
-  entrepot gc [--free SIZE]                      evict now
+  entrepot gc [--free SIZE] [--dry-run]          evict now
   entrepot who                                   show the clients that pulled recently
   entrepot cancel <digest>…                      cancel downloads that are running
   entrepot tags <image> --history                show every digest that a tag had, since when and by whom

@@ -209,3 +209,46 @@ test('warm of a platform that the image lacks fails and names those that it has,
     assert.equal((await entrepot(mirror, 'warm', `team/app:${tag}`, '--platform', has)).code, 0)
   }
 })
+
+test('prune removes the image that a tag has left and keeps the one that it leads to, and the one in use by digest', async () => {
+  await using upstream = await startUpstream()
+  await using mirror = await startMirror({ upstream: upstream.host, entry: { manifestInvalidationMs: 0 } })
+  const images = ['old', 'new', 'pulled'].map(name => upstream.putImage({ config: { name }, layers: [] }))
+  const [old, next, pulled] = images
+  assert.ok(old !== undefined && next !== undefined && pulled !== undefined)
+  for (const { manifest } of [old, next]) {
+    upstream.tag('team/app', 'v1', manifest)
+    await mirror.get('/v2/team/app/manifests/v1')
+  }
+  await mirror.get(`/v2/team/app/manifests/${pulled.manifest}`)
+  assert.equal((await imagesOf(mirror)).total, 3)
+  assert.equal((await entrepot(mirror, 'prune')).stdout, 'nothing was removed\n')
+  const dry = await entrepot(mirror, 'prune', '--unused-for', '0s', '--dry-run')
+  assert.match(dry.stdout, /would remove 2 images: /)
+  assert.equal((await entrepot(mirror, 'pin', `team/app@${pulled.manifest}`)).code, 0)
+  const ran = await entrepot(mirror, 'prune', '--unused-for', '0s')
+  assert.match(ran.stdout, new RegExp(`^removed docker.io/team/app@${old.manifest}: 1 object`))
+  assert.match(ran.stderr, /the image is pinned/)
+  assert.deepEqual(
+    (await imagesOf(mirror)).images.map(({ digest }) => digest),
+    [pulled.manifest, next.manifest],
+  )
+})
+
+test('gc --dry-run counts what gc then evicts, and evicts nothing', async () => {
+  await using upstream = await startUpstream()
+  await using mirror = await startMirror({ upstream: upstream.host })
+  for (const name of ['one', 'two', 'three']) {
+    const image = upstream.putImage({ layers: [randomBytes(100_000)], config: { name } })
+    upstream.tag(`team/${name}`, 'v1', image.manifest)
+    await mirror.get(`/v2/team/${name}/manifests/v1`)
+    for (const digest of image.layers) {
+      await mirror.get(`/v2/team/${name}/blobs/${digest}`)
+      await stored(mirror, digest)
+    }
+  }
+  const dry = await entrepot(mirror, 'gc', '--free', '150kB', '--dry-run')
+  assert.equal(dry.stdout, 'would evict 2 objects, 195 KiB\n')
+  assert.equal((await imagesOf(mirror)).images.filter(({ cachedBytes }) => cachedBytes > 100_000).length, 3)
+  assert.equal((await entrepot(mirror, 'gc', '--free', '150kB')).stdout, 'evicted 2 objects, 195 KiB\n')
+})

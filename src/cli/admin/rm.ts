@@ -42,7 +42,8 @@ async function run(call: AdminCall): Promise<ExitCode> {
     : await removeNamed(call)
 }
 
-function unusedMsOf(words: ToolWords): number | undefined {
+/** The value of `--unused-for`. */
+export function unusedMsOf(words: ToolWords): number | undefined {
   const text = words.text('unused-for')
   const unusedMs = text === undefined ? undefined : parseDuration(text)
   if (text === undefined || unusedMs !== undefined) return unusedMs
@@ -56,7 +57,8 @@ async function removeNamed(call: AdminCall): Promise<ExitCode> {
   })
 }
 
-async function removeMatching(call: AdminCall, selection: Query): Promise<ExitCode> {
+/** Removes all images of a selection, as the admin API takes it. */
+export async function removeMatching(call: AdminCall, selection: Query): Promise<ExitCode> {
   const { connection, words, environment, isJson, print } = call
   const sum = { images: 0, failures: 0, objects: 0, bytes: 0 }
   for await (const line of connection.follow('POST remove', { ...selection, ...dryRun(words) })) {

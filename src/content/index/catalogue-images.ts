@@ -109,13 +109,14 @@ export class CatalogueImages {
   }
 
   *#matching(
-    { patterns, namespace: only, usedBeforeMs }: ImageQuery,
+    { patterns, namespace: only, isUntagged, usedBeforeMs }: ImageQuery,
     from: PlaceName,
   ): Generator<ImageEntry> {
     const matchers = patterns.map(pattern => imageMatcher(pattern) ?? (() => false))
     for (const place of this.#statements.placesFrom.iterate(from.namespace, from.repository)) {
       if (only !== undefined && place['namespace'] !== only) continue
       for (const image of this.#imagesOf(place)) {
+        if (isUntagged && image.tag !== undefined) continue
         const named = { ...image, reference: referenceOf(image) }
         if (matchers.length > 0 && !matchers.some(isMatch => isMatch(named))) continue
         if (usedBeforeMs === undefined || (image.lastUseMs ?? 0) < usedBeforeMs) yield image

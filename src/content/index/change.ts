@@ -156,6 +156,8 @@ export interface ImageQuery {
   readonly patterns: readonly string[]
   /** Only images of this registry. */
   readonly namespace: string | undefined
+  /** Only images that no tag leads to. */
+  readonly isUntagged: boolean
   /** Only images whose last use was before this time. */
   readonly usedBeforeMs: number | undefined
   readonly order: ImageOrder

@@ -32,6 +32,7 @@ const pulled = (reference: string, atMs: number, hits: number) =>
 const EVERY_IMAGE: ImageQuery = {
   patterns: [],
   namespace: undefined,
+  isUntagged: false,
   usedBeforeMs: undefined,
   order: 'name',
   after: undefined,
