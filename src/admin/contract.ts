@@ -1,4 +1,5 @@
 import type { DamagedRecord } from '../observe/events.ts'
+import type { RecentClient } from '../observe/recent-clients.ts'
 import type { Outcome } from '../oci/content.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Platform } from '../oci/platform.ts'
@@ -60,6 +61,8 @@ export interface DaemonReport {
   readonly traffic: TrafficReport
   /** Configured registries, then others that were asked recently. */
   readonly registries: readonly RegistryReport[]
+  /** Images that are pulled at intervals, as the section `warm` of the upstream file says. */
+  readonly warming: readonly WarmingReport[]
   /** The last reload of the upstream file; absent if there was none. */
   readonly lastReload?: { readonly at: string; readonly failure?: string | undefined } | undefined
   readonly store: string
@@ -108,6 +111,23 @@ export interface RegistryReport {
   readonly sharedBytes: number
 }
 
+/** Progress of one entry of scheduled warming. */
+export interface WarmingReport {
+  readonly image: string
+  /** The chosen tags, as text. */
+  readonly tags: string
+  readonly isRunning: boolean
+  /** End of the last run. */
+  readonly lastAt?: string | undefined
+  readonly nextAt: string
+  /** Images of the run that is under way, or of the last one. */
+  readonly images: number
+  readonly doneImages: number
+  readonly failedImages: number
+  /** The last failure, or why the run ended early. */
+  readonly message?: string | undefined
+}
+
 /** Pulls that a registry still allows, as it states them. */
 export interface BudgetReport {
   readonly remaining: number
@@ -139,15 +159,7 @@ export interface SpaceReport {
 }
 
 /** A client that pulled recently: an address with a user agent. */
-export interface ClientReport {
-  readonly address: string
-  readonly userAgent: string
-  readonly requests: number
-  readonly namespaces: readonly string[]
-  readonly firstSeen: string
-  readonly lastSeen: string
-  readonly lastStatus: number
-}
+export type ClientReport = RecentClient
 
 export interface ImageList extends Listed {
   readonly images: readonly ListedImage[]

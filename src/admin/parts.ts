@@ -9,6 +9,7 @@ import type { Desk } from '../space/desk.ts'
 import type { ClientReport, VerifyLine } from './contract.ts'
 import type { RobotTokenParts } from './robot-tokens.ts'
 import type { HostingDesk } from './tags.ts'
+import type { WarmSchedule } from './warm-schedule.ts'
 
 export interface AdminRoutesParts extends RobotTokenParts {
   readonly mirror: Mirror
@@ -21,6 +22,7 @@ export interface AdminRoutesParts extends RobotTokenParts {
   /** Verifies all stored objects and reports its progress. */
   verify(signal: AbortSignal): AsyncIterable<VerifyLine>
   readonly health: Health
+  readonly warming: WarmSchedule
   /** Traffic of all threads since the start. */
   traffic(): Promise<Traffic>
   /** Records of the mirror itself found damaged since its start. */

@@ -21,6 +21,7 @@ export async function reportStatus(parts: AdminRoutesParts): Promise<DaemonRepor
     store,
     traffic: trafficReport(await parts.traffic()),
     registries,
+    warming: parts.warming.report,
     lastReload:
       lastReload === undefined ? undefined : { at: isoOf(lastReload.atMs), failure: lastReload.message },
     flows: mirror.flows.length,

@@ -4,20 +4,6 @@ import { ConfigError, formatProblem, type Problem } from '../config/problem.ts'
 import type { StoreKind } from '../config/store.ts'
 import { nearest } from '../lib/nearest.ts'
 import { version } from '../lib/version.ts'
-import { cancel } from './admin/cancel.ts'
-import { events } from './admin/events.ts'
-import { explain } from './admin/explain.ts'
-import { gc } from './admin/gc.ts'
-import { ls } from './admin/ls.ts'
-import { pin, unpin } from './admin/pin.ts'
-import { prune } from './admin/prune.ts'
-import { rm } from './admin/rm.ts'
-import { status } from './admin/status.ts'
-import { tag, tags } from './admin/tags.ts'
-import { token } from './admin/token.ts'
-import { verify } from './admin/verify.ts'
-import { warm } from './admin/warm.ts'
-import { who } from './admin/who.ts'
 import { check } from './check.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
 import { givenFlags, yargsOptions } from './flags.ts'
@@ -32,29 +18,6 @@ const COMMANDS: ReadonlyMap<string, Command> = new Map<string, Command>([
   ['serve', serve],
   ['check', check],
   ['healthcheck', healthcheck],
-])
-/** Commands with flags of their own that do not need the configuration of a mirror, by their first word. */
-const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
-  ['setup', setup],
-  ['credential-provider', credentialProvider],
-  ['doctor', doctor],
-  ['status', status],
-  ['ls', ls],
-  ['explain', explain],
-  ['rm', rm],
-  ['pin', pin],
-  ['unpin', unpin],
-  ['warm', warm],
-  ['verify', verify],
-  ['gc', gc],
-  ['events', events],
-  ['tags', tags],
-  ['tag', tag],
-  ['prune', prune],
-  ['who', who],
-  ['cancel', cancel],
-  ['token', token],
-  ['completion', completion],
 ])
 const STORES: ReadonlyMap<string, StoreKind> = new Map([
   ['filesystem', 'filesystem'],

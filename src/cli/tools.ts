@@ -4,7 +4,7 @@ import { explain } from './admin/explain.ts'
 import { gc } from './admin/gc.ts'
 import { ls } from './admin/ls.ts'
 import { pin, unpin } from './admin/pin.ts'
-import { rm } from './admin/rm.ts'
+import { prune, rm } from './admin/rm.ts'
 import { status } from './admin/status.ts'
 import { tag, tags } from './admin/tags.ts'
 import { token } from './admin/token.ts'
@@ -26,6 +26,7 @@ export const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   ['ls', ls],
   ['explain', explain],
   ['rm', rm],
+  ['prune', prune],
   ['pin', pin],
   ['unpin', unpin],
   ['warm', warm],

@@ -3,6 +3,7 @@ import type { NamePattern } from '../oci/name-pattern.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import type { NoticeType } from '../oci/notice-type.ts'
 import type { Rule, WhoPattern } from '../oci/rules/rule.ts'
+import type { TagChoice } from '../oci/tag-choice.ts'
 import type { EgressConfig, ProxyConfig } from './proxy.ts'
 import type { Secret } from './secret.ts'
 
@@ -153,6 +154,17 @@ export interface FileSections {
   readonly auth: AuthConfig
   /** Who may do what, read from the top; none by default. */
   readonly rules: readonly Rule[]
+  /** Images that are pulled into the cache at intervals; none by default. */
+  readonly warm: readonly WarmRule[]
+}
+
+/** Tags of one repository that are pulled into the cache at intervals. */
+export interface WarmRule extends TagChoice {
+  /** Name of the repository, as clients write it. */
+  readonly image: string
+  /** Platforms to pull; all of them if there is none. */
+  readonly platforms: readonly string[]
+  readonly intervalMs: number
 }
 
 /** Who can prove to be somebody. */
@@ -238,6 +250,7 @@ export const NO_SECTIONS: FileSections = {
   notifications: [],
   auth: NO_AUTH,
   rules: [],
+  warm: [],
 }
 
 /** One entry of the upstream file. */

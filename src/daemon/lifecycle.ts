@@ -42,6 +42,7 @@ async function reloadOnce(parts: DaemonParts): Promise<void> {
     await space?.reconfigure()
     hosting.upkeep.start()
     events.nameNamespaces(directory.terms.keys())
+    parts.warming.changed()
     events.reloaded({ upstreams: upstreams.length })
     warnOfRisks(parts, upstreams)
   } catch (error) {

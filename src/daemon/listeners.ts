@@ -40,6 +40,7 @@ function adminParts(
     notifications,
     identities,
     hosting,
+    warming,
   }: DaemonParts,
   isSocket: boolean,
 ): AdminParts {
@@ -58,6 +59,7 @@ function adminParts(
       return events.recentClients.list()
     },
     health: events.health,
+    warming,
     traffic: async () => trafficOf([await metrics.snapshot(), ...((await threads?.metrics()) ?? [])]),
     damagedRecords: () => events.damagedRecords,
     storeTrouble: () => events.storeTrouble,

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { platform } from 'node:os'
 import type { AccessPolicy } from '../access/ruled-access.ts'
 import type { HostingDesk } from '../admin/tags.ts'
+import { WarmSchedule } from '../admin/warm-schedule.ts'
 import {
   type Config,
   type FileSections,
@@ -101,6 +102,7 @@ export interface DaemonParts {
   readonly identities: Identities
   readonly scrub: Scrub
   readonly recentPulls: RecentPulls
+  readonly warming: WarmSchedule
   readonly notifications: Notifications
   readonly hosting: HostingDesk
   readonly dispatch: Dispatch
@@ -215,6 +217,21 @@ export function inForceOf(
 
 /** Rules for resolving names, with a list of the namespaces that are configured. */
 type HouseNames = NameRules & { readonly terms: ReadonlySet<Namespace> }
+
+/** Warms what the section `warm` says. It starts by itself, unless this mirror must not fetch or store. */
+export function warmingOf(parts: Omit<DaemonParts, 'warming'>): WarmSchedule {
+  const { config, mirror, inForce, clock, events } = parts
+  const warming = new WarmSchedule({
+    mirror,
+    clock,
+    events,
+    directory: () => inForce.current.directory,
+    plans: () => inForce.current.sections.warm,
+    storeTrouble: () => events.storeTrouble,
+  })
+  if (config.isReadOnly !== true && config.isOffline !== true) warming.start()
+  return warming
+}
 
 /** The default namespace counts as configured, because it is what the mirror is for. */
 function namespaceTerms(config: Config, upstreams: readonly UpstreamConfig[]): NamespaceTerms {

@@ -48,6 +48,7 @@ import {
   spaceOf,
   storeName,
   threadsOf,
+  warmingOf,
 } from './parts.ts'
 
 /** A daemon that listens. */
@@ -96,7 +97,8 @@ export interface DaemonOverrides {
 export async function startDaemon(config: Config, overrides: DaemonOverrides = {}): Promise<Daemon> {
   await using undo = new AsyncDisposableStack()
   const loadedAtMs = performance.now()
-  const parts = await compose(config, overrides, undo)
+  const built = await compose(config, overrides, undo)
+  const parts = { ...built, warming: undo.use(warmingOf(built)) }
   const openedAtMs = performance.now()
   const admin = await listenForAdministration(parts, undo)
   undo.defer(() => parts.clientServer.destroy())
@@ -128,7 +130,7 @@ async function compose(
   config: Config,
   overrides: DaemonOverrides,
   undo: AsyncDisposableStack,
-): Promise<DaemonParts> {
+): Promise<Omit<DaemonParts, 'warming'>> {
   const { clock = systemClock, log = logOf(config), uploadsMs = UPLOADS_MS } = overrides
   const [metrics, epoch, buffers] = [createMetrics(), new Epoch(), new BufferPool()]
   const [draining, leaving, running] = [new AbortController(), new AbortController(), new SharedCount()]

@@ -1,6 +1,12 @@
-import type { Descriptor } from './descriptor.ts'
-import { parseDigest } from './digest.ts'
+import { type Digest, parseDigest } from './digest.ts'
 import { DOCKER_LIST, DOCKER_MANIFEST, essenceOf, OCI_INDEX, OCI_MANIFEST } from './media-type.ts'
+
+/** The part of an OCI content descriptor that this program uses. */
+export interface Descriptor {
+  readonly mediaType: string
+  readonly digest: Digest
+  readonly sizeBytes: number
+}
 
 /** The largest manifest that is accepted, in bytes: 4 MiB, as the OCI distribution specification advises. */
 export const MANIFEST_SIZE_MAX = 4 * 1024 * 1024

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
-import type { Descriptor } from '../oci/descriptor.ts'
 import type { Digest } from '../oci/digest.ts'
+import type { Descriptor } from '../oci/manifest.ts'
 
 /** About 2 MiB. */
 const SIZES_MAX = 10_000

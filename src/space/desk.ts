@@ -15,8 +15,8 @@ import type { Evicted } from './evictor.ts'
 import type { Space } from './space.ts'
 import type { SpaceStatus } from './space-terms.ts'
 
-/** Shortest time between two sums of the shares, in milliseconds: a million links take a second or two. */
-const SHARES_MS = 60_000
+/** Time between two sums of the shares, as a multiple of what one takes: with a million links, seconds. */
+const SHARES_PAUSE = 50
 /** Links that one call to the index reads. */
 const SHARES_SLICE = 5000
 
@@ -33,7 +33,7 @@ const UNANSWERED = {
  */
 export class Desk {
   readonly #space: Space
-  #shares: { readonly atMs: number; readonly sums: ReadonlyMap<string, Share> } | undefined
+  #shares: { readonly untilMs: number; readonly sums: ReadonlyMap<string, Share> } | undefined
 
   constructor(space: Space) {
     this.#space = space
@@ -53,15 +53,17 @@ export class Desk {
   }
 
   /**
-   * Bytes that each registry may see, whichever is charged for them. They are summed up anew at most once a
-   * minute. Empty if the index cannot be queried.
+   * Bytes that each registry may see, whichever is charged for them. They are summed up anew only if that
+   * takes little of the time. Empty if the index cannot be queried.
    */
   async shares(): Promise<ReadonlyMap<string, Share>> {
     if (this.#space.isAsleep) return new Map()
     const nowMs = performance.now()
-    if (this.#shares === undefined || nowMs - this.#shares.atMs > SHARES_MS) {
+    if (this.#shares === undefined || nowMs >= this.#shares.untilMs) {
       try {
-        this.#shares = { atMs: nowMs, sums: await this.#sumShares() }
+        const sums = await this.#sumShares()
+        const endedAtMs = performance.now()
+        this.#shares = { untilMs: endedAtMs + (endedAtMs - nowMs) * SHARES_PAUSE, sums }
       } catch (error) {
         if (!(error instanceof OciError)) throw error
       }

@@ -70,6 +70,7 @@ const HARMLESS_PACKAGES: ReadonlySet<string> = new Set([
   'bcryptjs',
   'lru-cache',
   'prom-client',
+  'semver',
   'smol-toml',
   'tldts',
   'yaml',

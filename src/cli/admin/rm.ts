@@ -32,9 +32,37 @@ export const rm = adminTool({
   run,
 })
 
+const UNUSED_DEFAULT = '7d'
+const UNUSED_DEFAULT_MS = 7 * 24 * 3_600_000
+
+/** `entrepot prune [pattern]…`: removes images that no tag leads to. */
+export const prune = adminTool({
+  usage: '[pattern]… [options]',
+  description:
+    'Remove images that no tag leads to any more, because their tags have moved, and that nobody has pulled by\ndigest lately; with all content that no other cached image needs. Pinned images stay.',
+  flags: {
+    registry: { type: 'text', value: 'NAME', description: 'only images of this registry, such as ghcr.io' },
+    'unused-for': {
+      type: 'text',
+      value: 'TIME',
+      description: `only images that nobody has pulled for this long; ${UNUSED_DEFAULT} by default`,
+    },
+    'dry-run': { type: 'boolean', description: 'remove nothing, and print what would be removed' },
+  },
+  examples: [
+    ['prune --dry-run', 'what would be removed'],
+    ['prune ghcr.io/owner --unused-for 1d', 'old digests of one owner'],
+  ],
+  run: async call => {
+    const unusedMs = unusedForOf(call.words) ?? UNUSED_DEFAULT_MS
+    const selection = { ...selectionOf(call.words), untagged: 'true', unused: String(unusedMs) }
+    return await removeMatching(call, selection)
+  },
+})
+
 async function run(call: AdminCall): Promise<ExitCode> {
   const { words } = call
-  const unusedMs = unusedMsOf(words)
+  const unusedMs = unusedForOf(words)
   const isSelecting = unusedMs !== undefined || words.text('registry') !== undefined
   const hasPattern = words.words.some(word => /[*?]/.test(word))
   return isSelecting || hasPattern
@@ -43,7 +71,7 @@ async function run(call: AdminCall): Promise<ExitCode> {
 }
 
 /** The value of `--unused-for`. */
-export function unusedMsOf(words: ToolWords): number | undefined {
+function unusedForOf(words: ToolWords): number | undefined {
   const text = words.text('unused-for')
   const unusedMs = text === undefined ? undefined : parseDuration(text)
   if (text === undefined || unusedMs !== undefined) return unusedMs
@@ -58,7 +86,7 @@ async function removeNamed(call: AdminCall): Promise<ExitCode> {
 }
 
 /** Removes all images of a selection, as the admin API takes it. */
-export async function removeMatching(call: AdminCall, selection: Query): Promise<ExitCode> {
+async function removeMatching(call: AdminCall, selection: Query): Promise<ExitCode> {
   const { connection, words, environment, isJson, print } = call
   const sum = { images: 0, failures: 0, objects: 0, bytes: 0 }
   for await (const line of connection.follow('POST remove', { ...selection, ...dryRun(words) })) {

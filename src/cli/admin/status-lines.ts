@@ -41,6 +41,7 @@ export function statusLines(
       ({ record, count, outcome }) => `damaged   ${count} of ${record}, ${outcome}: see the log`,
     ),
     ...lostLines(report.lostTags),
+    ...warmingLines(report.warming, look),
     ...registryLines(report.registries, look),
     ...flowLines(flows),
   ]
@@ -108,6 +109,19 @@ function lostLines(lostTags: DaemonReport['lostTags']): readonly string[] {
     ...shown.map(({ image, lostForMs }) => `  ${image}  since ${spanText(lostForMs)}`),
     ...(shown.length < lostTags.length ? [`  and ${lostTags.length - shown.length} more`] : []),
   ]
+}
+
+function warmingLines(warming: DaemonReport['warming'], { nowMs, paint }: StatusLook): readonly string[] {
+  if (warming.length === 0) return []
+  const lines = warming.map(
+    ({ image, tags, isRunning, nextAt, lastAt, images, doneImages, failedImages, message }) => {
+      const counts = lastAt === undefined && !isRunning ? '' : `${doneImages} of ${images}, `
+      const failed = failedImages === 0 ? '' : paint('bad', `${failedImages} failed, `)
+      const when = isRunning ? 'running' : `next in ${spanText(Math.max(1000, Date.parse(nextAt) - nowMs))}`
+      return `  ${image}: ${tags}  ${counts}${failed}${when}${message === undefined ? '' : ` (${message})`}`
+    },
+  )
+  return [`warming   ${warming.length}`, ...lines]
 }
 
 const STATE_STYLES = {

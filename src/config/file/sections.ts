@@ -7,6 +7,7 @@ import { readNotifications } from './notifications.ts'
 import { readPolicies } from './policies.ts'
 import { readRules } from './rules.ts'
 import type { NamedFile, ReadSection, ShownValue } from './section.ts'
+import { readWarm } from './warm.ts'
 import { isShowable, type YamlSection } from './yaml-file.ts'
 
 /** Reads each section. A new section gets a file of its own, a row here and a key in `FileSections`. */
@@ -21,6 +22,7 @@ const READERS: {
   notifications: readNotifications,
   auth: readAuth,
   rules: readRules,
+  warm: readWarm,
 }
 
 const NAMES: readonly string[] = ['upstreams', ...Object.keys(READERS)]
@@ -49,6 +51,7 @@ export function readSections(
       notifications: read('notifications'),
       auth: read('auth'),
       rules: read('rules'),
+      warm: read('warm'),
     },
     shown,
     problems,
