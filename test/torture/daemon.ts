@@ -20,6 +20,8 @@ export interface DaemonOptions {
   readonly env?: Record<string, string>
   /** Further lines of the upstream's entry. */
   readonly entry?: readonly string[]
+  /** Lines of further sections of the upstream file. */
+  readonly sections?: readonly string[]
   readonly flags?: readonly string[]
   /**
    * Command that starts the daemon, such as a shell that sets a limit. It must replace itself by the daemon.
@@ -55,9 +57,10 @@ export class DaemonProcess implements AsyncDisposable {
 
   /** Starts a daemon and does not wait for it. */
   static async spawn(options: DaemonOptions): Promise<DaemonProcess> {
-    const { directory, root, upstream, env, entry = [], flags = [], through = [] } = options
+    const { directory, root, upstream, env, entry = [], sections = [], flags = [], through = [] } = options
     const file = join(directory, 'upstreams.yaml')
-    const lines = ['- namespace: docker.io', `  host: ${upstream}`, '  tls: false', ...entry]
+    const upstreams = ['- namespace: docker.io', `  host: ${upstream}`, '  tls: false', ...entry]
+    const lines = ['upstreams:', ...upstreams, ...sections]
     await writeFile(file, `${lines.join('\n')}\n`)
     const store = ['filesystem', '--root', root]
     const listen = ['--listen', '127.0.0.1:0', '--admin-listen', 'off', '--upstream-config-file', file]

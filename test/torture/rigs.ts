@@ -4,6 +4,7 @@ import { DISK, WIRE } from './flips.ts'
 import { HERDS } from './herd.ts'
 import { KILL, KILL_CALLS, PAIR } from './kill.ts'
 import { POWER, POWER_CONTROL } from './power.ts'
+import { PUSH_KILL, PUSH_POWER, PUSH_POWER_CONTROL } from './push.ts'
 import type { Rig } from './rig.ts'
 import { DRAIN, RELOAD } from './signals.ts'
 import { DNS, NAMES } from './strangers.ts'
@@ -14,6 +15,9 @@ export const RIGS: readonly Rig[] = [
   KILL_CALLS,
   POWER,
   POWER_CONTROL,
+  PUSH_KILL,
+  PUSH_POWER,
+  PUSH_POWER_CONTROL,
   PAIR,
   FAULTS,
   FEW_FILES,
