@@ -76,9 +76,9 @@ test('in a clone an old Node hands over to the one that npm ci brought, with arg
   const directory = await copyOf('handed', 'src', 'node_modules/node/bin')
   await symlink(process.execPath, join(directory, 'node_modules/node/bin/node'))
   const program = `
-    console.log(process.argv.slice(2).join(' '))
     const alive = setInterval(() => undefined, 1000)
     process.on('SIGTERM', () => { clearInterval(alive); process.exitCode = 7 })
+    console.log(process.argv.slice(2).join(' '))
   `
   await writeFile(join(directory, 'src/main.ts'), program)
   const command = join(directory, 'bin/entrepot.cjs')

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { startMirror, type TestMirror } from '../support/mirror.ts'
+import { RawClient } from '../support/raw-client.ts'
 import { startUpstream } from '../support/upstream.ts'
 import { logged } from '../support/waiting.ts'
 
@@ -57,6 +58,10 @@ test('a pull, a refusal and an open connection show in the metrics, and errors b
     /^entrepot_upstream_request_seconds_count\{namespace="docker.io",verb="get-blob"\}/,
   )
   assert.equal(asked, 1)
+  const client = await RawClient.connect(mirror.daemon.addresses.client)
+  using _ = { [Symbol.dispose]: () => client.socket.destroy() }
+  client.send('GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n')
+  await client.until(({ received }) => received.includes('{}'))
   const [connections = 0] = await valuesOf(mirror, /^entrepot_connections /)
   assert.ok(connections >= 1)
   assert.deepEqual(await valuesOf(mirror, /^entrepot_build_info\{version="[^"]+"\}/), [1])
