@@ -127,6 +127,7 @@ export class Dispatch {
         sendAtOnce(response, exchange.reply, this.#reading) ??
         (await send(response, exchange.reply, this.#reading, exchange.left))
     } catch (error) {
+      if (!response.headersSent) await exchange.dropBody()
       this.#fail(exchange, error)
     } finally {
       exchange.endDownload?.()
@@ -233,8 +234,9 @@ export class Dispatch {
   }
 
   /** The reply to a request that names no repository. */
-  #plainReply({ request, peer, identity }: HttpExchange, route: Route): Reply | Promise<Reply> {
+  #plainReply(exchange: HttpExchange, route: Route): Reply | Promise<Reply> {
     const { access, chain, events } = this.#parts
+    const { request, peer, identity } = exchange
     if (route.kind === 'base') {
       if (!access.mayEnter(identity ?? ANONYMOUS)) throw new OciError('UNAUTHORIZED', 'log in first')
       return withHeaders(answerBase(), API_VERSION)
@@ -247,7 +249,7 @@ export class Dispatch {
       )
     }
     if (route.kind === 'token' && chain !== undefined)
-      return answerToken({ chain, access, events, names: this.#parts.names() }, request, peer)
+      return answerToken({ chain, access, events, names: this.#parts.names() }, exchange)
     const asked = { host: request.headers.host, isEncrypted: peer.isEncrypted }
     const isSetup = route.kind === 'setup' && this.#parts.servesSetup === true
     const script = isSetup ? answerSetup(route.client, asked) : undefined

@@ -5,6 +5,7 @@ import { ANONYMOUS, type Identity } from '../oci/identity.ts'
 import type { Place } from '../oci/place.ts'
 import { type Reference, referenceText } from '../oci/reference.ts'
 import type { Reply } from './reply.ts'
+import { bodyOf, dropRest, type RequestBody } from './request-body.ts'
 import type { NamedRoute, Route } from './route.ts'
 
 /** One request in progress: what is known of it so far, and its entry in the access log. */
@@ -26,6 +27,7 @@ export class HttpExchange {
   #answeredAtMs: number | undefined
   #id: string | undefined
   #left: AbortController | undefined
+  #body: RequestBody | undefined
 
   constructor(request: IncomingMessage, response: ServerResponse, peer: Peer) {
     this.request = request
@@ -42,6 +44,22 @@ export class HttpExchange {
   /** Address of the client; `undefined` for a client on a unix socket. */
   get client(): string | undefined {
     return this.peer.address
+  }
+
+  /** The body of the request. */
+  get body(): RequestBody {
+    this.#body ??= bodyOf(this.request, this.response)
+    return this.#body
+  }
+
+  /**
+   * Gets rid of what nobody has read of the body: a client that is still sending when its connection is
+   * closed may never see the answer.
+   */
+  async dropBody(): Promise<void> {
+    const { method, complete } = this.request
+    if (complete || method === 'GET' || method === 'HEAD' || this.response.destroyed) return
+    await dropRest(this.body)
   }
 
   /**

@@ -7,8 +7,8 @@ import { type NameRules, type Place, type RequestedName, resolvePlace } from '..
 import type { HttpExchange } from '../exchange.ts'
 import { failureBody } from '../failure.ts'
 import { jsonReply, type Reply } from '../reply.ts'
+import { dropRest, type RequestBody, readSmallBody } from '../request-body.ts'
 import type { PushRoute } from '../route.ts'
-import { bodyOf, dropRest, type RequestBody, readSmallBody } from './request-body.ts'
 
 /** Everything that the answer to a push depends on. */
 interface Push {
@@ -22,16 +22,9 @@ interface Push {
 export async function answerPush(
   push: Push,
   route: PushRoute,
-  { request, response }: Pick<HttpExchange, 'request' | 'response'>,
+  { body }: Pick<HttpExchange, 'body'>,
 ): Promise<Reply> {
-  const body = bodyOf(request, response)
-  try {
-    const reply = await answer(push, route, body)
-    return await withRestDropped(reply, body)
-  } catch (error) {
-    if (error instanceof OciError && !(await dropRest(body))) response.shouldKeepAlive = false
-    throw error
-  }
+  return await withRestDropped(await answer(push, route, body), body)
 }
 
 async function answer(push: Push, route: PushRoute, body: RequestBody): Promise<Reply> {

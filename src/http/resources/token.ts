@@ -7,7 +7,9 @@ import type { Events } from '../../observe/events.ts'
 import { OciError } from '../../oci/error.ts'
 import { ANONYMOUS } from '../../oci/identity.ts'
 import { type NameRules, resolvePlace } from '../../oci/place.ts'
+import type { HttpExchange } from '../exchange.ts'
 import { jsonReply, type Reply } from '../reply.ts'
+import type { RequestBody } from '../request-body.ts'
 
 const BODY_BYTES_MAX = 64 * 1024
 const SCOPES_MAX = 100
@@ -31,10 +33,9 @@ interface TokenQuestion {
  */
 export async function answerToken(
   { chain, access, names, events }: TokenParts,
-  request: IncomingMessage,
-  peer: Peer,
+  { request, body: sent, peer }: Pick<HttpExchange, 'request' | 'body' | 'peer'>,
 ): Promise<Reply> {
-  const { presented, scopes } = await readQuestion(request)
+  const { presented, scopes } = await readQuestion(request, sent)
   const proved = await proveOrTell({ chain, access, events }, presented, peer)
   if (proved.identity.isForeign === true) {
     const isPublic = scopes.length > 0 && scopes.every(scope => isPublicPull(scope, names, access))
@@ -81,11 +82,11 @@ function userOf(presented: Presented | undefined): string {
   return presented?.kind === 'basic' ? presented.user : 'a token'
 }
 
-async function readQuestion(request: IncomingMessage): Promise<TokenQuestion> {
+async function readQuestion(request: IncomingMessage, body: RequestBody): Promise<TokenQuestion> {
   const { method, url = '', headers } = request
   const mark = url.indexOf('?')
   const query = new URLSearchParams(mark === -1 ? '' : url.slice(mark + 1))
-  const form = method === 'POST' ? await readForm(request) : undefined
+  const form = method === 'POST' ? await readForm(request, body) : undefined
   const { authorization } = headers
   const inHeader = authorization === undefined ? undefined : parseAuthorization(authorization)
   const texts = [...query.getAll('scope'), ...(form?.getAll('scope') ?? [])]
@@ -108,13 +109,13 @@ function presentedIn(form: URLSearchParams): Presented | undefined {
   }
 }
 
-async function readForm(request: IncomingMessage): Promise<URLSearchParams> {
+async function readForm(request: IncomingMessage, body: RequestBody): Promise<URLSearchParams> {
   const type = request.headers['content-type'] ?? ''
   if (!/^application\/x-www-form-urlencoded *(?:;|$)/i.test(type))
     throw new OciError('REQUEST_INVALID', 'the body must be application/x-www-form-urlencoded')
-  const pieces: Buffer[] = []
+  const pieces: Uint8Array[] = []
   let sizeBytes = 0
-  for await (const piece of request as AsyncIterable<Buffer>) {
+  for await (const piece of body.pieces) {
     sizeBytes += piece.byteLength
     if (sizeBytes > BODY_BYTES_MAX)
       throw new OciError('REQUEST_INVALID', `the body is over ${BODY_BYTES_MAX} bytes`)

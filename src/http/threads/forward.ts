@@ -4,6 +4,7 @@ import { pipeline } from 'node:stream/promises'
 import type { Peer } from '../../access/peer.ts'
 import { OciError } from '../../oci/error.ts'
 import { failureOf, failureReply } from '../failure.ts'
+import { bodyOf, dropRest } from '../request-body.ts'
 import { READING_LIMITS, sendAtOnce } from '../send.ts'
 import type { Handler } from '../server.ts'
 import { Peers } from '../tls/peer.ts'
@@ -50,6 +51,7 @@ export class Forwarding {
     response.socket?.setTimeout(isSending(request) ? SENDING_MS : READING_LIMITS.idleMs)
     try {
       const answer = await this.#ask(request, response)
+      if (!request.complete) await dropRest(bodyOf(request, response))
       response.writeHead(answer.statusCode ?? 502, responseFields(answer.rawHeaders))
       await pipeline(answer, response)
     } catch (error) {
@@ -67,17 +69,29 @@ export class Forwarding {
       agent: this.#agent,
       method: request.method ?? 'GET',
       path: request.url ?? '/',
-      headers: [...requestFields(request), FIELD, `${secret} ${peerText(this.#peers.of(request.socket))}`],
+      headers: [
+        ...requestFields(request),
+        ...expectation(request),
+        FIELD,
+        `${secret} ${peerText(this.#peers.of(request.socket))}`,
+      ],
     })
     forwarded.once('response', resolve)
-    // The first thread decides if the client may send its body.
-    forwarded.once('continue', () => response.writeContinue())
     forwarded.once('error', reject)
     response.once('close', () => {
       if (!response.writableFinished) forwarded.destroy()
     })
     // If the client's body breaks off, so does the forwarded request, and the error is handled above.
-    pipeline(request, forwarded).catch(reject)
+    const sendBody = (): void => void pipeline(request, forwarded).catch(reject)
+    if (!hasBody(request)) {
+      sendBody()
+    } else {
+      forwarded.once('continue', () => {
+        if (request.headers.expect !== undefined) response.writeContinue()
+        sendBody()
+      })
+      forwarded.flushHeaders()
+    }
     return await promise
   }
 }
@@ -116,6 +130,18 @@ function takePeer(request: IncomingMessage, secret: string): Peer | undefined {
   rawHeaders.splice(at, 2)
   delete request.headers[FIELD.toLowerCase()]
   return JSON.parse(Buffer.from(text, 'base64url').toString()) as Peer
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) !== 0
+}
+
+/**
+ * The first thread gives the go-ahead for every body. Without it, a request that the first thread refuses at
+ * once would fail by the closed socket, and its client would never see the refusal.
+ */
+function expectation(request: IncomingMessage): readonly string[] {
+  return hasBody(request) && request.headers.expect === undefined ? ['Expect', '100-continue'] : []
 }
 
 /** Header fields exactly as the client sent them, duplicates included: the first thread checks them. */

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { IncomingBytes } from '../../content/hosting.ts'
-import { OciError } from '../../oci/error.ts'
+import type { IncomingBytes } from '../content/hosting.ts'
+import { OciError } from '../oci/error.ts'
 
 /** Slowest a client may send: at least this many bytes within this time, in milliseconds. */
 const FLOOR_MS = 60_000
