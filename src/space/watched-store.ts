@@ -44,8 +44,8 @@ export class WatchedStore implements Store {
   readonly #watcher: Watcher
   readonly #holds = new Map<Digest, number>()
   readonly #turns = new Turns<Digest>()
-  /** Evictions that cannot be stopped any more. Whoever opens the content waits to learn that it is gone. */
-  readonly #evictions = new Map<Digest, Promise<void>>()
+  /** Removals under way. Whoever opens the content waits to learn whether it is gone. */
+  readonly #removals = new Map<Digest, Promise<void>>()
 
   constructor(store: Store, watcher: Watcher) {
     this.#store = store
@@ -66,7 +66,7 @@ export class WatchedStore implements Store {
     // makes it absent.
     const release = this.#hold(digest)
     try {
-      await this.#evictions.get(digest)
+      await this.#removals.get(digest)
       const object = await this.#store.open(digest)
       if (object !== undefined) return new WatchedObject(object, release)
     } catch (error) {
@@ -115,29 +115,26 @@ export class WatchedStore implements Store {
     return this.#store.discard !== undefined
   }
 
+  /** Deletes content unless it is hosted; `true` if it was there. Who reads it now, reads on. */
   async delete(digest: Digest): Promise<boolean> {
     return await this.#turns.take(digest, async () => {
-      const wasThere = await this.#store.delete(digest)
-      this.#watcher.removed(digest, UNKNOWN)
-      return wasThere
+      const wasThere = await this.#unlessHosted(digest, async () => await this.#store.delete(digest))
+      if (wasThere !== undefined) this.#watcher.removed(digest, UNKNOWN)
+      return wasThere ?? false
     })
   }
 
   /** Deletes content unless it is hosted or in use; `true` if it is now gone. */
   async evict(digest: Digest, gone: Gone): Promise<boolean> {
     return await this.#turns.take(digest, async () => {
-      if ((await this.isHosted(digest)) || this.isHeld(digest)) return false
-      const { promise, resolve } = Promise.withResolvers<void>()
-      this.#evictions.set(digest, promise)
-      try {
+      const isGone = await this.#unlessHosted(digest, async () => {
+        if (this.isHeld(digest)) return false
         if (this.#store.discard === undefined) await this.#store.delete(digest)
         else await this.#store.discard(digest)
-      } finally {
-        this.#evictions.delete(digest)
-        resolve()
-      }
-      this.#watcher.removed(digest, gone)
-      return true
+        return true
+      })
+      if (isGone === true) this.#watcher.removed(digest, gone)
+      return isGone ?? false
     })
   }
 
@@ -206,6 +203,22 @@ export class WatchedStore implements Store {
   /** Does not close the store, which belongs to another owner. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#turns.settled()
+  }
+
+  /**
+   * Runs an action that removes content, unless a hosted repository holds the content: `undefined` then.
+   * Whoever opens the content after the look for holds waits, so that a repository which takes it meanwhile
+   * learns whether it is still there.
+   */
+  async #unlessHosted<T>(digest: Digest, remove: () => Promise<T>): Promise<T | undefined> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#removals.set(digest, promise)
+    try {
+      return (await this.isHosted(digest)) ? undefined : await remove()
+    } finally {
+      this.#removals.delete(digest)
+      resolve()
+    }
   }
 
   async #isStored(digest: Digest): Promise<boolean> {

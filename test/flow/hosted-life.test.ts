@@ -196,3 +196,23 @@ test('the daemon itself collects what nothing names once its claims have ended, 
 function collectedIn(hosted: HostedMirror): readonly unknown[] {
   return hosted.log.filter(line => line['msg'] === 'collected: no hosted repository needs it')
 }
+
+test('no removal from the cache takes what a hosted repository holds, under whatever name it is asked for', async () => {
+  await using hosted = await start({})
+  const config = await pushBlob(hosted, '{}')
+  const image = imageOf(config, 1)
+  assert.equal((await pushTag(hosted, 'latest', image)).status, 201)
+  const manifest = digestOf(image)
+  for (const name of [NAME, 'docker.io/library/alpine']) {
+    for (const path of [`blobs/${config}`, `blobs/${manifest}`, `manifests/${manifest}`])
+      await hosted.admin('DELETE', `/_admin/${name}/${path}`)
+    for (const reference of [':latest', `@${manifest}`])
+      await hosted.admin('DELETE', `/_admin/v1/images?image=${name}${reference}`)
+  }
+  await hosted.admin('POST', '/_admin/v1/evict?bytes=1000000')
+  assert.equal((await hosted.send('GET', `/v2/${NAME}/blobs/${config}`)).body.toString(), '{}')
+  assert.deepEqual((await hosted.send('GET', `/v2/${NAME}/manifests/latest`)).body, image)
+  await hosted.restart()
+  assert.equal((await hosted.send('GET', `/v2/${NAME}/blobs/${config}`)).body.toString(), '{}')
+  assert.deepEqual((await hosted.send('GET', `/v2/${NAME}/manifests/latest`)).body, image)
+})

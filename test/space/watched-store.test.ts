@@ -202,6 +202,47 @@ test('what a hosted repository holds is not evicted, until the last hold is gone
   assert.deepEqual(seen.told, told)
 })
 
+test('what a hosted repository holds is not deleted either, and counts as stored', async () => {
+  const seen = watcher()
+  const watched = new WatchedStore(new MemoryStore(), seen)
+  await store(watched)
+  await watched.writeRecord(HOLD, new Uint8Array(0), 'relaxed')
+  assert.equal(await watched.delete(DIGEST), false)
+  await using object = await watched.open(DIGEST)
+  assert.equal(object?.sizeBytes, 7)
+  await watched.deleteRecord(HOLD)
+  assert.equal(await watched.delete(DIGEST), true)
+  assert.deepEqual(seen.told, ['stored true 7', 'wrote hosted-hold', 'deleted hosted-hold', 'removed 0'])
+})
+
+test('a repository that takes content just after a removal looked for holds learns that it is gone', async () => {
+  for (const remove of ['delete', 'evict'] as const) {
+    const inner = new MemoryStore()
+    const looked = Promise.withResolvers<void>()
+    const may = Promise.withResolvers<void>()
+    const list = inner.listRecordsOf.bind(inner)
+    inner.listRecordsOf = async function* (group) {
+      const found = await Array.fromAsync(list(group))
+      looked.resolve()
+      await may.promise
+      yield* found
+    }
+    const watched = new WatchedStore(inner, watcher())
+    await store(watched)
+    const removed = remove === 'delete' ? watched.delete(DIGEST) : watched.evict(DIGEST, GONE)
+    await looked.promise
+    await watched.writeRecord(HOLD, new Uint8Array(0), 'relaxed')
+    const opened = watched.open(DIGEST)
+    // Long enough for the repository to look and let go, if it were not kept waiting.
+    await Promise.race([opened.then(async object => await object?.[Symbol.asyncDispose]()), setImmediate()])
+    may.resolve()
+    const isGone = await removed
+    assert.equal((await opened) === undefined, isGone, remove)
+    await using object = await watched.open(DIGEST)
+    assert.equal(object === undefined, isGone, remove)
+  }
+})
+
 test('content that is opened while it is being evicted is absent, and never a handle to what goes', async () => {
   const inner = new MemoryStore()
   const { promise, resolve } = Promise.withResolvers<void>()
