@@ -19,7 +19,7 @@ import { createToken, explainAccess, listTokens, revokeTokens } from './robot-to
 import { reportStatus } from './status.ts'
 import { moveTag, releaseTag, tagHistory } from './tags.ts'
 import { isoOf } from './times.ts'
-import { warmImage } from './warm.ts'
+import { requireUpstream, warmImage } from './warm.ts'
 
 /** The answer of an endpoint: one value, or a stream of them. */
 export type AdminResult =
@@ -217,6 +217,7 @@ async function* streamWarming(
   signal: AbortSignal,
 ): AsyncGenerator<AdminStreams['POST warm']> {
   const { source, reference, name: image } = await namedImage(parts, query)
+  requireUpstream(parts.hosting.isClaimed, source)
   let failed = 0
   const request = {
     source,

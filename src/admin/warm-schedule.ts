@@ -4,13 +4,14 @@ import type { Directory, Source } from '../mirror/sources.ts'
 import type { Events } from '../observe/events.ts'
 import { OciError, UpstreamError } from '../oci/error.ts'
 import { parseTag, type Tag } from '../oci/name.ts'
+import type { Place } from '../oci/place.ts'
 import type { Platform } from '../oci/platform.ts'
 import { chooseTags, type TagChoice } from '../oci/tag-choice.ts'
 import type { TagsPageRequest } from '../oci/tags-page.ts'
 import type { WarmingReport } from './contract.ts'
 import { imageNamed } from './query.ts'
 import { isoOf } from './times.ts'
-import { warmImage } from './warm.ts'
+import { requireUpstream, warmImage } from './warm.ts'
 
 /** Images to pull into the cache at intervals. */
 export interface WarmPlan extends TagChoice {
@@ -23,6 +24,8 @@ export interface WarmPlan extends TagChoice {
 export interface WarmScheduleParts {
   readonly mirror: Mirror
   readonly directory: () => Directory
+  /** True for names that are hosted here. */
+  readonly isClaimed: (place: Place) => boolean
   /** Plans in force. */
   readonly plans: () => readonly WarmPlan[]
   readonly clock: Clock
@@ -175,6 +178,7 @@ export class WarmSchedule implements AsyncDisposable {
     const { signal } = this.#lifetime
     const { directory } = this.#parts
     const { source } = await imageNamed({ directory, desk: undefined }, plan.image)
+    requireUpstream(this.#parts.isClaimed, source)
     const tags = await this.#tagsOf(plan, source)
     progress.images = tags.length
     if (tags.length === 0) progress.message = 'no tag matches'

@@ -4,6 +4,7 @@ import type { Content, Outcome } from '../oci/content.ts'
 import { type Digest, parseDigest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import { MANIFEST_SIZE_MAX, parseManifest } from '../oci/manifest.ts'
+import type { Place } from '../oci/place.ts'
 import { isPlatform, type Platform, platformOfConfig, platformsOf } from '../oci/platform.ts'
 import type { Reference } from '../oci/reference.ts'
 import type { WarmedLayer, WarmedManifest } from './contract.ts'
@@ -21,6 +22,15 @@ export interface Puller {
   pullBlob(source: Source, digest: Digest): Promise<Answer>
   /** True if the content is stored, now or by the download that runs. */
   isKept(source: Source, digest: Digest): Promise<boolean>
+}
+
+/** Refuses a name that is hosted here: no registry is ever asked for it. */
+export function requireUpstream(isClaimed: (place: Place) => boolean, place: Place): void {
+  if (isClaimed(place))
+    throw new OciError(
+      'UNSUPPORTED',
+      `${place.namespace}/${place.repository} is hosted here: it has no upstream to pull from`,
+    )
 }
 
 /**

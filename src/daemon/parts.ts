@@ -220,12 +220,13 @@ type HouseNames = NameRules & { readonly terms: ReadonlySet<Namespace> }
 
 /** Warms what the section `warm` says. It starts by itself, unless this mirror must not fetch or store. */
 export function warmingOf(parts: Omit<DaemonParts, 'warming'>): WarmSchedule {
-  const { config, mirror, inForce, clock, events } = parts
+  const { config, mirror, inForce, clock, events, hosting } = parts
   const warming = new WarmSchedule({
     mirror,
     clock,
     events,
     directory: () => inForce.current.directory,
+    isClaimed: hosting.isClaimed,
     plans: () => inForce.current.sections.warm,
     storeTrouble: () => events.storeTrouble,
   })

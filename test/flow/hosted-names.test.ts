@@ -3,7 +3,8 @@ import { createServer, type Socket } from 'node:net'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { digestOf } from '../../src/oci/digest.ts'
-import { type HostedMirror, startHosted } from '../support/hosted.ts'
+import { type HostedMirror, sectionsOf, startHosted } from '../support/hosted.ts'
+import { errorMessage, until } from '../support/waiting.ts'
 
 /** Everything that tried to leave the daemon: bytes on connections, and names that were looked up. */
 interface Outside extends AsyncDisposable {
@@ -120,6 +121,26 @@ test('no request and no byte of a claimed name leaves the process, however it is
   // The recorder records: a name that is not claimed does leave.
   await hosted.send('GET', '/v2/library/alpine/manifests/latest')
   assert.match(outside.received(), /library\/alpine/)
+})
+
+test('a claimed name is not warmed from its registry, neither by an administrator nor by schedule', async () => {
+  await using outside = await listenOutside()
+  const claims = { 'docker.io/acme/**': undefined }
+  const plan = { patterns: ['*'], semver: undefined, newest: undefined, platforms: [], intervalMs: 3_600_000 }
+  const warm = [{ ...plan, image: 'docker.io/acme/app' }]
+  await using hosted = await startHosted({
+    upstream: outside.address,
+    config: { sections: { ...sectionsOf(claims), warm } },
+  })
+  const reply = await hosted.admin('POST', '/_admin/v1/warm?image=docker.io/acme/app:v1')
+  assert.equal(reply.status, 405)
+  assert.match(errorMessage(reply), /^docker\.io\/acme\/app is hosted here: it has no upstream to pull from$/)
+  await until(async () => {
+    const { body } = await hosted.admin('GET', '/_admin/v1/status')
+    const { warming } = JSON.parse(body.toString()) as { warming: readonly { message?: string }[] }
+    return warming[0]?.message === errorMessage(reply)
+  }, 'the plan has failed')
+  assert.equal(outside.received(), '')
 })
 
 test('a name that is claimed with a fallback is mirrored until its first push, and closed for ever after', async () => {
