@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 
-const USAGE = `npm run test:clients                        real clients pull through the mirror
+const USAGE = `npm run test:clients                        real clients pull through the mirror, and push to it
 npm run test:clients -- --matrix            every fault of an upstream x every client, beside a direct pull
 npm run test:clients -- --matrix --quick    the same without the faults that take long
 npm run test:clients -- --matrix --only TEXT    the rows whose title has the text

@@ -17,6 +17,8 @@ export interface MirrorOptions {
   readonly store?: MirrorStore
   /** Keys of the upstream file that every entry gets. */
   readonly upstream?: Readonly<Record<string, unknown>>
+  /** Further sections of the upstream file. */
+  readonly sections?: Readonly<Record<string, unknown>>
 }
 
 /** The mirror under test: the command that a user types, in the room of the world. */
@@ -54,13 +56,13 @@ export class Mirror implements AsyncDisposable {
       { namespace: 'ghcr.io', host: 'ghcr.io', ...common },
     ]
     const file = room.path(`mirror-${name}.yml`)
-    await writeFile(file, JSON.stringify(upstreams))
+    await writeFile(file, JSON.stringify({ upstreams, ...options.sections }))
     const listen = port ?? (await freePort())
     const flags = ['--listen', `127.0.0.1:${listen}`, '--admin-listen', 'off', '--upstream-config-file', file]
     const { flags: storeFlags, env } = options.store ?? { flags: ['filesystem', '--root', root], env: {} }
     const argv = [process.execPath, MAIN, ...flags, ...storeFlags]
     const child = new Child('the mirror', room.inside(argv), { env })
-    await child.ready(async () => (await fetch(`http://127.0.0.1:${listen}/v2/`)).status === 200)
+    await child.ready(async () => [200, 401].includes((await fetch(`http://127.0.0.1:${listen}/v2/`)).status))
     return new Mirror(listen, child)
   }
 

@@ -6,7 +6,8 @@ import type { World } from '../world.ts'
 import { connectCri } from './cri.ts'
 import { labelOf, type Puller, type PullerKind } from './puller.ts'
 
-const GO_BIN = join(homedir(), 'go', 'bin')
+/** Where `go install` puts programs. */
+export const GO_BIN = join(homedir(), 'go', 'bin')
 
 /** `ctr`: containerd's own client, with hosts.toml; it sends `?ns=` and has no limit of parallel blobs. */
 export const ctr: PullerKind = {
@@ -14,7 +15,7 @@ export const ctr: PullerKind = {
   executables: ['containerd', 'ctr', 'runc'],
   agent: 'containerd/',
   start: async (world, mirror) => {
-    const daemon = await Containerd.start(world, { mirror, name: 'ctr', release: DEBIAN })
+    const daemon = await Containerd.start(world, { mirror, name: 'ctr', release: DEBIAN_CONTAINERD })
     const ctr = (...args: readonly string[]): string[] => {
       return world.room.inside(['ctr', '--address', daemon.socket, '--namespace', 'test', ...args])
     }
@@ -48,7 +49,7 @@ export const cri: PullerKind = {
   name: 'CRI',
   executables: ['containerd', 'runc'],
   agent: 'containerd/',
-  start: async (world, mirror) => await startCri(world, { mirror, name: 'cri', release: DEBIAN }),
+  start: async (world, mirror) => await startCri(world, { mirror, name: 'cri', release: DEBIAN_CONTAINERD }),
 }
 
 /** The same of containerd 2.4, which `go install` has put into the user's own folder. */
@@ -56,7 +57,8 @@ export const containerd24: PullerKind = {
   name: 'containerd-2.4',
   executables: [join(GO_BIN, 'containerd'), join(GO_BIN, 'ctr')],
   agent: 'containerd/',
-  start: async (world, mirror) => await startCri(world, { mirror, name: 'containerd24', release: NEWEST }),
+  start: async (world, mirror) =>
+    await startCri(world, { mirror, name: 'containerd24', release: NEWEST_CONTAINERD }),
 }
 
 async function startCri(world: World, options: ContainerdOptions): Promise<Puller> {
@@ -95,7 +97,8 @@ interface ContainerdOptions {
   readonly release: Release
 }
 
-class Containerd {
+/** A containerd of the rig's own. */
+export class Containerd {
   readonly socket: string
   readonly hostsDirectory: string
   readonly #child: Child
@@ -198,8 +201,14 @@ state = "${join(directory, 'state')}"
 `
 }
 
-const DEBIAN: Release = { containerd: 'containerd', ctr: 'ctr', configure: configureVersion2 }
-const NEWEST: Release = {
+/** Debian's containerd. */
+export const DEBIAN_CONTAINERD: Release = {
+  containerd: 'containerd',
+  ctr: 'ctr',
+  configure: configureVersion2,
+}
+/** The containerd that `go install` has built. */
+export const NEWEST_CONTAINERD: Release = {
   containerd: join(GO_BIN, 'containerd'),
   ctr: join(GO_BIN, 'ctr'),
   configure: configureVersion3,

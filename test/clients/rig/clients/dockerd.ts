@@ -4,14 +4,15 @@ import { Child, run, runOk } from '../child.ts'
 import type { World } from '../world.ts'
 import { labelOf, type Puller, type PullerKind } from './puller.ts'
 
-const EXECUTABLES = ['dockerd', 'docker', 'containerd', 'runc']
+/** What a dockerd needs. */
+export const DOCKER_EXECUTABLES = ['dockerd', 'docker', 'containerd', 'runc']
 
 /**
  * dockerd with `registry-mirrors`; only Docker Hub goes to a mirror. One connection per request, no `?ns=`.
  */
 export const dockerd: PullerKind = {
   name: 'dockerd',
-  executables: EXECUTABLES,
+  executables: DOCKER_EXECUTABLES,
   agent: 'docker/',
   mirrorsOnlyDockerHub: true,
   start: async (world, mirror) => {
@@ -31,7 +32,7 @@ export const dockerd: PullerKind = {
  */
 export const buildkit: PullerKind = {
   name: 'BuildKit',
-  executables: EXECUTABLES,
+  executables: DOCKER_EXECUTABLES,
   agent: 'containerd/',
   mirrorsOnlyDockerHub: true,
   start: async (world, mirror) => {
@@ -58,7 +59,8 @@ interface Docker {
   readonly stop: () => Promise<void>
 }
 
-async function startDockerd(world: World, mirror: string | undefined, kind: string): Promise<Docker> {
+/** Starts a dockerd, with a mirror or without. */
+export async function startDockerd(world: World, mirror: string | undefined, kind: string): Promise<Docker> {
   const name = labelOf(kind, mirror)
   const directory = await world.room.makeDirectory(name)
   const socket = `unix://${join(directory, 'docker.sock')}`

@@ -1,0 +1,44 @@
+import { runOk } from '../child.ts'
+import type { World } from '../world.ts'
+
+/** Where clients push, and as whom. */
+export interface PushSite {
+  readonly world: World
+  /** `host:port` of the mirror. */
+  readonly address: string
+  readonly username: string
+  readonly password: string
+  /** An OCI layout with an index of two platforms. */
+  readonly layout: string
+  /** The same as a tar. */
+  readonly archive: string
+  readonly tag: string
+  /** Digest of that index. */
+  readonly digest: string
+}
+
+/** A real client with its login. Names are `<host:port>/<registry>/<repository>:<tag>`. */
+export interface PushClient extends AsyncDisposable {
+  /** Pushes; throws what the client printed. Returns the digest of it, if that is known before. */
+  push(name: string): Promise<string | undefined>
+  /** Forgets what it pushed, and pulls it from the mirror. */
+  pullAgain(name: string): Promise<void>
+}
+
+export interface PusherKind {
+  readonly name: string
+  /** What it pushes, in words. */
+  readonly what: string
+  readonly executables: readonly string[]
+  readonly start: (site: PushSite) => Promise<PushClient>
+}
+
+/** A program in the room of the site, with a home of its own. */
+export async function programOf(
+  { world }: PushSite,
+  name: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<(...argv: readonly string[]) => Promise<string>> {
+  const home = await world.room.makeDirectory(`push-${name}`)
+  return async (...argv) => await runOk(world.room.inside(argv), { env: { HOME: home, ...env } })
+}
