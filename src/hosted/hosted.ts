@@ -68,6 +68,7 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
       shelf: this.shelf,
       clock,
       parties,
+      unclaimed: error => events.storageFailed('claim', error),
       onChange: place => epoch.bump({ kind: 'place', place }),
     })
     this.uploads = new Uploads({ store, clock, events })

@@ -23,6 +23,8 @@ export interface PublishingParts {
   readonly parties: ActParties
   /** Called when what a client sees of a repository may have changed. */
   readonly onChange: (place: Place) => void
+  /** Called when a claim could not be written. */
+  readonly unclaimed?: (error: unknown) => void
   /** Marks of the collection; without them nothing is collected. */
   readonly marks?: CollectionMarks
 }
@@ -108,7 +110,9 @@ export class Publishing {
 
   /**
    * Notes that a client which may push has learned that the content is here. It may skip the upload, so the
-   * content must stay for a day, named or not. Returns false if the content was removed meanwhile.
+   * content must stay for a day, named or not. Returns false if the content was removed meanwhile. A store
+   * that takes no records now does not stop a pull: without its mark the content stays for the grace at
+   * least.
    */
   async claim(name: ContentName, record: HostedContent): Promise<boolean> {
     const { shelf, clock } = this.#parts
@@ -116,7 +120,11 @@ export class Publishing {
     return await this.#turns.take({ shared: [name.digest] }, async () => {
       const current = await shelf.content(name)
       if (current === undefined) return false
-      await shelf.setContent(name, { ...current, claimedAtMs: clock.wallMs() }, 'relaxed')
+      try {
+        await shelf.setContent(name, { ...current, claimedAtMs: clock.wallMs() }, 'relaxed')
+      } catch (error) {
+        this.#parts.unclaimed?.(error)
+      }
       const wasMarked = (await this.#parts.marks?.spare(name.digest)) ?? false
       return !wasMarked || (await shelf.content(name)) !== undefined
     })

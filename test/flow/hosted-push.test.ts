@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { OCI_MANIFEST } from '../../src/oci/media-type.ts'
+import { FakeClock } from '../support/fake-clock.ts'
 import { type HostedMirror, startHosted } from '../support/hosted.ts'
 import { until } from '../support/waiting.ts'
 
@@ -236,6 +237,19 @@ test('a store that cannot take more refuses with 503, and the upload stays', asy
   hosted.faults.delete('adopt')
   assert.equal((await hosted.send('GET', `/v2/${NAME}/blobs/${digest}`)).status, 404)
   assert.equal((await hosted.send('PUT', `${location}?digest=${digest}`)).status, 201)
+})
+
+test('a store that takes no records does not stop a client that may push from pulling', async () => {
+  const clock = new FakeClock()
+  await using hosted = await startHosted({ isFaulty: true, overrides: { clock } })
+  const config = await pushBlob(hosted, Buffer.from('{}'))
+  const body = manifestOf(config)
+  assert.equal((await hosted.send('PUT', `/v2/${NAME}/manifests/v1`, { body })).status, 201)
+  clock.advance(2 * 3_600_000)
+  hosted.faults.add('writeRecord')
+  for (const path of ['manifests/v1', `blobs/${config}`])
+    for (const method of ['HEAD', 'GET'])
+      assert.equal((await hosted.send(method, `/v2/${NAME}/${path}`)).status, 200, `${method} ${path}`)
 })
 
 test('damaged hosted content is reported, and healed by the next push of it', async () => {
