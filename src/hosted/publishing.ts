@@ -142,9 +142,14 @@ export class Publishing {
     })
   }
 
-  /** Removes a tag; `false` if it does not exist. The manifest stays. */
-  async untag({ place, by }: Actor, tag: Tag): Promise<boolean> {
+  /**
+   * Removes a tag, unless it was set at another time than meant; `false` if it is not removed. The manifest
+   * stays.
+   */
+  async untag({ place, by }: Actor, tag: Tag, setAtMs?: number): Promise<boolean> {
     return await this.#turns.take({ alone: [tagKey(place, tag)] }, async () => {
+      const current = await this.#parts.shelf.tag(place, tag)
+      if (setAtMs !== undefined && current?.movedAtMs !== setAtMs) return false
       const wasThere = await this.#removeTag({ place, by }, tag)
       this.#parts.onChange(place)
       return wasThere
@@ -166,6 +171,20 @@ export class Publishing {
       onChange(actor.place)
       if (wasThere !== undefined) return wasThere
     }
+  }
+
+  /** Removes a manifest if no tag and no other manifest of the repository names it; `false` if it stays. */
+  async withdrawUnnamed({ place, by }: Actor, { digest, manifest }: WithdrawnManifest): Promise<boolean> {
+    const { shelf, onChange } = this.#parts
+    // Whoever is to name it shares its order, so nobody does meanwhile.
+    return await this.#turns.take({ alone: [digest] }, async () => {
+      if ((await shelf.tagsOf(place, digest)).length > 0) return false
+      for await (const { by: namedBy, ...holder } of shelf.holds(digest))
+        if (namedBy !== undefined && isSame(holder, place)) return false
+      const wasThere = await this.#withdrawNow({ place, by }, { digest, manifest, tags: [] })
+      onChange(place)
+      return wasThere
+    })
   }
 
   /** Takes a blob from the repository; `false` if it does not have it. */
@@ -329,6 +348,10 @@ export interface WithdrawnManifest {
 }
 
 const NOTHING = { blobs: [], manifests: [] } as const
+
+function isSame(one: Place, other: Place): boolean {
+  return one.namespace === other.namespace && one.repository === other.repository
+}
 
 function tagKey({ namespace, repository }: Place, tag: Tag): string {
   return `${namespace}/${repository}:${tag}`

@@ -104,8 +104,7 @@ export class Retention {
     const { hosted, events } = this.#parts
     try {
       // It may have been pushed again since it was judged.
-      if ((await hosted.shelf.tag(place, tag))?.movedAtMs !== movedAtMs) return
-      await hosted.publishing.untag({ place, by: RETENTION }, tag)
+      if (!(await hosted.publishing.untag({ place, by: RETENTION }, tag, movedAtMs))) return
       events.retentionRemoved({ ...place, tag, digest, why })
       await this.#withdrawUnless(place, digest)
     } catch (error) {
@@ -116,14 +115,10 @@ export class Retention {
   /** Removes a manifest, and what refers to it, unless a tag or an index of the repository names it. */
   async #withdrawUnless(place: Place, digest: Digest): Promise<void> {
     const { shelf, publishing } = this.#parts.hosted
-    if ((await shelf.tagsOf(place, digest)).length > 0) return
-    for await (const { by, ...holder } of shelf.holds(digest))
-      if (by !== undefined && holder.namespace === place.namespace && holder.repository === place.repository)
-        return
     const bytes = await this.#parts.manifestBytes(digest)
     const manifest = bytes === undefined ? undefined : parsePushedManifest(bytes)
     const referrers = await Array.fromAsync(shelf.referrers(place, digest))
-    await publishing.withdraw({ place, by: RETENTION }, { digest, manifest })
+    if (!(await publishing.withdrawUnnamed({ place, by: RETENTION }, { digest, manifest }))) return
     for (const referrer of referrers) await this.#withdrawUnless(place, referrer)
   }
 }

@@ -183,6 +183,33 @@ test('a tag that moves away from a manifest survives the removal of that manifes
   assert.equal((await shelf.tag(PLACE, LATEST))?.digest, two.digest)
 })
 
+test('a tag that was set again is not removed in place of the one that was meant', async () => {
+  const { store, shelf, publishing, clock } = bench()
+  const publication = publicationOf(imageOf(await push(publishing, store, '{}')), [LATEST])
+  await publishing.publish(publication)
+  const meantAtMs = (await shelf.tag(PLACE, LATEST))?.movedAtMs
+  clock.advance(1000)
+  await publishing.publish(publication)
+  assert.equal(await publishing.untag(ACTOR, LATEST, meantAtMs), false)
+  assert.equal((await shelf.tag(PLACE, LATEST))?.digest, publication.digest)
+  assert.equal(await publishing.untag(ACTOR, LATEST, (meantAtMs ?? 0) + 1000), true)
+})
+
+test('a manifest that an index of its repository names is not withdrawn as unnamed', async () => {
+  const { store, shelf, publishing } = bench()
+  const child = publicationOf(imageOf(await push(publishing, store, '{}')))
+  await publishing.publish(child)
+  const index = publicationOf(indexOf(child.digest))
+  const [, wasThere] = await Promise.all([
+    publishing.publish(index),
+    publishing.withdrawUnnamed(ACTOR, child),
+  ])
+  assert.equal(wasThere, false)
+  assert.ok(await shelf.content({ kind: 'hosted-manifest', ...PLACE, digest: child.digest }))
+  assert.equal(await publishing.withdrawUnnamed(ACTOR, index), true)
+  assert.equal(await publishing.withdrawUnnamed(ACTOR, child), true)
+})
+
 test('a blob whose content cannot be brought is not linked', async () => {
   const { shelf, publishing } = bench()
   const digest = digestOf(Buffer.from('elsewhere'))

@@ -1,8 +1,17 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { judgeTags, type RetainedTag } from '../../src/hosted/retention.ts'
+import { Hosted } from '../../src/hosted/hosted.ts'
+import { judgeTags, type RetainedTag, Retention } from '../../src/hosted/retention.ts'
 import type { RetentionTerms } from '../../src/hosted/terms.ts'
+import { OCI_INDEX } from '../../src/oci/media-type.ts'
+import { parseRepositoryName } from '../../src/oci/name.ts'
+import { parseNamePattern } from '../../src/oci/name-pattern.ts'
+import { parseNamespace } from '../../src/oci/namespace.ts'
 import { makeBlob, tagOf } from '../mirror/rig.ts'
+import { defined } from '../storage/contract.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+import { MemoryStore } from '../support/memory-store.ts'
+import { seeEvents } from '../support/seen-events.ts'
 
 const NOW_MS = Date.UTC(2026, 0, 31)
 const DAY_MS = 24 * 3_600_000
@@ -49,3 +58,42 @@ for (const [what, terms, kept] of RULES) {
     for (const { why } of verdicts) assert.notEqual(why, '')
   })
 }
+
+const PLACE = {
+  namespace: defined(parseNamespace('registry.example.com')),
+  repository: defined(parseRepositoryName('team/app')),
+}
+const ASKED = { ...PLACE, actor: 'alice', mayPush: true, trail: [] }
+const EMPTY = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests: [] }))
+
+test('a tag that is set while retention is about to remove its manifest keeps the manifest', async () => {
+  const [clock, { events }] = [new FakeClock(), seeEvents()]
+  const parties = { rules: [], witnesses: [] }
+  await using hosted = new Hosted({ store: new MemoryStore(), clock, events, parties })
+  const pushed = { bytes: EMPTY, contentType: undefined, tags: [] }
+  const { digest } = await hosted.pushManifest(ASKED, {
+    ...pushed,
+    reference: { kind: 'tag', tag: tagOf('pr-1') },
+  })
+  const retention = new Retention({
+    hosted,
+    clock,
+    events,
+    terms: () => [
+      {
+        names: defined(parseNamePattern('registry.example.com/**')),
+        immutableTags: [],
+        quotaBytes: undefined,
+        isReadOnly: false,
+        retention: { ...TERMS, tags: ['pr-*'] },
+      },
+    ],
+    manifestBytes: async () => {
+      await hosted.publishing.tag({ place: PLACE, by: 'alice' }, tagOf('v1'), digest)
+      return EMPTY
+    },
+  })
+  await Array.fromAsync(retention.apply({ isDry: false }, new AbortController().signal))
+  assert.deepEqual(await Array.fromAsync(hosted.shelf.tags(PLACE)), ['v1'])
+  assert.equal((await hosted.headManifest(ASKED, { kind: 'tag', tag: tagOf('v1') })).digest, digest)
+})
