@@ -153,9 +153,14 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
     { id, digest }: { readonly id: UploadId; readonly digest: Digest },
     part: UploadPart,
   ): Promise<PartOutcome | undefined> {
-    if (!(await this.uploads.has(asked, id)) && (await this.#hasBlob(asked, digest))) return undefined
     const make = async (upload: UploadBytes): Promise<void> => await this.#link(asked, digest, upload)
-    return await storing(async () => await this.uploads.finish(asked, { id, digest }, { part, make }))
+    try {
+      return await storing(async () => await this.uploads.finish(asked, { id, digest }, { part, make }))
+    } catch (error) {
+      const isEnded = error instanceof OciError && error.code === 'BLOB_UPLOAD_UNKNOWN'
+      if (isEnded && (await this.#hasBlob(asked, digest))) return undefined
+      throw error
+    }
   }
 
   async cancelUpload(asked: Asked, id: UploadId): Promise<void> {

@@ -30,6 +30,7 @@ interface Session {
   readonly upload: UploadBytes
   readonly actor: string
   touchedAtMs: number
+  isEnded: boolean
   /** The request that has it now. A later request of the client takes it over. */
   current: { readonly leave: AbortController; readonly over: Promise<void> } | undefined
 }
@@ -63,7 +64,13 @@ export class Uploads implements AsyncDisposable {
     const id = newUploadId()
     const place = { namespace, repository }
     const upload = new UploadBytes({ id, place, store, algorithm, syncedBytes: 0, isNew: true })
-    const session: Session = { upload, actor, touchedAtMs: clock.wallMs(), current: undefined }
+    const session: Session = {
+      upload,
+      actor,
+      touchedAtMs: clock.wallMs(),
+      isEnded: false,
+      current: undefined,
+    }
     await this.#save(session, 'relaxed')
     this.#remember(session)
     return { id, receivedBytes: 0 }
@@ -120,17 +127,6 @@ export class Uploads implements AsyncDisposable {
     await this.#end(session)
   }
 
-  /** True if the repository has such an upload. */
-  async has(asked: Asked, id: UploadId): Promise<boolean> {
-    try {
-      await this.#find(asked, id)
-      return true
-    } catch (error) {
-      if (error instanceof OciError && error.code === 'BLOB_UPLOAD_UNKNOWN') return false
-      throw error
-    }
-  }
-
   /** Ends uploads that nothing has moved on for a day. Reports failures as events. */
   async sweep(): Promise<number> {
     let ended = 0
@@ -173,6 +169,7 @@ export class Uploads implements AsyncDisposable {
     before?.leave.abort(new OciError('BLOB_UPLOAD_INVALID', 'another request goes on with this upload'))
     try {
       await before?.over
+      if (session.isEnded) throw unknownUpload()
       await session.upload.open()
       return await action(current.leave.signal)
     } finally {
@@ -185,7 +182,7 @@ export class Uploads implements AsyncDisposable {
   async #find(place: Asked, id: UploadId): Promise<Session> {
     const session = this.#sessions.get(id) ?? (await this.#load(id))
     if (session !== undefined && isSame(session.upload.place, place)) return session
-    throw new OciError('BLOB_UPLOAD_UNKNOWN', 'this repository has no such upload')
+    throw unknownUpload()
   }
 
   /** An upload that an earlier process began. */
@@ -197,7 +194,7 @@ export class Uploads implements AsyncDisposable {
     const { place, algorithm, syncedBytes, touchedAtMs } = record
     if (clock.wallMs() - touchedAtMs > IDLE_MS) return undefined
     const upload = new UploadBytes({ id, place, store, algorithm, syncedBytes, isNew: false })
-    const session: Session = { upload, actor: '', touchedAtMs, current: undefined }
+    const session: Session = { upload, actor: '', touchedAtMs, isEnded: false, current: undefined }
     this.#remember(session)
     return session
   }
@@ -228,7 +225,9 @@ export class Uploads implements AsyncDisposable {
     }
   }
 
-  async #end({ upload }: Session): Promise<void> {
+  async #end(session: Session): Promise<void> {
+    const { upload } = session
+    session.isEnded = true
     this.#sessions.delete(upload.id)
     await upload.remove()
     await this.#parts.store.deleteRecord({ kind: 'hosted-upload', id: upload.id })
@@ -248,6 +247,10 @@ export class Uploads implements AsyncDisposable {
       note()
     }
   }
+}
+
+function unknownUpload(): OciError {
+  return new OciError('BLOB_UPLOAD_UNKNOWN', 'this repository has no such upload')
 }
 
 function isSame(one: Place, other: Place): boolean {

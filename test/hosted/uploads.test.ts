@@ -1,0 +1,51 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { UploadPart } from '../../src/content/hosting.ts'
+import { Hosted } from '../../src/hosted/hosted.ts'
+import { digestOf } from '../../src/oci/digest.ts'
+import { parseRepositoryName } from '../../src/oci/name.ts'
+import { parseNamespace } from '../../src/oci/namespace.ts'
+import { defined } from '../storage/contract.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+import { MemoryStore } from '../support/memory-store.ts'
+import { seeEvents } from '../support/seen-events.ts'
+
+const ASKED = {
+  namespace: defined(parseNamespace('registry.example.com')),
+  repository: defined(parseRepositoryName('team/app')),
+  actor: 'alice',
+  mayPush: true,
+  trail: [],
+}
+
+function partOf(text: string): UploadPart {
+  async function* pieces(): AsyncGenerator<Uint8Array> {
+    if (text !== '') yield await Promise.resolve(Buffer.from(text))
+  }
+  return { start: undefined, sizeBytes: text.length, pieces: { [Symbol.asyncIterator]: pieces } }
+}
+
+test('a client that finishes again while it is being finished is told that the blob is here', async () => {
+  const store = new MemoryStore()
+  const adopting = Promise.withResolvers<void>()
+  const may = Promise.withResolvers<void>()
+  const adopt = store.adopt.bind(store)
+  store.adopt = async (...adopted) => {
+    adopting.resolve()
+    await may.promise
+    await adopt(...adopted)
+  }
+  const parties = { rules: [], witnesses: [] }
+  await using hosted = new Hosted({ store, clock: new FakeClock(), events: seeEvents().events, parties })
+  const { id } = await hosted.beginUpload(ASKED, undefined)
+  const digest = digestOf(Buffer.from('blob'))
+  const first = hosted.finishUpload(ASKED, { id, digest }, partOf('blob'))
+  await adopting.promise
+  const again = hosted.finishUpload(ASKED, { id, digest }, partOf(''))
+  const late = assert.rejects(hosted.appendUpload(ASKED, id, partOf('more')), { code: 'BLOB_UPLOAD_UNKNOWN' })
+  may.resolve()
+  assert.equal(await first, undefined)
+  assert.equal(await again, undefined)
+  await late
+  assert.equal((await hosted.headBlob(ASKED, digest)).sizeBytes, 4)
+})
