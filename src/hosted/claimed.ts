@@ -125,11 +125,10 @@ export class Claimed implements Answering, Hosting {
 
   requireHosted(place: Place): void {
     if (this.#claimOf(place) !== undefined) return
-    const names = this.#parts.claims().map(claim => claim.names.text)
-    const hosted = names.length === 0 ? 'nothing is hosted here' : `hosted are ${names.join(', ')}`
+    // Anybody may get here, so it must not say which names are hosted.
     throw new OciError(
       'UNSUPPORTED',
-      `${place.namespace}/${place.repository} is only mirrored here: ${hosted}`,
+      `${place.namespace}/${place.repository} is only mirrored here: no claim of hosted names covers it`,
     )
   }
 
