@@ -1,4 +1,3 @@
-import { LRUCache } from 'lru-cache'
 import { ANONYMOUS, type Identity, type Right } from '../oci/identity.ts'
 import type { Place } from '../oci/place.ts'
 import { type Reference, referenceText } from '../oci/reference.ts'
@@ -19,8 +18,8 @@ export interface Decision {
   readonly by: { readonly kind: 'rule'; readonly rule: Rule } | { readonly kind: 'grant' | 'default' }
 }
 
-/** Decisions that are remembered for each identity. */
-const DECISIONS_MAX = 500
+/** Decisions that are remembered for all identities together, each of which takes about 200 bytes. */
+const DECISIONS_MAX = 50_000
 
 const BY_GRANT: Decision = { isAllowed: true, by: { kind: 'grant' } }
 const ALLOWED: Decision = { isAllowed: true, by: { kind: 'default' } }
@@ -35,7 +34,8 @@ export class Rules {
   /** Rows about each identity: the same few identities ask again and again. */
   readonly #rowsOf = new WeakMap<Identity, readonly Rule[]>()
   /** Decisions about each identity. A reload makes other rules, so none of them outlives its table. */
-  readonly #decisions = new WeakMap<Identity, LRUCache<string, Decision>>()
+  #decisions = new WeakMap<Identity, Map<string, Decision>>()
+  #rememberedCount = 0
   /** True if a row denies digests, so that the digest that a tag leads to has to be judged as well. */
   readonly deniesDigests: boolean
 
@@ -50,20 +50,31 @@ export class Rules {
     const { identity, right, place, reference } = question
     const part = reference === undefined ? '' : referenceText(reference)
     const key = `${right} ${place.namespace}/${place.repository} ${part}`
-    const decisions = this.#decisionsOf(identity)
-    const known = decisions.get(key)
+    const known = this.#decisions.get(identity)?.get(key)
     if (known !== undefined) return known
     const decision = this.#decideNow(question)
-    decisions.set(key, decision)
+    this.#remember(identity, key, decision)
     return decision
   }
 
-  #decisionsOf(identity: Identity): LRUCache<string, Decision> {
+  /** Count of remembered decisions, also of those whose identity is gone. */
+  get rememberedCount(): number {
+    return this.#rememberedCount
+  }
+
+  /**
+   * Every token is an identity of its own, and clients name what they like. Forgetting all at once costs each
+   * client one look through the rows.
+   */
+  #remember(identity: Identity, key: string, decision: Decision): void {
+    if (this.#rememberedCount >= DECISIONS_MAX) {
+      this.#decisions = new WeakMap()
+      this.#rememberedCount = 0
+    }
     const known = this.#decisions.get(identity)
-    if (known !== undefined) return known
-    const decisions = new LRUCache<string, Decision>({ max: DECISIONS_MAX })
-    this.#decisions.set(identity, decisions)
-    return decisions
+    if (known === undefined) this.#decisions.set(identity, new Map([[key, decision]]))
+    else known.set(key, decision)
+    this.#rememberedCount += 1
   }
 
   #decideNow({ identity, right, place, reference }: AccessQuestion): Decision {

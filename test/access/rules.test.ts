@@ -143,3 +143,17 @@ test('rules tell whether anybody may pull without a login, and whether a login i
     assert.deepEqual([text, rules.isPublic, rules.rewardsLogin], [text, isPublic, rewardsLogin])
   }
 })
+
+test('decisions of many identities about many names are remembered within one bound, and stay the same', () => {
+  const table = new Rules(TABLE.rows)
+  const alice = identity('alice')
+  let most = 0
+  for (let count = 0; count < 400; count += 1) {
+    const who = identity('alice')
+    for (let name = 0; name < 300; name += 1) table.decide(question(who, 'pull', `acme/app${name}:1`))
+    most = Math.max(most, table.rememberedCount)
+    assert.equal(table.decide(question(alice, 'push', 'acme/app:v1')).isAllowed, true)
+    assert.equal(table.decide(question(ANONYMOUS, 'pull', 'acme/app:v1')).isAllowed, false)
+  }
+  assert.ok(most > 10_000 && most <= 50_000, `${most} are remembered`)
+})
