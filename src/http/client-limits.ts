@@ -6,7 +6,7 @@ import type { Events } from '../observe/events.ts'
 import { OciError } from '../oci/error.ts'
 import { ANONYMOUS, type Identity } from '../oci/identity.ts'
 import type { HttpExchange } from './exchange.ts'
-import type { NamedRoute } from './route.ts'
+import type { Route } from './route.ts'
 
 /** Limits for each client; `undefined` is no limit. */
 export interface ClientLimitsOptions {
@@ -29,7 +29,7 @@ export interface ClientLimitsMemory {
 export function limitClient(
   { clientLimits, events }: { readonly clientLimits?: ClientLimits | undefined; readonly events: Events },
   exchange: HttpExchange,
-  route: NamedRoute,
+  route: Route,
 ): void {
   if (clientLimits === undefined) return
   const { identity = ANONYMOUS, peer, request } = exchange

@@ -155,8 +155,11 @@ export class Dispatch {
     requireTrusted(exchange.peer)
     if (this.#parts.readiness.isDraining()) throw shuttingDown()
     const named = place === undefined || !('name' in route) ? undefined : { ...place, trail }
+    // The token endpoint and the catalogue cost the most of all requests without a name.
+    if (route.kind === 'token') limitClient(this.#parts, exchange, route)
     const answer = (identity: Identity): Reply | Promise<Reply> => {
       exchange.identity = identity
+      if (route.kind === 'catalog') limitClient(this.#parts, exchange, route)
       return named === undefined || !('name' in route)
         ? this.#plainReply(exchange, route)
         : this.#permitted(exchange, route, named)

@@ -36,6 +36,20 @@ for (const workers of [1, 2]) {
   })
 }
 
+for (const path of ['/token', '/v2/_catalog']) {
+  test(`a client over its limit of requests gets 429 at ${path} too`, async () => {
+    await using upstream = await startUpstream()
+    const clientLimits = { requestsPerSecond: 1, downloads: undefined }
+    await using mirror = await startMirror({ upstream: upstream.host, config: { clientLimits } })
+    const { client } = mirror.daemon.addresses
+    const replies = await Promise.all(
+      Array.from({ length: 40 }, async () => await pull(client, path, { keeps: true })),
+    )
+    const statuses = new Set(replies.map(({ status }) => status))
+    assert.deepEqual(statuses, new Set([200, 429]))
+  })
+}
+
 test('a client over its limit of downloads gets 429 until one of them has ended', async () => {
   await using upstream = await startUpstream()
   const digest = upstream.putBlob(randomBytes(16 * 1024 * 1024))
