@@ -91,6 +91,15 @@ export class IdentityChain {
     }
   }
 
+  /**
+   * A name for credentials that were refused, fit for a log: that of a user, if there is one. Any other text
+   * may be a secret in the wrong place.
+   */
+  triedName(presented: Presented | undefined): string {
+    if (presented?.kind !== 'basic') return 'a token'
+    return this.#terms.auth.users.has(presented.user) ? presented.user : 'an unknown user'
+  }
+
   /** A token of ours for an identity, for the time that its proof holds. */
   async exchange({ identity, ownGroups, proof, untilMs }: Proved): Promise<SignedSession> {
     const { clock, sessions } = this.#parts

@@ -346,6 +346,19 @@ test('the token endpoint answers each form of a request as its clients expect', 
   assert.equal(upstream.requests.length, 0)
 })
 
+test('a refused login is in the audit log, with the user of the file and no other text of the client', async t => {
+  const { mirror } = await makeRig(t, 1)
+  const secret = `entrepot_${randomBytes(32).toString('base64url')}`
+  for (const credentials of [basic('alice', 'Secret'), basic('ghp_canary', 'x'), basic(secret, secret)])
+    assert.equal((await ask(mirror, '/token', credentials)).status, 401)
+  const refused = linesOf(mirror, 'audit').filter(({ action }) => action === 'login-refused')
+  assert.deepEqual(
+    refused.map(({ who }) => who),
+    ['alice', 'an unknown user', 'an unknown user'],
+  )
+  assert.doesNotMatch(JSON.stringify(mirror.log), new RegExp(`ghp_canary|${secret}`))
+})
+
 test('a reload changes rules and users for the next request, and a broken one changes nothing', async t => {
   const directory = await mkdtemp(join(tmpdir(), 'entrepot-access-'))
   const upstream = await startUpstream()

@@ -15,7 +15,7 @@ const BODY_BYTES_MAX = 64 * 1024
 const SCOPES_MAX = 100
 
 export interface TokenParts {
-  readonly chain: Pick<IdentityChain, 'prove' | 'exchange'>
+  readonly chain: Pick<IdentityChain, 'prove' | 'exchange' | 'triedName'>
   readonly access: Pick<Access, 'identify' | 'may'>
   readonly names: NameRules
   readonly events: Pick<Events, 'audited' | 'foreignCredentials'>
@@ -40,7 +40,12 @@ export async function answerToken(
   if (proved.identity.isForeign === true) {
     const isPublic = scopes.length > 0 && scopes.every(scope => isPublicPull(scope, names, access))
     if (!isPublic) {
-      events.audited({ action: 'login-refused', who: userOf(presented), from: peer.address, reason: UNKNOWN })
+      events.audited({
+        action: 'login-refused',
+        who: chain.triedName(presented),
+        from: peer.address,
+        reason: UNKNOWN,
+      })
       throw new OciError('UNAUTHORIZED', UNKNOWN)
     }
     events.foreignCredentials()
@@ -73,13 +78,9 @@ async function proveOrTell(
     return await chain.prove(presented, peer.address)
   } catch (error) {
     const reason = error instanceof OciError ? error.message : 'internal error'
-    events.audited({ action: 'login-refused', who: userOf(presented), from: peer.address, reason })
+    events.audited({ action: 'login-refused', who: chain.triedName(presented), from: peer.address, reason })
     throw error
   }
-}
-
-function userOf(presented: Presented | undefined): string {
-  return presented?.kind === 'basic' ? presented.user : 'a token'
 }
 
 async function readQuestion(request: IncomingMessage, body: RequestBody): Promise<TokenQuestion> {
