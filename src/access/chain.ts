@@ -116,7 +116,7 @@ export class IdentityChain {
     const issuer = issuerUrl === undefined ? undefined : this.#terms.issuers.get(issuerUrl)
     if (issuer === undefined) return undefined
     const { name, groups, untilMs } = await issuer.identify(token)
-    return this.#proved({ name, groups }, { proof: undefined, untilMs })
+    return this.#proved({ name, groups }, { proof: issuerProof(issuer), untilMs })
   }
 
   #byRobot(token: string): Proved {
@@ -136,13 +136,14 @@ export class IdentityChain {
   }
 
   /**
-   * A session ends with what it was exchanged for: the robot's token, or the user's password. Returns the
-   * identity of a robot.
+   * A session ends with what it was exchanged for: the robot's token, the user's password, or the settings of
+   * the issuer. Returns the identity of a robot.
    */
   #provenStill({ name, proof }: TokenSession): Identity | undefined {
     if (proof === undefined) return undefined
     const robot = proof.startsWith(ROBOT) ? this.#parts.robots.findById(proof.slice(ROBOT.length)) : undefined
     if (robot !== undefined) return robot.identity
+    if (this.#terms.issuers.values().some(issuer => proof === issuerProof(issuer))) return undefined
     const userHash = this.#terms.auth.users.get(name)
     if (userHash !== undefined && proof === userProof(userHash)) return undefined
     throw wrong('this token was revoked')
@@ -178,6 +179,10 @@ const ROBOT = 'robot '
 
 function robotProof(id: string): string {
   return `${ROBOT}${id}`
+}
+
+function issuerProof({ mark }: Pick<Issuer, 'mark'>): string {
+  return `issuer ${mark}`
 }
 
 /** A mark of a password's hash, which the token may show: nobody can test passwords by it. */

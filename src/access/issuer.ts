@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import { createLocalJWKSet, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
 import type { IssuerConfig } from '../config/config.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -49,6 +50,8 @@ interface Keys {
 
 /** One issuer of OIDC tokens: verifies its tokens, and names their identities. */
 export class Issuer {
+  /** Changes with the settings that decide whose tokens are accepted, and as whom. */
+  readonly mark: string
   readonly #parts: IssuerParts
   #keys: Keys | undefined
   #fetching: Promise<Keys> | undefined
@@ -56,6 +59,9 @@ export class Issuer {
 
   constructor(parts: IssuerParts) {
     this.#parts = parts
+    const { issuer, audiences, requiredClaims, name, identity, groupsClaim, jwksUrl } = parts.config
+    const deciding = [issuer, audiences, [...requiredClaims], name, identity, groupsClaim, jwksUrl]
+    this.mark = hash('sha256', JSON.stringify(deciding), 'base64url').slice(0, 22)
   }
 
   /** The identity of a token. Throws UNAUTHORIZED if it is not valid, and UNAVAILABLE if nobody can tell. */

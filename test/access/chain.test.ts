@@ -182,6 +182,34 @@ test('a session names its identity for an hour, and ends with the password, toke
   await assert.rejects(bearer(second.token), refused)
 })
 
+test('a session from an OIDC token ends when its issuer leaves the configuration, or accepts other tokens', async t => {
+  const { chain, issuer, issued, clock, auth, bearer } = await makeRig(t)
+  const session = await chain.exchange(await bearer(await issuer.sign(CLAIMS)))
+  const terms = { auth: await auth(AUTH), issuers: new Map([[ISSUER, issued]]) }
+  const [config] = terms.auth.issuers
+  assert.ok(config !== undefined)
+  const again = new Issuer({ config, clock, fetchDocument: issuer.fetch })
+  chain.replace({ ...terms, issuers: new Map([[ISSUER, again]]) })
+  assert.equal((await bearer(session.token)).identity.name, 'play:acme/app@refs/heads/main')
+  const stricter = new Issuer({
+    config: { ...config, requiredClaims: new Map([['owner', ['other']]]) },
+    clock,
+    fetchDocument: issuer.fetch,
+  })
+  chain.replace({ ...terms, issuers: new Map([[ISSUER, stricter]]) })
+  await assert.rejects(bearer(session.token), refused)
+  chain.replace({ ...terms, issuers: new Map() })
+  await assert.rejects(bearer(session.token), refused)
+})
+
+test('refused credentials are named in logs by a user of the file, and never by another text of the client', async t => {
+  const { chain } = await makeRig(t)
+  const password = 'x'
+  assert.equal(chain.triedName({ kind: 'basic', user: 'alice', password }), 'alice')
+  assert.equal(chain.triedName({ kind: 'basic', user: 'ghp_canary', password }), 'an unknown user')
+  assert.equal(chain.triedName({ kind: 'bearer', token: 'ghp_canary' }), 'a token')
+})
+
 test('a token that claims to be ours is refused unless our key signed it as we do', async t => {
   const { bearer, clock, sessions } = await makeRig(t)
   const session = { name: 'alice', groups: [], generation: 0, proof: undefined }
