@@ -3,10 +3,10 @@ import { test } from 'node:test'
 import { Rules } from '../../src/access/rules.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { ANONYMOUS, type Identity, type Right } from '../../src/oci/identity.ts'
-import { DOCKER_HUB } from '../../src/oci/namespace.ts'
+import { DOCKER_HUB, type Namespace } from '../../src/oci/namespace.ts'
 import { resolvePlace } from '../../src/oci/place.ts'
 import { parseReference, type Reference } from '../../src/oci/reference.ts'
-import { parseRuleNames } from '../../src/oci/rules/rule-names.ts'
+import { parseRuleNames, qualifyNames } from '../../src/oci/rules/rule-names.ts'
 import { sectionsOf } from '../support/sections.ts'
 
 const DIGEST = digestOf(Buffer.from('bad'))
@@ -156,4 +156,40 @@ test('decisions of many identities about many names are remembered within one bo
     assert.equal(table.decide(question(ANONYMOUS, 'pull', 'acme/app:v1')).isAllowed, false)
   }
   assert.ok(most > 10_000 && most <= 50_000, `${most} are remembered`)
+})
+
+/** Names as a row may have them, and the path of a request that they must mean. */
+const SPELLINGS: readonly (readonly [string, string])[] = [
+  ['acme/app', 'acme/app'],
+  ['acme/**:1', 'docker.io/acme/app'],
+  ['index.docker.io/acme/**', 'acme/app'],
+  ['registry-1.docker.io/acme/**', 'docker.io/acme/app'],
+  ['docker.io:443/acme/*', 'acme/app'],
+  ['docker.io/alpine', 'alpine'],
+  ['index.docker.io/alpine:1', 'docker.io/library/alpine'],
+  ['docker.io/*', 'alpine'],
+  ['docker.io/**', 'alpine'],
+  ['ghcr.io:443/acme/app', 'ghcr.io/acme/app'],
+  ['reg.lan:5000/app', 'reg.lan_5000/app'],
+  ['reg.lan_5000/app', 'reg.lan:5000/app'],
+  ['corp_5000/app', 'corp:5000/app'],
+]
+
+test('a row means a repository by each spelling that clients may name it by', () => {
+  const directory = { defaultNamespace: DOCKER_HUB, terms: new Set(['corp:5000' as Namespace]) }
+  for (const [text, path] of SPELLINGS) {
+    const names = parseRuleNames(text)
+    assert.ok(names !== undefined, text)
+    const row = {
+      who: [{ kind: 'everyone' }],
+      rights: ['pull'],
+      isAllowed: false,
+      reason: undefined,
+      line: 1,
+    } as const
+    const table = new Rules([{ ...row, names: [qualifyNames(names, directory)] }])
+    const place = resolvePlace(directory, { ns: [], prefix: undefined, path })
+    const asked = { identity: ANONYMOUS, right: 'pull', place, reference: parseReference('1') } as const
+    assert.equal(table.decide(asked).isAllowed, false, text)
+  }
 })

@@ -1,5 +1,6 @@
 import { matchesGlob, matchesName, type NamePattern, parseNamePattern } from '../name-pattern.ts'
-import { canonicalText } from '../namespace.ts'
+import { canonicalText, DOCKER_HUB } from '../namespace.ts'
+import { hostOfPath } from '../path-host.ts'
 import type { NameRules, Place } from '../place.ts'
 import type { Reference } from '../reference.ts'
 
@@ -49,17 +50,29 @@ export function matchesRuleNames(
 }
 
 /**
- * The names as the mirror understands them: a first component that is no host and no configured namespace
- * belongs to the default namespace, so that `acme/**` means what a client means by `acme/app`.
+ * The names as the mirror understands those of a request: a first component that is no host and no configured
+ * namespace belongs to the default namespace, so that `acme/**` means what a client means by `acme/app`. All
+ * spellings of a registry are the same, and Docker Hub's names of one component are in `library/`: a row that
+ * forbids something must not miss it.
  */
 export function qualifyNames(
   names: RuleNames,
-  { defaultNamespace, terms }: Pick<NameRules, 'defaultNamespace' | 'terms'>,
+  rules: Pick<NameRules, 'defaultNamespace' | 'terms'>,
 ): RuleNames {
-  const [first = ''] = names.pattern.components
-  const namespace = canonicalText(first)
-  if (/[.:*[\]]/.test(first) || first === 'localhost' || terms.has(namespace)) return names
-  const components = [defaultNamespace, ...names.pattern.components]
-  const text = `${defaultNamespace}/${names.text}`
-  return { ...names, text, pattern: { text: components.join('/'), components } }
+  const [first = '', ...rest] = names.pattern.components
+  if (first.includes('*')) return names
+  const isConfigured = (text: string): boolean => rules.terms.has(canonicalText(text))
+  const host = hostOfPath(first, isConfigured)
+  const isHost = /[.:[\]]/.test(host) || host === 'localhost' || isConfigured(host)
+  const namespace = isHost ? canonicalText(host) : rules.defaultNamespace
+  const path = isHost ? rest : [first, ...rest]
+  const isOfficial = namespace === DOCKER_HUB && path.length === 1 && path[0] !== '**'
+  const components = [namespace, ...(isOfficial ? ['library'] : []), ...path]
+  const text = components.join('/')
+  // A tag or a digest follows the pattern.
+  return {
+    ...names,
+    text: `${text}${names.text.slice(names.pattern.text.length)}`,
+    pattern: { text, components },
+  }
 }
