@@ -4,7 +4,7 @@ import { explainDecision, type RuledAccess } from '../access/ruled-access.ts'
 import type { Directory } from '../mirror/sources.ts'
 import { OciError } from '../oci/error.ts'
 import type { Grant, Identity } from '../oci/identity.ts'
-import type { Place } from '../oci/place.ts'
+import type { NameRules, Place } from '../oci/place.ts'
 import type { Reference } from '../oci/reference.ts'
 import { qualifyNames } from '../oci/rules/rule-names.ts'
 import type { AdminAnswers, ExplainedAccess, TokenReport } from './contract.ts'
@@ -18,6 +18,8 @@ export interface RobotTokenParts {
   readonly robots: Robots
   readonly access: Pick<RuledAccess, 'rules' | 'identityNamed' | 'identify'>
   readonly directory: () => Directory
+  /** Rules in force for resolving names; hosted namespaces are among them. */
+  readonly names: () => NameRules
   /** The administrator who asks. */
   readonly actor?: string
 }
@@ -30,7 +32,7 @@ export async function listTokens({ robots }: RobotTokenParts): Promise<AdminAnsw
 
 /** Creates a token. The answer has its secret, which is never shown again. */
 export async function createToken(
-  { robots, directory, actor = 'administrator' }: RobotTokenParts,
+  { robots, names, actor = 'administrator' }: RobotTokenParts,
   query: URLSearchParams,
 ): Promise<AdminAnswers['POST tokens']> {
   const name = query.get('for') ?? ''
@@ -42,7 +44,7 @@ export async function createToken(
   const texts = query.getAll('may')
   if (texts.length === 0)
     throw new OciError('REQUEST_INVALID', 'may is missing, such as push:docker.io/acme/**')
-  const grants = texts.flatMap(text => grantsOf(text, directory()))
+  const grants = texts.flatMap(text => grantsOf(text, names()))
   const expiresAtMs = expiryOf(query.get('days'))
   const { robot, token } = await robots.create({ name, grants, createdBy: actor, expiresAtMs })
   return { ...reportOf(robot), token }
@@ -80,14 +82,14 @@ function identityOf(name: string, { robots, access }: Pick<RobotTokenParts, 'rob
   return { ...access.identityNamed(name), ...(grants.length === 0 ? {} : { grants }) }
 }
 
-function grantsOf(text: string, directory: Directory): readonly Grant[] {
+function grantsOf(text: string, rules: NameRules): readonly Grant[] {
   const grants = parseGrants(text)
   if (grants === undefined)
     throw new OciError(
       'REQUEST_INVALID',
       'may must be a right and names, such as pull:docker.io/acme/app, push:acme/** or admin',
     )
-  return grants.map(({ right, names }) => ({ right, names: qualifyNames(names, directory) }))
+  return grants.map(({ right, names }) => ({ right, names: qualifyNames(names, rules) }))
 }
 
 function expiryOf(days: string | null): number | undefined {

@@ -50,6 +50,7 @@ function adminParts(
     access: identities.access,
     claimed,
     directory: () => inForce.current.directory,
+    names: () => inForce.current.names,
     desk: space === undefined ? undefined : new Desk(space),
     recentPulls,
     notifications,

@@ -154,7 +154,9 @@ async function compose(
     new Mirror({ store, events, clock, checkCacheDigest, provesRanges, ledger, epoch, buffers }),
   )
   const identityParts = { config, store, events, clock, instance, resolve }
-  const identities = undo.use(await Identities.start(identityParts, inForce.current))
+  const identities = undo.use(
+    await Identities.start(identityParts, { ...inForce.current, directory: inForce.current.names }),
+  )
   const scrub = undo.use(
     new Scrub({ ...config.scrub, store, events, clock, isBusy: () => running.value > 0 }),
   )

@@ -152,3 +152,19 @@ test('a robot with the right admin administers beside the token, and no other ro
   assert.equal((await ask('DELETE', 'tokens?token=ops', ops)).status, 200)
   assert.equal((await ask('GET', 'tokens', ops)).status, 401)
 })
+
+test('rules and grants mean a hosted registry of one label from the first start on', async () => {
+  await using upstream = await startUpstream()
+  const hosted = `
+hosted: [{names: internal/**}]
+rules: [{who: everyone, names: internal/secret/**, may_not: pull}]
+`
+  await using mirror = await startMirror({
+    upstream: upstream.host,
+    config: { sections: sectionsOf(hosted) },
+  })
+  assert.equal((await mirror.get('/v2/internal/secret/app/manifests/v1')).status, 401)
+  assert.equal((await mirror.get('/v2/internal/open/app/manifests/v1')).status, 404)
+  const { may } = await create(mirror, 'for=ci&may=push:internal/**')
+  assert.deepEqual(may, ['pull:internal/**', 'push:internal/**'])
+})
