@@ -60,11 +60,14 @@ export async function quarantine(
   error: unknown,
 ): Promise<void> {
   const { digest, version } = damaged
-  try {
+  const isStill = async (): Promise<boolean> => {
     const found = await look(store, digest)
-    if (found.isAbsent || found.version !== version) return
+    return !found.isAbsent && found.version === version
+  }
+  try {
+    if (!(await isStill())) return
     events.quarantined(digest, error)
-    await store.quarantine(digest)
+    await store.quarantine(digest, isStill)
   } catch (failure) {
     events.storageFailed('quarantine', failure)
   }

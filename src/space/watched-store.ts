@@ -158,8 +158,9 @@ export class WatchedStore implements Store {
     })
   }
 
-  async quarantine(digest: Digest): Promise<void> {
+  async quarantine(digest: Digest, isStill = async () => await Promise.resolve(true)): Promise<void> {
     await this.#turns.take(digest, async () => {
+      if (!(await isStill())) return
       await this.#store.quarantine(digest)
       this.#watcher.removed(digest, UNKNOWN)
     })

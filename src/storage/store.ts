@@ -68,9 +68,10 @@ export interface Store extends AsyncDisposable {
 
   /**
    * Moves broken content out of the way, so that the next {@link open} finds nothing and the next fill
-   * replaces it. Keeps the damaged bytes for an operator if that is cheap. Absent content is not an error.
+   * replaces it. Keeps the damaged bytes for an operator if that is cheap. Absent content is not an error. A
+   * store that orders the changes of a digest asks `isStill` in that order, and moves nothing if it says no.
    */
-  quarantine(digest: Digest): Promise<void>
+  quarantine(digest: Digest, isStill?: () => Promise<boolean>): Promise<void>
 
   /** Reads a record. Records larger than 64 KiB are broken. */
   readRecord(name: RecordName): Promise<Uint8Array | undefined>

@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
+import { quarantine } from '../../src/content/damage.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import type { RepositoryName } from '../../src/oci/name.ts'
 import type { Namespace } from '../../src/oci/namespace.ts'
 import { newUploadId } from '../../src/oci/upload-id.ts'
 import { chargeSpool, WatchedStore, type Watcher } from '../../src/space/watched-store.ts'
 import { MemoryStore } from '../support/memory-store.ts'
+import { seeEvents } from '../support/seen-events.ts'
+import { until } from '../support/waiting.ts'
 
 const BYTES = Buffer.from('content')
 const DIGEST = digestOf(BYTES)
@@ -200,6 +203,33 @@ test('what a hosted repository holds is not evicted, until the last hold is gone
   assert.equal(await watched.evict(DIGEST, GONE), true)
   const told = ['stored true 7', 'wrote hosted-hold', 'wrote hosted-hold', 'deleted hosted-hold', 'removed 7']
   assert.deepEqual(seen.told, told)
+})
+
+test('content that heals what is found damaged meanwhile is not put aside in its place', async () => {
+  const inner = new MemoryStore()
+  const watched = new WatchedStore(inner, watcher())
+  await store(watched)
+  const damaged = await watched.open(DIGEST)
+  const version = damaged?.version
+  await damaged?.[Symbol.asyncDispose]()
+  const mayAdopt = Promise.withResolvers<void>()
+  const adopting = Promise.withResolvers<void>()
+  const adopt = inner.adopt.bind(inner)
+  inner.adopt = async (...adopted) => {
+    adopting.resolve()
+    await mayAdopt.promise
+    await adopt(...adopted)
+  }
+  const healed = store(watched)
+  await adopting.promise
+  const { events, of } = seeEvents()
+  const putAside = quarantine({ store: watched, events }, { digest: DIGEST, version }, new Error('damaged'))
+  await until(() => of('stored object is damaged and was quarantined').length > 0, 'the damage is reported')
+  mayAdopt.resolve()
+  await Promise.all([healed, putAside])
+  await using object = await watched.open(DIGEST)
+  assert.equal(object?.sizeBytes, 7)
+  assert.notEqual(object?.version, version)
 })
 
 test('what a hosted repository holds is not deleted either, and counts as stored', async () => {
