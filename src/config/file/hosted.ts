@@ -1,16 +1,29 @@
 import { z } from 'zod'
-import { parseNamePattern } from '../../oci/name-pattern.ts'
-import { parseConfiguredNamespace } from '../../oci/namespace.ts'
+import { type NamePattern, parseNamePattern } from '../../oci/name-pattern.ts'
+import { canonicalText, DOCKER_HUB, parseConfiguredNamespace } from '../../oci/namespace.ts'
+import { hostOfPath } from '../../oci/path-host.ts'
 import type { HostedClaim } from '../config.ts'
 import type { Problem } from '../problem.ts'
 import { parsed } from './entry.ts'
 import { checkSection, type NamedFile, type ReadSection, type ShownValue, sectionProblem } from './section.ts'
 import type { YamlSection } from './yaml-file.ts'
 
+/**
+ * A pattern in the spelling that requests are resolved to. Any other one would never match, and so claim
+ * nothing: it is refused.
+ */
+function parseClaim(text: string): NamePattern | undefined {
+  const pattern = parseNamePattern(text)
+  const [first = '', second, ...rest] = pattern?.components ?? []
+  if (canonicalText(hostOfPath(first, () => false)) !== first) return undefined
+  const isUnofficial = first === DOCKER_HUB && rest.length === 0 && second !== '**'
+  return isUnofficial ? undefined : pattern
+}
+
 const CLAIMS = z.array(
   z.strictObject({
     names: parsed(
-      parseNamePattern,
+      parseClaim,
       'is not a pattern of names',
       'a namespace and a name, such as registry.example.com/** or docker.io/acme/**',
     ),

@@ -138,3 +138,30 @@ notifications:
   )
   assert.doesNotMatch(JSON.stringify(shown), /hunter2/)
 })
+
+test('a claim in a spelling that no request is resolved to is refused', () => {
+  const refusedClaims = [
+    'index.docker.io/acme/**',
+    'a.io:443/**',
+    'reg.lan_5000/app',
+    'docker.io/app',
+    'docker.io/*',
+  ]
+  for (const names of refusedClaims)
+    assert.match(
+      read(`hosted:\n- names: '${names}'\n`)
+        .problems.map(({ message }) => message)
+        .join(),
+      /is not a pattern of names/,
+      names,
+    )
+  for (const names of [
+    'docker.io/**',
+    'docker.io/library/app',
+    'a.io/**',
+    'reg.lan:5000/app',
+    'corp/**',
+    '**',
+  ])
+    assert.deepEqual(read(`hosted:\n- names: '${names}'\n`).problems, [], names)
+})
