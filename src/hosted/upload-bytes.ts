@@ -82,19 +82,13 @@ export class UploadBytes {
 
   /** Appends a part. What came before a failure stays. */
   async append(part: UploadPart, signal: AbortSignal): Promise<void> {
-    const limit = part.sizeBytes ?? Infinity
-    let partBytes = 0
     const pieces = part.pieces[Symbol.asyncIterator]()
-    for (;;) {
-      const { value: piece, done } = await untilAborted(pieces.next(), signal)
-      if (done === true) break
-      partBytes += piece.byteLength
-      if (partBytes > limit)
-        throw new OciError('SIZE_INVALID', `the part is longer than the ${limit} bytes announced`)
-      await this.#write(piece)
+    try {
+      await this.#appendAll(pieces, part.sizeBytes, signal)
+    } finally {
+      // Not awaited: it may still wait for a piece. Whoever sends lets go of its timers then.
+      void pieces.return?.()
     }
-    if (part.sizeBytes !== undefined && partBytes < part.sizeBytes)
-      throw new OciError('SIZE_INVALID', `the part ended after ${partBytes} of ${part.sizeBytes} bytes`)
   }
 
   /** Syncs what came since the last time, if it is much; true if it did. */
@@ -134,6 +128,25 @@ export class UploadBytes {
     const spool = this.#spool
     this.#spool = undefined
     await spool?.[Symbol.asyncDispose]()
+  }
+
+  async #appendAll(
+    pieces: AsyncIterator<Uint8Array>,
+    sizeBytes: number | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const limit = sizeBytes ?? Infinity
+    let partBytes = 0
+    for (;;) {
+      const { value: piece, done } = await untilAborted(pieces.next(), signal)
+      if (done === true) break
+      partBytes += piece.byteLength
+      if (partBytes > limit)
+        throw new OciError('SIZE_INVALID', `the part is longer than the ${limit} bytes announced`)
+      await this.#write(piece)
+    }
+    if (sizeBytes !== undefined && partBytes < sizeBytes)
+      throw new OciError('SIZE_INVALID', `the part ended after ${partBytes} of ${sizeBytes} bytes`)
   }
 
   async #write(piece: Uint8Array): Promise<void> {

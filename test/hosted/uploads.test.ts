@@ -49,3 +49,22 @@ test('a client that finishes again while it is being finished is told that the b
   await late
   assert.equal((await hosted.headBlob(ASKED, digest)).sizeBytes, 4)
 })
+
+test('what sends a part is let go of when the part is refused half-way', async () => {
+  const parties = { rules: [], witnesses: [] }
+  const store = new MemoryStore()
+  await using hosted = new Hosted({ store, clock: new FakeClock(), events: seeEvents().events, parties })
+  const { id } = await hosted.beginUpload(ASKED, undefined)
+  const letGo = Promise.withResolvers<void>()
+  async function* pieces(): AsyncGenerator<Uint8Array> {
+    try {
+      for (;;) yield await Promise.resolve(Buffer.from('more'))
+    } finally {
+      letGo.resolve()
+    }
+  }
+  const part = { start: undefined, sizeBytes: 6, pieces: { [Symbol.asyncIterator]: pieces } }
+  await assert.rejects(hosted.appendUpload(ASKED, id, part), { code: 'SIZE_INVALID' })
+  await letGo.promise
+  assert.deepEqual(await hosted.uploadState(ASKED, id), { id, receivedBytes: 4 })
+})
