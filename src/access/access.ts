@@ -45,6 +45,9 @@ export interface Access {
    */
   authorizeDigest(request: Omit<AccessRequest, 'reference'>, digest: Digest): void
 
+  /** The row that decides this request, as `explain` and the audit log name it. */
+  rowFor(request: Omit<AccessRequest, 'client'>): string
+
   /** True if `GET /v2/` is answered without asking this sender to log in. */
   mayEnter(identity: Identity): boolean
 
@@ -60,6 +63,7 @@ export const OPEN_ACCESS: Access = {
     return undefined
   },
   authorizeDigest: () => undefined,
+  rowFor: () => 'default',
   mayEnter: () => true,
   may: (_identity, _place, right) => right === 'pull',
 }

@@ -2,6 +2,7 @@ import { hash } from 'node:crypto'
 import { decodeJwt } from 'jose'
 import type { AuthConfig } from '../config/config.ts'
 import type { Clock } from '../lib/clock.ts'
+import type { Events } from '../observe/events.ts'
 import { OciError } from '../oci/error.ts'
 import { ANONYMOUS, type Identity } from '../oci/identity.ts'
 import { type Presented, parseAuthorization } from './authorization.ts'
@@ -33,6 +34,7 @@ export interface ChainParts {
   readonly sessions: Sessions
   readonly passwords: Pick<Passwords, 'isRight'>
   readonly clock: Pick<Clock, 'wallMs'>
+  readonly events: Pick<Events, 'audited'>
 }
 
 /** The configuration that a chain works by, which a reload replaces. */
@@ -74,12 +76,37 @@ export class IdentityChain {
     this.#terms = terms
   }
 
-  /** Throws UNAUTHORIZED for wrong credentials, UNAVAILABLE or TOOMANYREQUESTS if it cannot check them. */
+  /**
+   * Throws UNAUTHORIZED for wrong credentials, UNAVAILABLE or TOOMANYREQUESTS if it cannot check them. A use
+   * of a token of ours is no login for the audit log: the token endpoint has noted that one.
+   */
   async identify(authorization: string, client: string | undefined): Promise<Proved> {
-    return await this.prove(parseAuthorization(authorization), client)
+    const presented = parseAuthorization(authorization)
+    const proved = await this.audited(presented, client)
+    const { name } = proved.identity
+    if (name !== ANONYMOUS.name && !isSession(presented))
+      this.#parts.events.audited({ action: 'login', who: name, from: client })
+    return proved
   }
 
-  /** As {@link identify}, for credentials from elsewhere than the header. */
+  /** As {@link prove}, and wrong credentials are noted in the audit log. */
+  async audited(presented: Presented, client: string | undefined): Promise<Proved> {
+    try {
+      return await this.prove(presented, client)
+    } catch (error) {
+      // A try that was slowed down has not been checked, and there may be a thousand a second.
+      if (error instanceof OciError && error.code === 'UNAUTHORIZED')
+        this.#parts.events.audited({
+          action: 'login-refused',
+          who: this.triedName(presented),
+          from: client,
+          reason: error.message,
+        })
+      throw error
+    }
+  }
+
+  /** As {@link identify}, for credentials from elsewhere than the header, and without the audit log. */
   async prove(presented: Presented, client: string | undefined): Promise<Proved> {
     switch (presented.kind) {
       case 'unknown':
@@ -188,6 +215,12 @@ function issuerProof({ mark }: Pick<Issuer, 'mark'>): string {
 /** A mark of a password's hash, which the token may show: nobody can test passwords by it. */
 function userProof(passwordHash: string): string {
   return hash('sha256', passwordHash, 'base64url').slice(0, 22)
+}
+
+/** True for a token of ours, also as the password of a login. */
+function isSession(presented: Presented): boolean {
+  if (presented.kind === 'unknown') return false
+  return isOwnToken(issuerOf(presented.kind === 'bearer' ? presented.token : presented.password))
 }
 
 /** The issuer that a JSON web token names; `undefined` if this is not one. Nothing is verified. */

@@ -96,6 +96,10 @@ export class RuledAccess implements Access {
     if (rule !== undefined) throw this.#refusal({ ...request, reference }, rule)
   }
 
+  rowFor(request: Omit<AccessRequest, 'client'>): string {
+    return explainDecision(request.right, this.#rules.decide(request)).row
+  }
+
   mayEnter({ name }: Identity): boolean {
     if (name !== ANONYMOUS.name) return true
     switch (this.#policy.challenge) {

@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import type { RuledAccess } from '../access/ruled-access.ts'
+import { explainDecision, type RuledAccess } from '../access/ruled-access.ts'
 import { OciError } from '../oci/error.ts'
 import { ANONYMOUS } from '../oci/identity.ts'
 
@@ -22,28 +22,42 @@ interface AdminAccess {
   readonly access: Pick<RuledAccess, 'identify' | 'rules'>
 }
 
+/** Who asks the admin listener, and whether that is an administrator. */
+export interface AdminSender {
+  readonly who: string
+  /** The row of the rules that decided; `undefined` if none was asked. */
+  readonly row: string | undefined
+  /** Why the request is refused; `undefined` for an administrator. */
+  readonly refusal: OciError | undefined
+}
+
 /**
- * Refuses requests without the right token that come from nobody with the right `admin` either, and all that
- * {@link requireNoWebPage} refuses. Resolves to the name of the administrator.
+ * Finds who sends a request. It is refused without the right token if its sender does not have the right
+ * `admin` either. Throws for wrong credentials, and for all that {@link requireNoWebPage} refuses.
  */
-export async function requireAdministrator(
+export async function identifyAdminSender(
   request: IncomingMessage,
   options: GuardOptions & AdminAccess,
-): Promise<string> {
+): Promise<AdminSender> {
   requireNoWebPage(request, options)
   const { token, access } = options
   const { authorization } = request.headers
-  if (token === undefined || isSame(bearer(authorization), token)) return ADMINISTRATOR
+  if (token === undefined || isSame(bearer(authorization), token))
+    return { who: ADMINISTRATOR, row: undefined, refusal: undefined }
   const address = request.socket.remoteAddress
   const peer = { address, isEncrypted: false, certificate: undefined }
   const identity = await access.identify({ authorization, peer })
-  if (access.rules.decideAdmin(identity).isAllowed) return identity.name
-  if (identity.name !== ANONYMOUS.name)
-    throw new OciError('DENIED', `${identity.name} may not administer this mirror`)
-  throw new OciError(
-    'UNAUTHORIZED',
-    'administration needs the token of --admin-token-file, as "Authorization: Bearer …", or an identity with the right admin',
-  )
+  const { isAllowed, row } = explainDecision('admin', access.rules.decideAdmin(identity))
+  return { who: identity.name, row, refusal: isAllowed ? undefined : refusalOf(identity.name) }
+}
+
+function refusalOf(who: string): OciError {
+  return who === ANONYMOUS.name
+    ? new OciError(
+        'UNAUTHORIZED',
+        'administration needs the token of --admin-token-file, as "Authorization: Bearer …", or an identity with the right admin',
+      )
+    : new OciError('DENIED', `${who} may not administer this mirror`)
 }
 
 /**

@@ -8,7 +8,7 @@ import { resolveSource } from '../mirror/sources.ts'
 import type { Events } from '../observe/events.ts'
 import { OciError } from '../oci/error.ts'
 import type { StreamFailure } from './contract.ts'
-import { type GuardOptions, requireAdministrator, requireNoWebPage } from './guard.ts'
+import { type AdminSender, type GuardOptions, identifyAdminSender, requireNoWebPage } from './guard.ts'
 import type { AdminRoutesParts } from './parts.ts'
 import { answerEndpoint } from './routes.ts'
 
@@ -85,15 +85,15 @@ async function requireAudited(parts: AdminParts, request: IncomingMessage): Prom
   const what = `${method} ${target}`
   const from = socket.remoteAddress
   const options = { ...(await guardOptions(parts)), access: parts.access }
-  let who: string
-  try {
-    who = await requireAdministrator(request, options)
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : undefined
-    parts.events.audited({ action: 'refused', who: 'anonymous', what, from, reason })
-    throw error
+  const refuse = (refusal: unknown, { who, row }: Partial<AdminSender>): never => {
+    const reason = refusal instanceof Error ? refusal.message : undefined
+    parts.events.audited({ action: 'refused', who: who ?? 'anonymous', what, from, row, reason })
+    throw refusal
   }
-  if (method !== 'GET' && method !== 'HEAD') parts.events.audited({ action: 'admin', who, what, from })
+  const sender = await identifyAdminSender(request, options).catch((error: unknown) => refuse(error, {}))
+  const { who, row, refusal } = sender
+  if (refusal !== undefined) refuse(refusal, sender)
+  if (method !== 'GET' && method !== 'HEAD') parts.events.audited({ action: 'admin', who, what, from, row })
   return who
 }
 

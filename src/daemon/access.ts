@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import { IdentityChain } from '../access/chain.ts'
 import { Issuer } from '../access/issuer.ts'
 import { Passwords } from '../access/passwords.ts'
@@ -12,6 +13,7 @@ import type { Clock } from '../lib/clock.ts'
 import { SharedCount } from '../lib/shared-count.ts'
 import type { Events } from '../observe/events.ts'
 import type { NameRules } from '../oci/place.ts'
+import type { Rule } from '../oci/rules/rule.ts'
 import { qualifyNames } from '../oci/rules/rule-names.ts'
 import type { Store } from '../storage/store.ts'
 import type { Resolve } from '../upstream/dial/resolve.ts'
@@ -77,7 +79,7 @@ export class Identities implements AsyncDisposable {
     this.robots = new Robots({ store: records, clock, revoked: () => this.changes.add(1) })
     const sessions = new Sessions(async () => await this.#signingKey(records), clock)
     this.chain = new IdentityChain(
-      { robots: this.robots, sessions, passwords: this.#passwords, clock },
+      { robots: this.robots, sessions, passwords: this.#passwords, clock, events },
       this.#chainTerms(),
     )
     this.access = new RuledAccess(
@@ -111,6 +113,7 @@ export class Identities implements AsyncDisposable {
     const issuers = this.#openIssuers(terms.sections.auth)
     return () => {
       const before = this.#issuers
+      this.#auditChange(terms.sections)
       this.#issuers = issuers
       this.#terms = terms
       this.chain.replace(this.#chainTerms())
@@ -134,6 +137,15 @@ export class Identities implements AsyncDisposable {
     this.#watch?.watch[Symbol.dispose]()
     await this.#passwords[Symbol.asyncDispose]()
     for (const { documents } of this.#issuers.values()) await documents[Symbol.asyncDispose]()
+  }
+
+  /** Who wrote the file is not known; a file that says the same is no change. */
+  #auditChange(next: FileSections): void {
+    const changed = changesOf(this.#terms.sections, next)
+    if (changed.length === 0) return
+    const { upstreamConfigFile = 'the upstream file' } = this.#parts.config
+    const what = `${changed.join(', ')} in ${upstreamConfigFile}`
+    this.#parts.events.audited({ action: 'rules', who: 'administrator', what })
   }
 
   async #followUsers(): Promise<void> {
@@ -205,4 +217,15 @@ function policyOf({ sections, directory }: AccessTerms): AccessPolicy {
     names: rule.names.map(names => qualifyNames(names, directory)),
   }))
   return { rules: qualified, groups: auth.groups, challenge: auth.challenge }
+}
+
+/** The parts of the configuration that decide who may do what, and differ. */
+function changesOf(before: FileSections, next: FileSections): readonly string[] {
+  const parts = ['users', 'groups', 'issuers', 'generations', 'challenge'] as const
+  // Rows may move to other lines without saying anything else.
+  const rowsOf = ({ rules }: FileSections): readonly Rule[] => rules.map(rule => ({ ...rule, line: 0 }))
+  return [
+    ...(isDeepStrictEqual(rowsOf(before), rowsOf(next)) ? [] : ['rules']),
+    ...parts.filter(part => !isDeepStrictEqual(before.auth[part], next.auth[part])),
+  ]
 }

@@ -13,6 +13,7 @@ import { OciError, UpstreamError } from '../oci/error.ts'
 import { ANONYMOUS, type Identity } from '../oci/identity.ts'
 import { type NameRules, type Place, resolvePlace } from '../oci/place.ts'
 import { requireAdmissible, wantsFresh } from './admit.ts'
+import { auditedChange } from './audited-change.ts'
 import { challengeOf } from './challenge.ts'
 import { type ClientLimits, limitClient } from './client-limits.ts'
 import { HttpExchange, referenceOf } from './exchange.ts'
@@ -50,7 +51,7 @@ export interface DispatchParts {
   readonly answering: Answering | ContentAnswering
   readonly access: Access
   /** Exchanges credentials for tokens; only the first thread has it. */
-  readonly chain?: Pick<IdentityChain, 'prove' | 'exchange' | 'triedName'>
+  readonly chain?: Pick<IdentityChain, 'audited' | 'exchange' | 'triedName'>
   /** URL of the token endpoint, if the configuration names it. */
   readonly realm?: () => string | undefined
   /** Takes what is pushed. If left out, nothing is. */
@@ -191,7 +192,10 @@ export class Dispatch {
         actor: identity.name,
         mayPush: access.may(identity, place, 'push'),
       }
-      if (isPush(route)) return this.#pushed(exchange, route, asked)
+      if (isPush(route))
+        return this.#pushed(exchange, route, asked).then(made =>
+          auditedChange(this.#parts, asking, route, made),
+        )
       return this.#newReply(exchange, route, asked).then(made => permittedDigest(access, asking, made))
     }
     // To push to a name that is not hosted is no question of rights.

@@ -78,7 +78,8 @@ async function makeRig(t: TestContext): Promise<Rig> {
   assert.ok(config !== undefined)
   const issued = new Issuer({ config, clock, fetchDocument: issuer.fetch })
   const issuers = new Map([[ISSUER, issued]])
-  const chain = new IdentityChain({ robots, sessions, passwords, clock }, { auth: first, issuers })
+  const events = { audited: () => undefined }
+  const chain = new IdentityChain({ robots, sessions, passwords, clock, events }, { auth: first, issuers })
   return {
     chain,
     robots,

@@ -51,7 +51,8 @@ auth:
   const robots = new Robots({ clock, store, revoked: () => undefined })
   const sessions = new Sessions(async () => await Promise.resolve(Buffer.alloc(32, 1)), clock)
   const passwords = { isRight: async () => await Promise.resolve(false) }
-  const chain = new IdentityChain({ robots, sessions, passwords, clock }, { auth, issuers })
+  const events = { audited: () => undefined }
+  const chain = new IdentityChain({ robots, sessions, passwords, clock, events }, { auth, issuers })
   const session = { name: 'root', groups: [], generation: 0, proof: undefined, untilMs: Infinity }
   const good = [await issuer.sign({ sub: 'root' }), (await sessions.sign(session)).token]
   for (const token of good)

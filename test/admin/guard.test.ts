@@ -2,14 +2,14 @@ import assert from 'node:assert/strict'
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { test } from 'node:test'
 import { Rules } from '../../src/access/rules.ts'
-import { requireAdministrator, requireNoWebPage } from '../../src/admin/guard.ts'
+import { identifyAdminSender, requireNoWebPage } from '../../src/admin/guard.ts'
 import { OciError } from '../../src/oci/error.ts'
 import { ANONYMOUS } from '../../src/oci/identity.ts'
 import { sectionsOf } from '../support/sections.ts'
 
 const TOKEN = 'a-token-of-some-length'
 /** Knows one administrator, root, and one other user. */
-const access: Parameters<typeof requireAdministrator>[1]['access'] = {
+const access: Parameters<typeof identifyAdminSender>[1]['access'] = {
   rules: new Rules(sectionsOf('rules: [{who: root, may: admin}]').rules),
   identify: ({ authorization }) => {
     if (authorization === 'wrong') throw new OciError('UNAUTHORIZED', 'a test says no')
@@ -17,8 +17,13 @@ const access: Parameters<typeof requireAdministrator>[1]['access'] = {
     return isKnown ? { name: authorization, groups: [] } : ANONYMOUS
   },
 }
-const guard = async (headers: IncomingHttpHeaders, token?: string, isSocket = false): Promise<string> =>
-  await requireAdministrator({ headers, socket: {} } as IncomingMessage, { token, isSocket, access })
+/** The name of the administrator; throws what refuses the request. */
+const guard = async (headers: IncomingHttpHeaders, token?: string, isSocket = false): Promise<string> => {
+  const request = { headers, socket: {} } as IncomingMessage
+  const { who, refusal } = await identifyAdminSender(request, { token, isSocket, access })
+  if (refusal !== undefined) throw refusal
+  return who
+}
 
 for (const host of [
   'localhost',

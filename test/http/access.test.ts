@@ -56,6 +56,10 @@ class ScriptedAccess implements Access {
     if (this.deniedDigest === digest) throw new OciError('DENIED', 'a test says no')
   }
 
+  rowFor(): string {
+    return 'default'
+  }
+
   mayEnter(): boolean {
     return !this.isRefusing
   }

@@ -15,7 +15,7 @@ const BODY_BYTES_MAX = 64 * 1024
 const SCOPES_MAX = 100
 
 export interface TokenParts {
-  readonly chain: Pick<IdentityChain, 'prove' | 'exchange' | 'triedName'>
+  readonly chain: Pick<IdentityChain, 'audited' | 'exchange' | 'triedName'>
   readonly access: Pick<Access, 'identify' | 'may'>
   readonly names: NameRules
   readonly events: Pick<Events, 'audited' | 'foreignCredentials'>
@@ -36,7 +36,7 @@ export async function answerToken(
   { request, body: sent, peer }: Pick<HttpExchange, 'request' | 'body' | 'peer'>,
 ): Promise<Reply> {
   const { presented, scopes } = await readQuestion(request, sent)
-  const proved = await proveOrTell({ chain, access, events }, presented, peer)
+  const proved = await proveSender({ chain, access }, presented, peer)
   if (proved.identity.isForeign === true) {
     const isPublic = scopes.length > 0 && scopes.every(scope => isPublicPull(scope, names, access))
     if (!isPublic) {
@@ -66,21 +66,15 @@ export async function answerToken(
 
 const UNKNOWN = 'this user or token is not known here'
 
-async function proveOrTell(
-  { chain, access, events }: Pick<TokenParts, 'chain' | 'access' | 'events'>,
+async function proveSender(
+  { chain, access }: Pick<TokenParts, 'chain' | 'access'>,
   presented: Presented | undefined,
   peer: Peer,
 ): Promise<Proved> {
   const certified = await access.identify({ authorization: undefined, peer })
   if (certified.name !== ANONYMOUS.name) return provedCertificate(certified)
   if (presented === undefined) return provedAnonymous()
-  try {
-    return await chain.prove(presented, peer.address)
-  } catch (error) {
-    const reason = error instanceof OciError ? error.message : 'internal error'
-    events.audited({ action: 'login-refused', who: chain.triedName(presented), from: peer.address, reason })
-    throw error
-  }
+  return await chain.audited(presented, peer.address)
 }
 
 async function readQuestion(request: IncomingMessage, body: RequestBody): Promise<TokenQuestion> {
