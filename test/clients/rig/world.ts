@@ -13,6 +13,9 @@ export const QUAY_LOGIN = { username: 'robot', password: 'correct horse' } as co
  */
 export const MIRROR_AGENT = 'mirror-under-test/1'
 
+/** Name by which clients reach a mirror with TLS; the world's certificate has it. */
+export const MIRROR_NAME = 'mirror.example.com'
+
 /**
  * The internet of one test file: Docker Hub (Bearer tokens from another host, blobs redirected to a CDN),
  * quay.io (Bearer tokens only for a login) and ghcr.io (no authentication), each a real docker-registry
@@ -22,6 +25,8 @@ export class World implements AsyncDisposable {
   readonly room: Room
   readonly certificates: Certificates
   readonly front: Front
+  /** Address of each name in the world. */
+  readonly addresses: ReadonlyMap<string, string>
   readonly #backends: ReadonlyMap<string, { registry: DockerRegistry; service: string | undefined }>
   readonly #mint: Mint
   readonly #stack: AsyncDisposableStack
@@ -30,6 +35,7 @@ export class World implements AsyncDisposable {
     room: Room
     certificates: Certificates
     front: Front
+    addresses: ReadonlyMap<string, string>
     backends: ReadonlyMap<string, { registry: DockerRegistry; service: string | undefined }>
     mint: Mint
     stack: AsyncDisposableStack
@@ -37,6 +43,7 @@ export class World implements AsyncDisposable {
     this.room = parts.room
     this.certificates = parts.certificates
     this.front = parts.front
+    this.addresses = parts.addresses
     this.#backends = parts.backends
     this.#mint = parts.mint
     this.#stack = parts.stack
@@ -81,7 +88,7 @@ export class World implements AsyncDisposable {
       ['quay.io', { registry: quay, service: 'quay.io' }],
       ['ghcr.io', { registry: ghcr, service: undefined }],
     ])
-    return new World({ room, certificates, front, backends, mint, stack: stack.move() })
+    return new World({ room, certificates, front, addresses, backends, mint, stack: stack.move() })
   }
 
   /**
@@ -133,5 +140,6 @@ function chooseAddresses(): Map<string, string> {
     ['production.cloudflare.docker.com', `${net}.3`],
     ['quay.io', `${net}.4`],
     ['ghcr.io', `${net}.5`],
+    [MIRROR_NAME, `${net}.6`],
   ])
 }

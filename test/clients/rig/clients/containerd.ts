@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Child, run, runOk } from '../child.ts'
 import type { World } from '../world.ts'
 import { connectCri } from './cri.ts'
-import { labelOf, type Puller, type PullerKind } from './puller.ts'
+import { labelOf, type Puller, type PullerKind, type PullLogin } from './puller.ts'
 
 /** Where `go install` puts programs. */
 export const GO_BIN = join(homedir(), 'go', 'bin')
@@ -25,7 +25,8 @@ export const ctr: PullerKind = {
       await daemon.attempt(ctr('images', 'pull', ...flags, image))
     }
     return {
-      pull: async image => await pull(image, '--platform', 'linux/amd64'),
+      pull: async (image, login) =>
+        await pull(image, '--platform', 'linux/amd64', ...(login === undefined ? [] : userFlag(login))),
       pullEveryPlatform: async image => await pull(image, '--all-platforms'),
       // --sync: containerd collects the garbage, that is the blobs, before it answers.
       forget: async image => {
@@ -42,6 +43,10 @@ export const ctr: PullerKind = {
       [Symbol.asyncDispose]: async () => await daemon.stop(),
     } satisfies Puller
   },
+}
+
+function userFlag({ username, password }: PullLogin): readonly string[] {
+  return ['--user', `${username}:${password}`]
 }
 
 /** The CRI plugin of containerd, as a kubelet calls it: gRPC over a unix socket. */
@@ -67,8 +72,8 @@ async function startCri(world: World, options: ContainerdOptions): Promise<Pulle
   const { ctr } = options.release
   const list = [ctr, '--address', daemon.socket, '--namespace', 'k8s.io', 'content', 'ls', '--quiet']
   return {
-    pull: async image => {
-      await images.pullImage(image).catch((error: unknown) => {
+    pull: async (image, login) => {
+      await images.pullImage(image, login).catch((error: unknown) => {
         throw new Error(`PullImage of ${image} failed:\n${daemon.output()}`, { cause: error })
       })
     },
@@ -152,6 +157,9 @@ async function writeHosts(directory: string, mirror: string | undefined, caFile:
     ]
     await writeFile(join(hosts, namespace, 'hosts.toml'), `${lines.join('\n')}\n`)
   }
+  // What is asked of a mirror by its own name; see MIRROR_NAME.
+  await mkdir(join(hosts, '_default'), { recursive: true })
+  await writeFile(join(hosts, '_default', 'hosts.toml'), `ca = "${caFile}"\n[host]\n`)
   return hosts
 }
 

@@ -1,10 +1,11 @@
 import { once } from 'node:events'
 import { connect, type IncomingHttpHeaders } from 'node:http2'
 import { createConnection } from 'node:net'
+import type { PullLogin } from './puller.ts'
 
 /** The two calls of the CRI's ImageService that a pull needs. */
 export interface CriImages {
-  pullImage(image: string): Promise<void>
+  pullImage(image: string, login?: PullLogin): Promise<void>
   removeImage(image: string): Promise<void>
   close(): void
 }
@@ -18,8 +19,9 @@ const SERVICE = '/runtime.v1.ImageService'
 export async function connectCri(socket: string): Promise<CriImages> {
   const session = connect('http://localhost', { createConnection: () => createConnection(socket) })
   await once(session, 'connect')
-  const call = async (method: string, image: string): Promise<void> => {
-    const message = lengthDelimited(1, lengthDelimited(1, Buffer.from(image)))
+  const call = async (method: string, image: string, login?: PullLogin): Promise<void> => {
+    const spec = lengthDelimited(1, lengthDelimited(1, Buffer.from(image)))
+    const message = login === undefined ? spec : Buffer.concat([spec, authOf(login)])
     const frame = Buffer.alloc(5)
     frame.writeUInt32BE(message.length, 1)
     const stream = session.request({
@@ -45,10 +47,16 @@ export async function connectCri(socket: string): Promise<CriImages> {
     if (status !== '0') throw new Error(`${method} ended with gRPC status ${status}: ${text}`)
   }
   return {
-    pullImage: async image => await call('PullImage', image),
+    pullImage: async (image, login) => await call('PullImage', image, login),
     removeImage: async image => await call('RemoveImage', image),
     close: () => session.close(),
   }
+}
+
+/** Field 2 of a PullImageRequest: an AuthConfig with user name and password, as the kubelet sends it. */
+function authOf({ username, password }: PullLogin): Buffer {
+  const texts = [lengthDelimited(1, Buffer.from(username)), lengthDelimited(2, Buffer.from(password))]
+  return lengthDelimited(2, Buffer.concat(texts))
 }
 
 function lengthDelimited(field: number, bytes: Buffer): Buffer {

@@ -1,11 +1,20 @@
 import type { World } from '../world.ts'
 
 /**
+ * Credentials that come with one pull, where the client takes them so. Other clients read them from Docker's
+ * file in their home.
+ */
+export interface PullLogin {
+  readonly username: string
+  readonly password: string
+}
+
+/**
  * A real client, set up so that it asks the mirror first and the upstream itself when the mirror fails it.
  */
 export interface Puller extends AsyncDisposable {
   /** Pulls an image that it does not have, all of it; throws what the client printed when the pull fails. */
-  pull(image: string): Promise<void>
+  pull(image: string, login?: PullLogin): Promise<void>
   /** Pulls the children of every platform too, if this client can. */
   pullEveryPlatform?(image: string): Promise<void>
   /** Removes every byte of an image, so that the next pull is a whole one. */
