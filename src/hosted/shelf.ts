@@ -4,7 +4,7 @@ import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Tag } from '../oci/name.ts'
 import type { Place } from '../oci/place.ts'
-import type { HostedRecordName, RecordName, Store } from '../storage/store.ts'
+import type { Durability, HostedRecordName, RecordName, Store } from '../storage/store.ts'
 import {
   type HostedContent,
   type HostedTag,
@@ -34,8 +34,8 @@ const UNREADABLE: HostedContent = {
  * Records of hosted repositories in the store: which tags, manifests and blobs each of them has, and what
  * holds each digest. The records of tags, manifests, blobs and referrers are the truth, and durable. A hold
  * is written before the record that it stands for and removed after it, so that content without holds is not
- * needed by anybody. Only a power cut may lose a hold: before anything is collected after one, the holds of
- * all manifests and blobs are written again.
+ * needed by anybody. Holds are written in order with them, so that a power cut which spares the record spares
+ * its hold.
  */
 export class Shelf {
   readonly #store: Store
@@ -75,7 +75,7 @@ export class Shelf {
 
   /** Sets a tag, durably. The manifest must be durable already. */
   async setTag(place: Place, tag: Tag, record: HostedTag): Promise<void> {
-    await this.#write(taggedName(place, record.digest, tag), NOTHING, 'relaxed')
+    await this.#write(taggedName(place, record.digest, tag), NOTHING, 'ordered')
     await this.#write({ kind: 'hosted-tag', ...placeOf(place), tag }, writeHostedTag(record), 'durable')
   }
 
@@ -160,7 +160,7 @@ export class Shelf {
    * collected from now on.
    */
   async hold(place: Place, digest: Digest, by?: Digest): Promise<void> {
-    await this.#write(holdName(place, digest, by), NOTHING, 'relaxed')
+    await this.#write(holdName(place, digest, by), NOTHING, 'ordered')
   }
 
   async letGo(place: Place, digest: Digest, by?: Digest): Promise<void> {
@@ -189,7 +189,7 @@ export class Shelf {
     }
   }
 
-  async #write(name: HostedRecordName, bytes: Uint8Array, durability: 'durable' | 'relaxed'): Promise<void> {
+  async #write(name: HostedRecordName, bytes: Uint8Array, durability: Durability): Promise<void> {
     await this.#store.writeRecord(name, bytes, durability)
   }
 }

@@ -77,8 +77,7 @@ export interface Store extends AsyncDisposable {
   readRecord(name: RecordName): Promise<Uint8Array | undefined>
 
   /**
-   * Replaces a record. A `durable` write survives a power cut once this resolves; a `relaxed` one may be lost
-   * in a crash.
+   * Replaces a record. A {@link Durability} says what survives a power cut once this resolves.
    */
   writeRecord(name: RecordName, bytes: Uint8Array, durability: Durability): Promise<void>
 
@@ -197,8 +196,11 @@ export type RecordGroup =
   /** Everything that holds a digest, in all repositories; without a digest, all holds. */
   | { readonly kind: 'hosted-hold'; readonly digest?: Digest | undefined }
 
-/** `durable` writes survive a power cut; `relaxed` ones may not. */
-export type Durability = 'durable' | 'relaxed'
+/**
+ * `durable` writes survive a power cut. `ordered` ones survive it if a later durable write did. `relaxed`
+ * ones may not.
+ */
+export type Durability = 'durable' | 'ordered' | 'relaxed'
 
 /** Content found by a walk. */
 export interface StoredEntry {

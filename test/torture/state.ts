@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
+import { createReadStream, existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { parseContentKey } from '../../src/storage/layout.ts'
@@ -90,8 +90,9 @@ async function hashFile(path: string, algorithm: string): Promise<string> {
 }
 
 /**
- * Counts leaked files in the scratch space: everything except the files of living daemons and, where allowed,
- * partial fills that are kept for the next fill.
+ * Counts leaked files in the scratch space: everything except the owner files of living daemons and, where
+ * allowed, partial fills that are kept for the next fill. A living daemon may be writing a small file at this
+ * moment, to see that its disk works: that counts only if it stays.
  */
 export async function countLeaks(
   root: string,
@@ -106,10 +107,22 @@ export async function countLeaks(
       continue
     }
     const owner = await readFile(join(spool, name, 'owner'), 'latin1').catch(() => '')
-    if (!living.some(daemon => owner.startsWith(`${daemon.pid}\n`))) tally.leak(join(spool, name))
-    for (const file of await entriesOf(join(spool, name)))
-      if (file !== 'owner') tally.leak(join(spool, name, file))
+    const isLiving = living.some(daemon => owner.startsWith(`${daemon.pid}\n`))
+    if (!isLiving) tally.leak(join(spool, name))
+    for (const file of await entriesOf(join(spool, name))) {
+      const path = join(spool, name, file)
+      if (file !== 'owner' && !(isLiving && (await isGoneSoon(path)))) tally.leak(path)
+    }
   }
+}
+
+async function isGoneSoon(path: string): Promise<boolean> {
+  const deadlineMs = performance.now() + 5000
+  while (performance.now() < deadlineMs) {
+    if (!existsSync(path)) return true
+    await new Promise(resolve => setTimeout(resolve, 20))
+  }
+  return false
 }
 
 async function entriesOf(directory: string): Promise<readonly string[]> {

@@ -30,7 +30,7 @@ import { OpenFiles } from './open-files.ts'
 import { Quarantine } from './quarantine.ts'
 import { readRecordFile } from './record-file.ts'
 import { createEmptyFile } from './regular-file.ts'
-import { measureRoom } from './room.ts'
+import { keepsOrder, measureRoom } from './room.ts'
 import { SpoolDirectory } from './spool-directory.ts'
 import { DiskSpool } from './spool-file.ts'
 import { listContent, listRecords, listRecordsOf } from './walk.ts'
@@ -67,7 +67,8 @@ export async function openFilesystemStore(options: FilesystemStoreOptions): Prom
   await prepareRoot(root, mayBeUnwritable)
   await using undo = new AsyncDisposableStack()
   const spools = undo.use(await SpoolDirectory.open({ path: join(root, 'spool'), events, clock }))
-  const store = new FilesystemStore({ root, events, clock, buffers, spools })
+  const isOrdered = await keepsOrder(root)
+  const store = new FilesystemStore({ root, events, clock, buffers, spools, isOrdered })
   if (!mayBeUnwritable)
     await requireWritable({ path: root, flag: '--root' }, async () => await spools.probe())
   undo.move()
@@ -90,6 +91,8 @@ async function prepareRoot(root: string, mayBeUnwritable: boolean): Promise<void
 
 interface FilesystemStoreParts extends Required<Omit<FilesystemStoreOptions, 'mayBeUnwritable'>> {
   readonly spools: SpoolDirectory
+  /** True if a synced change carries all changes before it. */
+  readonly isOrdered: boolean
 }
 
 /** A store in a directory, which several processes may share. Created by {@link openFilesystemStore}. */
@@ -102,9 +105,11 @@ export class FilesystemStore implements Store {
   readonly #syncs = new DirectorySyncs()
   readonly #quarantine: Quarantine
   readonly #probe: RememberedSuccess
+  readonly #isOrdered: boolean
 
-  constructor({ root, events, clock, buffers, spools }: FilesystemStoreParts) {
+  constructor({ root, events, clock, buffers, spools, isOrdered }: FilesystemStoreParts) {
     this.#root = root
+    this.#isOrdered = isOrdered
     this.#events = events
     this.#files = new OpenFiles(buffers)
     this.#spools = spools
@@ -159,7 +164,8 @@ export class FilesystemStore implements Store {
     return await readRecordFile(this.#root, name)
   }
 
-  async writeRecord(name: RecordName, bytes: Uint8Array, durability: Durability): Promise<void> {
+  async writeRecord(name: RecordName, bytes: Uint8Array, wanted: Durability): Promise<void> {
+    const durability = wanted === 'ordered' ? (this.#isOrdered ? 'relaxed' : 'durable') : wanted
     if (bytes.length > RECORD_BYTES_MAX)
       throw new RangeError(`a record of ${bytes.length} bytes is too large`)
     const target = this.#recordPath(name)
