@@ -117,7 +117,7 @@ export class FilePour {
   async #step(end: number): Promise<boolean> {
     const { fd, offset, length } = this.#span(end)
     const piece = Buffer.allocUnsafeSlow(Math.min(length, STEP_BYTES))
-    const count = readSync(fd, piece, 0, piece.byteLength, offset)
+    const count = readOrNone(fd, piece, offset)
     if (count === 0) return false
     await this.#parts.watch.write(piece.subarray(0, count))
     this.#offset += count
@@ -135,5 +135,14 @@ export class FilePour {
     }
     this.#mustWait = false
     return this.#offset === end
+  }
+}
+
+/** Reads into a buffer; 0 if the file cannot be read. The content then decides what comes instead of it. */
+function readOrNone(fd: number, piece: Uint8Array, offset: number): number {
+  try {
+    return readSync(fd, piece, 0, piece.byteLength, offset)
+  } catch {
+    return 0
   }
 }

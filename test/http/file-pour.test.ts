@@ -229,6 +229,19 @@ test('a kernel that refuses to send is not asked for long: the rest is read', as
   )
 })
 
+test('a file that cannot be read is left to its owner, which supplies every byte', async t => {
+  const unreadable = openSync(tmpdir(), 'r')
+  t.after(() => closeSync(unreadable))
+  const { content, reads } = await store(t, () => ({ kind: 'whole', fd: unreadable }))
+  const { handler, sent } = sender(() => replyOf(content), limitsOf(watched({ isInMemory: () => true })))
+  const { address } = await serve(t, handler)
+  using client = await Client.get(address)
+  await client.has(SIZE)
+  assert.ok(client.body.equals(BYTES))
+  assert.equal((await sent).error, undefined)
+  assert.deepEqual(reads, [{ start: 0, isContinued: false }])
+})
+
 test('a truncated file is read to the end by its owner, and if that fails the response is never completed', async t => {
   const { content, path, reads } = await store(t, undefined, BYTES.subarray(0, 1000))
   truncateSync(path, 3 * MEBIBYTE)

@@ -171,8 +171,8 @@ async function sickDisk(context: RigContext): Promise<void> {
   mount('-t', 'tmpfs', '-o', 'size=12m,nr_inodes=600', 'entrepot-torture', mounted)
   try {
     const root = join(mounted, 'root')
-    const start = async (): Promise<DaemonProcess> =>
-      await DaemonProcess.start({ root, directory, upstream: upstream.host })
+    const start = async (...flags: readonly string[]): Promise<DaemonProcess> =>
+      await DaemonProcess.start({ root, directory, upstream: upstream.host, flags })
     let daemon = await start()
     const watch = stopwatch(forMs)
     const warm = { tag: 'warm', image: putImage(upstream, random, 'warm', 200_000) }
@@ -186,7 +186,7 @@ async function sickDisk(context: RigContext): Promise<void> {
         // A file system with a file open for writing cannot be made read-only.
         await daemon.stop()
         mount('-o', 'remount,ro', mounted)
-        daemon = await start()
+        daemon = await start('--pass-through')
         tally.ready(daemon.readyMs)
       }
       const tag = `t${tally.cycles}`
