@@ -18,6 +18,7 @@ RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
 COPY bin ./bin
+COPY web ./web
 # Keeps only what the program needs at run time. The second installation comes from npm's cache.
 RUN npm run build \
  && rm -rf src tsconfig.json tsconfig.build.json node_modules \

@@ -18,7 +18,7 @@ const LOCAL = /^(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?$/i
 const ADMINISTRATOR = 'administrator'
 
 /** Identities that may administer beside the token. */
-interface AdminAccess {
+export interface AdminAccess {
   readonly access: Pick<RuledAccess, 'identify' | 'rules'>
 }
 
@@ -40,11 +40,20 @@ export async function identifyAdminSender(
   options: GuardOptions & AdminAccess,
 ): Promise<AdminSender> {
   requireNoWebPage(request, options)
-  const { token, access } = options
   const { authorization } = request.headers
+  return await judgeAdminSender({ authorization, address: request.socket.remoteAddress }, options)
+}
+
+/** Finds whether credentials are those of an administrator. Throws for wrong ones. */
+export async function judgeAdminSender(
+  {
+    authorization,
+    address,
+  }: { readonly authorization: string | undefined; readonly address: string | undefined },
+  { token, access }: GuardOptions & AdminAccess,
+): Promise<AdminSender> {
   if (token === undefined || isSame(bearer(authorization), token))
     return { who: ADMINISTRATOR, row: undefined, refusal: undefined }
-  const address = request.socket.remoteAddress
   const peer = { address, isEncrypted: false, certificate: undefined }
   const identity = await access.identify({ authorization, peer })
   const { isAllowed, row } = explainDecision('admin', access.rules.decideAdmin(identity))
@@ -66,10 +75,19 @@ function refusalOf(who: string): OciError {
  * shows in `Host`: without a token, `Host` must be a name of this machine. Web pages cannot reach a unix
  * socket.
  */
-export function requireNoWebPage({ headers }: IncomingMessage, { token, isSocket }: GuardOptions): void {
+export function requireNoWebPage(request: IncomingMessage, options: GuardOptions): void {
+  const { headers } = request
   const site = headers['sec-fetch-site']
   if (headers.origin !== undefined || (site !== undefined && site !== 'none'))
     throw new OciError('DENIED', 'the admin listener does not answer web pages')
+  requireKnownHost(request, options)
+}
+
+/** Without a token, refuses every `Host` that is no name of this machine. */
+export function requireKnownHost(
+  { headers }: Pick<IncomingMessage, 'headers'>,
+  { token, isSocket }: GuardOptions,
+): void {
   if (token === undefined && !isSocket && !LOCAL.test(headers.host ?? ''))
     throw new OciError(
       'DENIED',

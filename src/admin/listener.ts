@@ -9,6 +9,7 @@ import type { Events } from '../observe/events.ts'
 import { OciError } from '../oci/error.ts'
 import type { StreamFailure } from './contract.ts'
 import { type AdminSender, type GuardOptions, identifyAdminSender, requireNoWebPage } from './guard.ts'
+import type { AdminPage } from './page/admin-page.ts'
 import type { AdminRoutesParts } from './parts.ts'
 import { answerEndpoint } from './routes.ts'
 
@@ -20,6 +21,7 @@ export interface AdminParts extends AdminRoutesParts, Pick<GuardOptions, 'isSock
   /** The name of this process in `CDN-Loop`. */
   readonly instance: string
   readonly events: Pick<Events, 'audited' | 'warned'>
+  readonly page: Pick<AdminPage, 'isFor' | 'answer'>
 }
 
 const ADMIN = '/_admin/'
@@ -39,10 +41,9 @@ export async function handleAdmin(
   response.strictContentLength = true
   // The previous answer on this connection set a timeout, but an endpoint may take longer to begin.
   request.socket.setTimeout(0)
-  // No endpoint reads a body, but the connection can be reused only once the body is read.
-  request.resume()
   try {
-    await send(response, await answerAdmin(parts, request, left.signal), READING_LIMITS, left.signal)
+    const reply = await answerAdmin(parts, request, { response, signal: left.signal })
+    if (reply !== undefined) await send(response, reply, READING_LIMITS, left.signal)
   } catch (error) {
     if (left.signal.aborted) return
     const failure = failureOf(error)
@@ -52,9 +53,17 @@ export async function handleAdmin(
   }
 }
 
-async function answerAdmin(parts: AdminParts, request: IncomingMessage, signal: AbortSignal): Promise<Reply> {
-  requireAdmissible(request, parts.instance)
+/** `undefined` if the response is taken over. */
+async function answerAdmin(
+  parts: AdminParts,
+  request: IncomingMessage,
+  { response, signal }: { readonly response: ServerResponse; readonly signal: AbortSignal },
+): Promise<Reply | undefined> {
   const { method = '', url: target = '' } = request
+  if (parts.page.isFor(target)) return await parts.page.answer(request, response)
+  // No endpoint reads a body, but the connection can be reused only once the body is read.
+  request.resume()
+  requireAdmissible(request, parts.instance)
   const isReading = method === 'GET' || method === 'HEAD'
   if (isReading && target === '/livez') return plainReply('application/json', '{"status":"ok"}')
   // Monitoring needs no token: the metrics contain no names.

@@ -80,7 +80,7 @@ function isKeyOf<Table extends object>(table: Table, name: string): name is stri
   return Object.hasOwn(table, name)
 }
 
-async function listFlows({ mirror }: AdminRoutesParts): Promise<AdminAnswers['GET flows']> {
+export async function listFlows({ mirror }: AdminRoutesParts): Promise<AdminAnswers['GET flows']> {
   const running = mirror.flows.map(({ forMs, ...flow }) => ({
     ...flow,
     forMs: Math.round(forMs),
@@ -98,7 +98,7 @@ function leftMsOf({
   return Math.round((Math.max(0, sizeBytes - writtenBytes) * 1000) / bytesPerSecond)
 }
 
-async function cancelFlow(
+export async function cancelFlow(
   { mirror }: AdminRoutesParts,
   query: URLSearchParams,
 ): Promise<AdminAnswers['DELETE flows']> {
@@ -167,12 +167,15 @@ async function listPins({ mirror }: AdminRoutesParts): Promise<AdminAnswers['GET
   return { pins: pins.map(entry => ({ image: nameOf(entry), pinnedAt: isoOf(entry.pinnedAtMs) })) }
 }
 
-async function addPin(parts: AdminRoutesParts, query: URLSearchParams): Promise<AdminAnswers['PUT pins']> {
+export async function addPin(
+  parts: AdminRoutesParts,
+  query: URLSearchParams,
+): Promise<AdminAnswers['PUT pins']> {
   const { source, reference, name } = await namedImage(parts, query)
   return { image: name, isNew: await parts.mirror.pins.add(source, reference) }
 }
 
-async function removePin(
+export async function removePin(
   parts: AdminRoutesParts,
   query: URLSearchParams,
 ): Promise<AdminAnswers['DELETE pins']> {
@@ -181,7 +184,7 @@ async function removePin(
   throw new OciError('MANIFEST_UNKNOWN', `${name} is not pinned`)
 }
 
-async function deleteImage(
+export async function deleteImage(
   parts: AdminRoutesParts,
   query: URLSearchParams,
 ): Promise<AdminAnswers['DELETE images']> {
@@ -211,7 +214,7 @@ async function* streamRemoval(
   }
 }
 
-async function* streamWarming(
+export async function* streamWarming(
   parts: AdminRoutesParts,
   query: URLSearchParams,
   signal: AbortSignal,

@@ -1,4 +1,5 @@
 import { type AdminParts, handleAdmin } from '../admin/listener.ts'
+import { AdminPage } from '../admin/page/admin-page.ts'
 import { tokenInForce } from '../config/admin-token.ts'
 import { HttpServer } from '../http/server.ts'
 import { version } from '../lib/version.ts'
@@ -13,7 +14,9 @@ export async function listenForAdministration(
 ): Promise<string | undefined> {
   const { adminListen } = parts.config
   if (adminListen === undefined) return undefined
-  const admin = adminParts(parts, adminListen.kind === 'unix')
+  const base = adminParts(parts, adminListen.kind === 'unix')
+  const page = undo.use(await AdminPage.open({ ...base, settings: [], served: () => [] }))
+  const admin = { ...base, page }
   const server = new HttpServer((request, response) => handleAdmin(admin, request, response))
   const address = await server.listen(adminListen)
   undo.defer(async () => {
@@ -43,7 +46,7 @@ function adminParts(
     warming,
   }: DaemonParts,
   isSocket: boolean,
-): AdminParts {
+): Omit<AdminParts, 'page'> {
   return {
     mirror,
     robots: identities.robots,

@@ -27,6 +27,13 @@ const LAYERS: ReadonlyMap<string, Layer> = new Map([
 /** Which rooms of its own folder each room may import; `.` are the files that stand beside the rooms. */
 const ROOMS: House['rooms'] = new Map([
   [
+    'lib',
+    new Map([
+      ['.', []],
+      ['words', []],
+    ]),
+  ],
+  [
     'oci',
     new Map([
       ['.', ['rules']],
@@ -88,6 +95,13 @@ const ROOMS: House['rooms'] = new Map([
       ['.', ['file', 'tls']],
       ['file', ['.']],
       ['tls', ['.']],
+    ]),
+  ],
+  [
+    'admin',
+    new Map([
+      ['.', ['page']],
+      ['page', ['.']],
     ]),
   ],
   [

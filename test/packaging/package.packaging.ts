@@ -41,7 +41,15 @@ test('the packed package installs in an empty directory and checks its configura
 test('the installed package contains the compiled program, and neither sources nor tests', async () => {
   const installed = join(directory, 'node_modules/entrepot')
   const names = (await readdir(installed)).filter(name => name !== 'node_modules')
-  assert.deepEqual(names.toSorted(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'bin', 'dist', 'package.json'])
+  assert.deepEqual(names.toSorted(), [
+    'CHANGELOG.md',
+    'LICENSE',
+    'README.md',
+    'bin',
+    'dist',
+    'package.json',
+    'web',
+  ])
   const files = await readdir(join(installed, 'dist'), { recursive: true, withFileTypes: true })
   for (const file of files.filter(entry => entry.isFile())) {
     assert.match(file.name, /\.js$/)

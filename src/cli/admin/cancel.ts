@@ -1,7 +1,7 @@
 import { ConfigError, wordProblem } from '../../config/problem.ts'
+import { countText } from '../../lib/words/amounts.ts'
 import type { ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool, forEachWord } from './command.ts'
-import { countText } from './text.ts'
 
 const HINT = 'the first digits of its digest, as entrepot status prints them'
 

@@ -1,7 +1,8 @@
 import { ConfigError, flagProblem } from '../../config/problem.ts'
+import { agoText } from '../../lib/words/amounts.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool } from './command.ts'
-import { agoText, tableText } from './text.ts'
+import { tableText } from './text.ts'
 
 const DEFAULT_LIMIT = '20'
 

@@ -1,8 +1,8 @@
 import type { ExplainedManifest, Explanation } from '../../admin/contract.ts'
+import { agoText, countText, digestText, sizeText, spanText } from '../../lib/words/amounts.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool } from './command.ts'
 import { oneImage } from './images.ts'
-import { agoText, countText, digestText, sizeText, spanText } from './text.ts'
 
 /** `entrepot explain <image>`: an image in the cache, and why its last pull was a hit or a miss. */
 export const explain = adminTool({

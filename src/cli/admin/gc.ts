@@ -1,10 +1,10 @@
 import type { CollectLine } from '../../admin/contract.ts'
 import { ConfigError, flagProblem } from '../../config/problem.ts'
 import { parseBytes } from '../../lib/bytes.ts'
+import { countText, sizeText } from '../../lib/words/amounts.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool } from './command.ts'
 import { requireNoWords } from './images.ts'
-import { countText, sizeText } from './text.ts'
 
 /** `entrepot gc`: evicts now. */
 export const gc = adminTool({

@@ -1,5 +1,6 @@
 import type { ListedBlob, ListedImage } from '../../admin/contract.ts'
 import { ConfigError, flagProblem, wordProblem } from '../../config/problem.ts'
+import { agoText, digestText, sizeText } from '../../lib/words/amounts.ts'
 import { imageMatcher } from '../../oci/image-pattern.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import type { Paint } from '../style.ts'
@@ -7,7 +8,7 @@ import type { ToolWords } from '../tool.ts'
 import { type AdminCall, adminTool } from './command.ts'
 import type { Query } from './connection.ts'
 import { requireNoWords } from './images.ts'
-import { agoText, digestText, sizeText, tableText } from './text.ts'
+import { tableText } from './text.ts'
 
 const IMAGE_ORDERS: readonly string[] = ['name', 'last-use', 'size', 'hits']
 const BLOB_ORDERS: readonly string[] = ['last-use', 'size', 'hits']

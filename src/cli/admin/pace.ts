@@ -1,4 +1,4 @@
-import { leftText, speedText } from './text.ts'
+import { leftText, speedText } from '../../lib/words/amounts.ts'
 
 /** Speed and time left of a piece of work, from its progress. */
 export class Pace {

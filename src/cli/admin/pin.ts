@@ -1,7 +1,8 @@
+import { agoText } from '../../lib/words/amounts.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool, forEachWord } from './command.ts'
 import { someImages } from './images.ts'
-import { agoText, tableText } from './text.ts'
+import { tableText } from './text.ts'
 
 /** `entrepot pin [image]…`: protects images from eviction, or lists the pinned ones. */
 export const pin = adminTool({

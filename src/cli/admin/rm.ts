@@ -1,13 +1,13 @@
 import type { RemovedImage } from '../../admin/contract.ts'
 import { ConfigError, flagProblem } from '../../config/problem.ts'
 import { parseDuration } from '../../lib/duration.ts'
+import { countText, sizeText } from '../../lib/words/amounts.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import type { ToolWords } from '../tool.ts'
 import { type AdminCall, adminTool, forEachWord } from './command.ts'
 import type { Query } from './connection.ts'
 import { someImages } from './images.ts'
 import { selectionOf } from './ls.ts'
-import { countText, sizeText } from './text.ts'
 
 /** `entrepot rm <image | pattern>…`: removes images from the cache. */
 export const rm = adminTool({

@@ -5,18 +5,17 @@ import type {
   RunningDownload,
   SpaceReport,
 } from '../../admin/contract.ts'
-import type { Paint, Style } from '../style.ts'
 import {
   agoText,
-  barText,
   countText,
   digestText,
   leftText,
   sizeText,
   spanText,
   speedText,
-  tableText,
-} from './text.ts'
+} from '../../lib/words/amounts.ts'
+import type { Paint, Style } from '../style.ts'
+import { barText, tableText } from './text.ts'
 
 /** How a status is shown. */
 export interface StatusLook {

@@ -1,7 +1,8 @@
 import { ConfigError, type Problem } from '../../config/problem.ts'
+import { agoText } from '../../lib/words/amounts.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool } from './command.ts'
-import { agoText, tableText } from './text.ts'
+import { tableText } from './text.ts'
 
 /** `entrepot tags <image> --history`: what a tag names, and every digest that it named before. */
 export const tags = adminTool({

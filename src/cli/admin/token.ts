@@ -1,8 +1,9 @@
 import type { TokenReport } from '../../admin/contract.ts'
 import { ConfigError, flagProblem } from '../../config/problem.ts'
+import { agoText } from '../../lib/words/amounts.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool, forEachWord } from './command.ts'
-import { agoText, tableText } from './text.ts'
+import { tableText } from './text.ts'
 
 /** `entrepot token create|ls|revoke`: tokens for programs. */
 export const token = adminTool({

@@ -1,10 +1,11 @@
 import type { VerifyLine } from '../../admin/contract.ts'
+import { countText, sizeText } from '../../lib/words/amounts.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool } from './command.ts'
 import { requireNoWords } from './images.ts'
 import { LiveLines } from './live-lines.ts'
 import { Pace } from './pace.ts'
-import { barText, countText, sizeText } from './text.ts'
+import { barText } from './text.ts'
 
 /** `entrepot verify`: verifies all stored content. */
 export const verify = adminTool({

@@ -2,13 +2,14 @@ import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { WarmedLayer } from '../../admin/contract.ts'
 import { ConfigError, flagProblem } from '../../config/problem.ts'
+import { countText, digestText, sizeText } from '../../lib/words/amounts.ts'
 import { parsePlatform } from '../../oci/platform.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool, forEachWord } from './command.ts'
 import { requireImage, someImages } from './images.ts'
 import { LiveLines } from './live-lines.ts'
 import { Pace } from './pace.ts'
-import { barText, countText, digestText, sizeText } from './text.ts'
+import { barText } from './text.ts'
 
 /** `entrepot warm <image>…`: pulls images into the cache in advance. */
 export const warm = adminTool({

@@ -1,8 +1,9 @@
 import type { ClientReport } from '../../admin/contract.ts'
+import { agoText } from '../../lib/words/amounts.ts'
 import { EXIT, type ExitCode } from '../environment.ts'
 import { type AdminCall, adminTool } from './command.ts'
 import { requireNoWords } from './images.ts'
-import { agoText, tableText } from './text.ts'
+import { tableText } from './text.ts'
 
 /** `entrepot who`: the clients that pulled recently. */
 export const who = adminTool({

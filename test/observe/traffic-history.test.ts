@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { TrafficHistory } from '../../src/observe/traffic-history.ts'
+
+const MINUTE_MS = 60_000
+const DAY_MS = 86_400_000
+const START_MS = Date.UTC(2026, 0, 5)
+
+function sums(count: number): Parameters<TrafficHistory['note']>[0] {
+  return { requests: count, hits: count / 2, sentBytes: count * 10, receivedBytes: count }
+}
+
+test('the traffic between two notes counts for the minute and the day of the second', () => {
+  const history = new TrafficHistory()
+  history.note(sums(10), START_MS)
+  history.note(sums(30), START_MS + MINUTE_MS)
+  const minutes = history.minutes(START_MS + MINUTE_MS)
+  assert.deepEqual([minutes.length, minutes[58]?.requests, minutes[59]?.requests], [60, 10, 20])
+  assert.deepEqual(history.days(1, START_MS + MINUTE_MS), sums(30))
+})
+
+test('minutes older than an hour and days older than a week are forgotten', () => {
+  const history = new TrafficHistory()
+  for (let day = 0; day < 10; day += 1) history.note(sums((day + 1) * 100), START_MS + day * DAY_MS)
+  const nowMs = START_MS + 9 * DAY_MS
+  assert.equal(history.days(7, nowMs).requests, 700)
+  assert.equal(history.days(1, nowMs).requests, 100)
+  assert.equal(history.days(30, nowMs).requests, 700)
+  const later = history.minutes(nowMs + 2 * 3_600_000)
+  assert.ok(later.every(({ requests }) => requests === 0))
+})
+
+test('sums that were read before the last ones change nothing', () => {
+  const history = new TrafficHistory()
+  history.note(sums(20), START_MS)
+  history.note(sums(10), START_MS)
+  history.note(sums(24), START_MS)
+  assert.equal(history.days(1, START_MS).requests, 24)
+})
+
+test('a clock that is set back adds to the newest span', () => {
+  const history = new TrafficHistory()
+  history.note(sums(20), START_MS + 5 * MINUTE_MS)
+  history.note(sums(26), START_MS)
+  assert.equal(history.minutes(START_MS + 5 * MINUTE_MS)[59]?.requests, 26)
+})
