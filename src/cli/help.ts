@@ -11,6 +11,7 @@ export const USAGE = `A pull-through caching mirror for OCI registries.
   entrepot setup <client> --mirror URL           print or write the configuration of a client
   entrepot doctor [options]                      report what this machine's clients pull through the mirror
   entrepot credential-provider --for REGISTRY    give the kubelet credentials for the mirror (KEP-4412)
+  entrepot import <directory> [--dry-run]        take what another registry has stored into hosted repositories
   entrepot completion bash | zsh | fish          print the completion of a shell
   entrepot help <command>                        explain a command, with examples
 

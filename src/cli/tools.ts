@@ -14,6 +14,7 @@ import { who } from './admin/who.ts'
 import { completion } from './completion.ts'
 import { credentialProvider } from './credential-provider.ts'
 import { doctor } from './doctor.ts'
+import { importRegistry } from './import.ts'
 import { setup } from './setup.ts'
 import type { Tool } from './tool.ts'
 
@@ -22,6 +23,7 @@ export const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   ['setup', setup],
   ['credential-provider', credentialProvider],
   ['doctor', doctor],
+  ['import', importRegistry],
   ['status', status],
   ['ls', ls],
   ['explain', explain],

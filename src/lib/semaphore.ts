@@ -51,13 +51,21 @@ export class Semaphore {
   }
 }
 
-/** Runs an action for each item, a limited number at a time. Stops at the first failure, and throws it. */
+/**
+ * Runs an action for each item, a limited number at a time. Begins no further one after the first failure,
+ * and throws that.
+ */
 export async function atOnce<T>(
   items: readonly T[],
   countMax: number,
   action: (item: T) => Promise<void>,
 ): Promise<void> {
-  for (let start = 0; start < items.length; start += countMax) {
-    await Promise.all(items.slice(start, start + countMax).map(action))
+  // A loop that is left by a failure ends the generator, and with it the loops of the others.
+  const rest = (function* () {
+    yield* items
+  })()
+  const work = async (): Promise<void> => {
+    for (const item of rest) await action(item)
   }
+  await Promise.all(Array.from({ length: Math.min(countMax, items.length) }, work))
 }

@@ -21,7 +21,8 @@ const LAYERS: ReadonlyMap<string, Layer> = new Map([
   ['access', layer(['oci', 'observe', 'lib'], ['config/config.ts'])],
   ['http', layer(['content', 'access', 'oci', 'observe', 'lib'])],
   ['admin', layer(['content', 'space', 'mirror', 'hosted', 'access', 'http', 'oci', 'observe', 'lib'])],
-  ['cli', layer(['config', 'oci', 'observe', 'lib'], ['admin/contract.ts'])],
+  ['migration', layer(['oci', 'lib'])],
+  ['cli', layer(['config', 'migration', 'oci', 'observe', 'lib'], ['admin/contract.ts'])],
 ])
 
 /** Which rooms of its own folder each room may import; `.` are the files that stand beside the rooms. */
@@ -253,6 +254,14 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
   [
     'cli/doctor/ask.ts',
     { modules: ['node:http', 'node:https'], why: 'asks the mirror what a client would see' },
+  ],
+  [
+    'migration/directory-tree.ts',
+    { modules: ['node:fs/promises'], why: 'opens the files of another registry to read them' },
+  ],
+  [
+    'migration/registry-target.ts',
+    { modules: ['undici'], why: 'pushes to the registry that the operator names' },
   ],
   ['cli/clients/host-files.ts', { modules: ['node:fs/promises'], why: 'writes configuration of clients' }],
   ['cli/clients/rooted-path.ts', { modules: ['node:fs/promises'], why: 'makes directories for it' }],

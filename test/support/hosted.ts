@@ -37,6 +37,8 @@ export interface Sent {
 /** A daemon with hosted repositories over a filesystem store. */
 export interface HostedMirror extends AsyncDisposable {
   readonly log: readonly Record<string, unknown>[]
+  /** Host and port for clients. */
+  readonly address: string
   readonly faults: Set<FaultyOperation>
   send(method: string, path: string, sent?: Sent): Promise<Reply>
   /** Asks the admin listener. */
@@ -101,6 +103,9 @@ export async function startHosted(options: HostedOptions): Promise<HostedMirror>
   return {
     get log() {
       return mirror.log
+    },
+    get address() {
+      return mirror.daemon.addresses.client
     },
     faults,
     admin: async (method, path) => await mirror.admin(method, path),

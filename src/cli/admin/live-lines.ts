@@ -24,6 +24,13 @@ export class LiveLines {
     if (performance.now() - this.#drawnAtMs >= REDRAW_MS) this.#draw()
   }
 
+  /** Removes the lines, so that others can be written in their place. */
+  clear(): void {
+    this.#latest = []
+    if (this.#shown > 0) this.#draw()
+    this.#drawnAtMs = -Infinity
+  }
+
   /** Draws the latest lines a last time, and keeps them. */
   end(): void {
     if (this.#latest.length > 0) this.#draw()
