@@ -59,6 +59,7 @@ function environment(): Environment {
       const { startDaemon } = await import('./daemon/start.ts')
       return await startDaemon(config, { upstream: { environment: process.env } })
     },
+    openBucket: async bucket => (await import('./daemon/source-bucket.ts')).openSourceBucket(bucket),
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts'
+import type { SourceBucket, SourceTree } from '../migration/source.ts'
 
 /** Surroundings of the program: `main.ts` makes them from the process, tests from fakes. */
 export interface Environment {
@@ -14,6 +15,8 @@ export interface Environment {
   readonly signals: Signals
   /** Starts the daemon; rejects if it cannot start. */
   readonly startDaemon: (config: Config) => Promise<RunningDaemon>
+  /** Opens the bucket of another registry. */
+  readonly openBucket: (bucket: SourceBucket) => SourceTree | Promise<SourceTree>
 }
 
 /** An output stream for text. */

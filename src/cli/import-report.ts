@@ -1,9 +1,10 @@
+import { countText, sizeText } from '../lib/words/amounts.ts'
 import type { MigrationWitness, Survey } from '../migration/migration.ts'
 import type { Omission } from '../migration/plan.ts'
 import type { Tally } from '../migration/terms.ts'
 import { LiveLines } from './admin/live-lines.ts'
 import { Pace } from './admin/pace.ts'
-import { barText, countText, sizeText } from './admin/text.ts'
+import { barText } from './admin/text.ts'
 import type { Environment } from './environment.ts'
 
 /** Between two lines of progress where they cannot be overwritten. */
@@ -56,7 +57,7 @@ export class ImportReport implements MigrationWitness {
     this.#sums.omissions += omissions.length
     for (const key of ['tags', 'manifests', 'blobs', 'sentBytes'] as const) this.#sums[key] += tally[key]
     const isRefused = omissions.some(({ what }) => what === '') && tally.manifests === 0
-    if (!isRefused) this.#print(`${name}  ${this.#tallyText(tally)}`)
+    if (!isRefused) this.#print(`${name}  ${isNothing(tally) ? 'nothing to import' : tallyText(tally)}`)
     for (const { what, why } of omissions)
       this.#print(what === '' ? `${name}  NOT IMPORTED: ${why}` : `  NOT IMPORTED: ${what}: ${why}`)
   }
@@ -65,7 +66,7 @@ export class ImportReport implements MigrationWitness {
   finish(): boolean {
     const { repositories, omissions } = this.#sums
     const verb = this.#isDryRun ? 'would import' : 'imported'
-    this.#print(`${verb} ${this.#sumText()}, of ${countOf(repositories, 'repository')}`)
+    this.#print(`${verb} ${tallyText(this.#sums)}, of ${countOf(repositories, 'repository')}`)
     if (omissions > 0)
       this.#print(
         `${countText(omissions, 'thing')} ${omissions === 1 ? 'is' : 'are'} not imported: see above`,
@@ -77,18 +78,8 @@ export class ImportReport implements MigrationWitness {
   stopped(why: string): void {
     this.#live.end()
     const isUnderWay = this.#begun > 0 && !this.#isDryRun
-    const rest = isUnderWay ? `; ${this.#sumText()} are imported: run it again, and it goes on` : ''
+    const rest = isUnderWay ? `; ${tallyText(this.#sums)} are imported: run it again, and it goes on` : ''
     this.#environment.stderr.write(`entrepot: ${why}${rest}\n`)
-  }
-
-  #sumText(): string {
-    const { tags, manifests, blobs, sentBytes } = this.#sums
-    return `${countText(tags, 'tag')}, ${countText(manifests, 'manifest')}, ${countText(blobs, 'blob')}, ${sizeText(sentBytes)}`
-  }
-
-  #tallyText({ tags, manifests, blobs, sentBytes }: Tally): string {
-    if (tags + manifests + blobs === 0) return 'nothing to import'
-    return `${countText(tags, 'tag')}, ${countText(manifests, 'manifest')}, ${countText(blobs, 'blob')}, ${sizeText(sentBytes)}`
   }
 
   #print(line: string): void {
@@ -110,4 +101,13 @@ export class ImportReport implements MigrationWitness {
 
 function countOf(count: number, noun: 'repository'): string {
   return count === 1 ? `1 ${noun}` : `${count} repositories`
+}
+
+function tallyText({ tags, manifests, blobs, sentBytes }: Tally): string {
+  const counts = [countText(tags, 'tag'), countText(manifests, 'manifest'), countText(blobs, 'blob')]
+  return [...counts, sizeText(sentBytes)].join(', ')
+}
+
+function isNothing({ tags, manifests, blobs }: Tally): boolean {
+  return tags + manifests + blobs === 0
 }

@@ -13,13 +13,14 @@ import { parseImageName } from '../oci/image-name.ts'
 import { matchesComponents } from '../oci/name-pattern.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
 import { ImportReport } from './import-report.ts'
+import { SOURCE_FLAGS, sourceBucket } from './import-source.ts'
 import type { Tool, ToolWords } from './tool.ts'
 
 const DEFAULT_REGISTRY = 'http://127.0.0.1:8080'
 
 /** `entrepot import <directory>`: takes what another registry has stored into hosted repositories. */
 export const importRegistry: Tool = {
-  usage: '<directory> [options]',
+  usage: '<directory | s3://bucket[/prefix]> [options]',
   description:
     'Take everything that a Distribution registry (registry:2, registry:3) has stored into hosted repositories of a\nrunning mirror. Proves every digest, and skips what is there already: a run that was cut off is run again. Exit\ncode 1 if anything is not imported.',
   flags: {
@@ -54,6 +55,7 @@ export const importRegistry: Tool = {
       type: 'boolean',
       description: 'move tags that exist there already and name another digest',
     },
+    ...SOURCE_FLAGS,
   },
   examples: [
     [
@@ -61,6 +63,7 @@ export const importRegistry: Tool = {
       'what would be imported, what is damaged, and what is not hosted',
     ],
     ['import /var/lib/registry --prefix registry.example.com', 'import it, or go on with it'],
+    ['import s3://old-registry/root --source-host http://minio:9000', 'import from a bucket'],
   ],
   run,
 }
@@ -71,9 +74,9 @@ async function run(environment: Environment, words: ToolWords): Promise<ExitCode
   const isDryRun = words.isOn('dry-run')
   const report = new ImportReport(environment, { isDryRun })
   try {
-    await using tree = await openTree(environment, path)
-    const source = await findSource(tree)
     await using registry = await openRegistry(environment, words)
+    await using tree = await openSource(environment, words, path)
+    const source = await findSource(tree)
     const target = isDryRun ? new RehearsedTarget(registry) : registry
     const migration = new Migration({ source, target }, options, report)
     report.surveying(source.title)
@@ -90,14 +93,20 @@ async function run(environment: Environment, words: ToolWords): Promise<ExitCode
 function onlyWord({ words }: ToolWords): string {
   const [path, extra] = words
   if (path === undefined)
-    throw new ConfigError([wordProblem('import', 'needs a directory', 'such as /var/lib/registry')])
+    throw new ConfigError([
+      wordProblem('import', 'needs a directory or a bucket', 'such as /var/lib/registry or s3://bucket'),
+    ])
   if (extra !== undefined)
-    throw new ConfigError([wordProblem(extra, 'is an unexpected argument', 'import takes one directory')])
+    throw new ConfigError([
+      wordProblem(extra, 'is an unexpected argument', 'import takes one directory or bucket'),
+    ])
   return path
 }
 
-async function openTree({ cwd }: Environment, path: string): Promise<SourceTree> {
-  const root = resolve(cwd, path)
+async function openSource(environment: Environment, words: ToolWords, path: string): Promise<SourceTree> {
+  const bucket = sourceBucket(environment, words, path)
+  if (bucket !== undefined) return await environment.openBucket(bucket)
+  const root = resolve(environment.cwd, path)
   const found = await stat(root).catch((error: unknown) => {
     throw new SourceError(`${root} cannot be read: ${String((error as NodeJS.ErrnoException).code)}`)
   })

@@ -29,6 +29,19 @@ export interface SourceTree extends AsyncDisposable {
   has(path: string): Promise<boolean>
 }
 
+/** The bucket of another registry, and credentials for it. */
+export interface SourceBucket {
+  readonly bucket: string
+  /** Of every key: empty, or ending with a slash. */
+  readonly prefix: string
+  /** A URL of scheme, host and port; `undefined` is Amazon's own. */
+  readonly endpoint: string | undefined
+  readonly region: string
+  readonly isPathStyle: boolean
+  /** `undefined` asks the SDK's chain. */
+  readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string } | undefined
+}
+
 /** A tag of the other registry, and when it was set. */
 export interface FoundTag {
   readonly tag: Tag

@@ -1,6 +1,7 @@
 import type { Environment, ExitCode, RunningDaemon } from '../../src/cli/environment.ts'
 import { run } from '../../src/cli/run.ts'
 import type { Config } from '../../src/config/config.ts'
+import { openSourceBucket } from '../../src/daemon/source-bucket.ts'
 
 /** What a run of the command line left behind. */
 export interface Ran {
@@ -62,6 +63,7 @@ export async function runCommandLine(argv: readonly string[], options: RunOption
       signals.send('SIGTERM')
       return { reload: async () => {}, stop: async () => {}, stopNow: () => {} }
     },
+    openBucket: openSourceBucket,
   }
   const code = await run(environment)
   if (signals.count > 0) throw new Error('listeners for signals are left over')

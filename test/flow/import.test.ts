@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { writeFile } from 'node:fs/promises'
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { join, relative } from 'node:path'
 import { after, before, test } from 'node:test'
 import { digestOf } from '../../src/oci/digest.ts'
 import { type Ran, runCommandLine } from '../cli/rig.ts'
 import { DistributionTree } from '../support/distribution-tree.ts'
 import { type HostedMirror, startHosted } from '../support/hosted.ts'
+import { startS3Stub } from '../support/s3-stub.ts'
 
 let hosted: HostedMirror
 
@@ -176,3 +178,54 @@ test('the times of tags keep their order, so that retention keeps the same ones'
   const times = [await movedAt('b'), await movedAt('c'), await movedAt('a')]
   assert.deepEqual(times, times.toSorted())
 })
+
+test('a bucket is imported like a directory, with the times of its tags', async () => {
+  await using tree = await DistributionTree.make()
+  await using stub = await startS3Stub({ pageSize: 5 })
+  const layer = randomBytes(300_000)
+  const image = await tree.image('seven/a', { layers: [layer] })
+  const broken = await tree.image('seven/b', { layers: [Buffer.from('damaged later')] })
+  await tree.tag('seven/a', 'old', image, 1_700_000_001)
+  await tree.tag('seven/a', 'new', image, 1_700_000_002)
+  await tree.tag('seven/b', 'v1', broken)
+  await tree.damage(broken)
+  for (const file of await readdir(tree.root, { recursive: true, withFileTypes: true })) {
+    if (!file.isFile()) continue
+    const path = join(file.parentPath, file.name)
+    const [bytes, { mtimeMs }] = [await readFile(path), await stat(path)]
+    const etag = `"${digestOf(bytes).slice(7, 39)}"`
+    stub.objects.set(`root/${relative(tree.root, path)}`, { bytes, etag, modifiedAtMs: mtimeMs })
+  }
+  const env = {
+    ENTREPOT_REGISTRY: `http://${hosted.address}`,
+    SOURCE_S3_HOST: stub.endpoint,
+    SOURCE_S3_ACCESS_KEY: 'key',
+    SOURCE_S3_SECRET_KEY: 'secret',
+  }
+  const bucket = `s3://${stub.bucket}/root/`
+  const { stdout, stderr, code } = await runCommandLine(['import', bucket, ...PREFIX], { env })
+  assert.equal(code, 1, stderr)
+  assert.match(stdout, /seven\/a {2}2 tags, 1 manifest, 2 blobs, 293 KiB\n/)
+  assert.match(stdout, new RegExp(`manifest ${broken}: it is damaged`))
+  assert.equal(await digestAt('seven/a', 'new'), image)
+  const gone = await runCommandLine(['import', `s3://${stub.bucket}/other`, ...PREFIX], { env })
+  assert.equal(gone.code, 1)
+  assert.match(gone.stderr, /is not the storage of a registry/)
+})
+
+for (const [argv, problem] of [
+  [['import'], /needs a directory or a bucket/],
+  [['import', '/a', '/b'], /unexpected argument/],
+  [['import', '/a', '--source-region', 'x'], /is about a bucket/],
+  [['import', 's3://'], /has a wrong bucket/],
+  [['import', 's3://b', '--source-host', 'ftp://x'], /is not an endpoint/],
+  [['import', '/a', '--registry', 'mirror:5000/x'], /--registry: is not an address/],
+  [['import', '/a', '--username', 'ci'], /--password-file: is missing/],
+  [['import', '/a', '--prefix', 'Upper'], /--prefix: is not the beginning of a name/],
+] as const) {
+  test(`"entrepot ${argv.join(' ')}" is refused before anything is read`, async () => {
+    const { stderr, code } = await runCommandLine(argv)
+    assert.equal(code, 2)
+    assert.match(stderr, problem)
+  })
+}

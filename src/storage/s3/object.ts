@@ -30,7 +30,8 @@ export async function openS3Object(connection: S3Connection, key: string): Promi
         throw new WrongAnswerError(`S3 answers ${answer.ContentLength} bytes to a request for ${range}`)
       }
       const prefix = await readBody(answer.Body, { lengthBytes, idleMs: limits.idleMs })
-      return new S3Object(connection, { key, sizeBytes, etag: etagOf(answer), prefix })
+      const modifiedAtMs = answer.LastModified?.getTime() ?? 0
+      return new S3Object(connection, { key, sizeBytes, etag: etagOf(answer), modifiedAtMs, prefix })
     })
   } catch (error) {
     if (isAbsent(error)) return undefined
@@ -44,7 +45,7 @@ async function openEmpty(connection: S3Connection, key: string): Promise<S3Objec
   const head = await headObject(connection, key)
   if (head === undefined) return undefined
   if (head.sizeBytes !== 0) throw new Error(`S3 cannot range over an object of ${head.sizeBytes} bytes`)
-  return new S3Object(connection, { key, ...head, prefix: Buffer.alloc(0) })
+  return new S3Object(connection, { key, ...head, modifiedAtMs: 0, prefix: Buffer.alloc(0) })
 }
 
 /** The size and ETag of an object; `undefined` if it does not exist. */
@@ -67,6 +68,7 @@ interface S3ObjectParts {
   readonly key: string
   readonly sizeBytes: number
   readonly etag: string
+  readonly modifiedAtMs: number
   readonly prefix: Uint8Array
 }
 
@@ -74,6 +76,8 @@ interface S3ObjectParts {
 export class S3Object implements StoredObject {
   readonly sizeBytes: number
   readonly version: string
+  /** In milliseconds since 1970, by S3's clock; 0 if it is unknown. */
+  readonly modifiedAtMs: number
   readonly #connection: S3Connection
   readonly #parts: S3ObjectParts
 
@@ -81,6 +85,7 @@ export class S3Object implements StoredObject {
     this.#connection = connection
     this.#parts = parts
     this.sizeBytes = parts.sizeBytes
+    this.modifiedAtMs = parts.modifiedAtMs
     // An ETag changes with the bytes, and stays when a replica puts the same bytes again: our part sizes
     // follow from the size alone.
     this.version = `${parts.etag}-${parts.sizeBytes}`
