@@ -362,6 +362,33 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
       ['terminationGracePeriodSeconds=60'],
       /must be longer than config\.drainDelay and config\.drainTimeout \(310s\)/,
     ],
+    [
+      'a node port of a ClusterIP',
+      ['service.nodePort=30500'],
+      /service\.nodePort \(30500\) needs service\.type/,
+    ],
+    [
+      'a traffic policy of a ClusterIP',
+      ['service.externalTrafficPolicy=Local'],
+      /needs service\.type NodePort/,
+    ],
+    [
+      'source ranges without a load balancer',
+      ['service.type=NodePort', 'service.loadBalancerSourceRanges={10.0.0.0/8}'],
+      /loadBalancerSourceRanges needs service\.type LoadBalancer/,
+    ],
+    ['a node port without an address', ['service.type=NodePort', 'service.clusterIP=None'], /clusterIP None/],
+    ['one port for both protocols', ['tls.enabled=true', 'service.port=443'], /are both 443/],
+    [
+      'sections beside a file of upstreams',
+      [
+        'upstreams.existingSecret=logins',
+        'hosted[0].names=docker.io/**',
+        'rules[0].who=everyone',
+        'rules[0].may=pull',
+      ],
+      /hosted, rules: this belongs in the file of upstreams\.existingSecret/,
+    ],
     ['an upstream without a host', ['upstreams.entries[0].namespace=docker.io'], /host/],
   ]
   for (const [what, sets, expected] of REFUSED) {

@@ -70,6 +70,31 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $kind -}}
 {{- end -}}
 
+{{/* The type of the Service. Refuses values that the API server refuses with it, in the words of the values. */}}
+{{- define "entrepot.serviceType" -}}
+{{- $service := .Values.service -}}
+{{- $type := $service.type -}}
+{{- if and (eq $type "ClusterIP") $service.nodePort -}}
+{{- fail (printf "service.nodePort (%d) needs service.type NodePort or LoadBalancer: a ClusterIP has no port on the nodes" (int $service.nodePort)) -}}
+{{- end -}}
+{{- if and (eq $type "ClusterIP") $service.externalTrafficPolicy (not $service.externalIPs) -}}
+{{- fail "service.externalTrafficPolicy needs service.type NodePort or LoadBalancer, or service.externalIPs" -}}
+{{- end -}}
+{{- if and (ne $type "LoadBalancer") $service.loadBalancerSourceRanges -}}
+{{- fail "service.loadBalancerSourceRanges needs service.type LoadBalancer: networkPolicy.from limits who may pull" -}}
+{{- end -}}
+{{- if and (eq $service.clusterIP "None") (ne $type "ClusterIP") -}}
+{{- fail (printf "service.clusterIP None is a Service without an address, which service.type %s needs: leave clusterIP empty" $type) -}}
+{{- end -}}
+{{- $ports := list (int $service.port) -}}
+{{- if .Values.tls.enabled -}}
+{{- if has (int .Values.tls.port) $ports -}}
+{{- fail (printf "tls.port and service.port are both %d: they are two ports of one Service" (int $service.port)) -}}
+{{- end -}}
+{{- end -}}
+{{- $type -}}
+{{- end -}}
+
 {{/* Seconds of config.drainDelay and config.drainTimeout, which are written as the daemon reads them. */}}
 {{- define "entrepot.drainSeconds" -}}
 {{- $units := dict "ms" 0.001 "s" 1.0 "sec" 1.0 "secs" 1.0 "m" 60.0 "min" 60.0 "mins" 60.0 "h" 3600.0 "hr" 3600.0 "hrs" 3600.0 -}}
@@ -109,22 +134,6 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if or .Values.upstreams.existingSecret (include "entrepot.upstreamsFile" .) }}true{{ end -}}
 {{- end -}}
 
-{{/* The upstream file: a list, or a map of sections if there are others; empty if there is nothing in it. */}}
-{{- define "entrepot.upstreamsFile" -}}
-{{- $auth := dict -}}
-{{- range $key, $value := .Values.auth -}}
-{{- if and $value (ne (toString $value) "auto") -}}{{- $_ := set $auth $key $value -}}{{- end -}}
-{{- end -}}
-{{- if or $auth .Values.rules -}}
-{{- if .Values.upstreams.existingSecret -}}
-{{- fail "auth and rules belong in the file of upstreams.existingSecret: leave the values out" -}}
-{{- end -}}
-{{- dict "upstreams" .Values.upstreams.entries "auth" $auth "rules" .Values.rules | toYaml -}}
-{{- else if .Values.upstreams.entries -}}
-{{- toYaml .Values.upstreams.entries -}}
-{{- end -}}
-{{- end -}}
-
 {{- define "entrepot.upstreamsSecret" -}}
 {{- default (printf "%s-upstreams" (include "entrepot.fullname" .)) .Values.upstreams.existingSecret -}}
 {{- end -}}
@@ -146,4 +155,32 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "entrepot.tlsSecret" -}}
 {{- default (printf "%s-tls" (include "entrepot.fullname" .)) .Values.ingress.tls.secretName -}}
+{{- end -}}
+
+{{/* The bytes of a quantity, so that 1024Mi and 1Gi are the same. */}}
+{{- define "entrepot.bytes" -}}
+{{- $units := dict "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 -}}
+{{- $number := regexFind "^[0-9.]+" (toString .) -}}
+{{- printf "%.0f" (mulf (float64 $number) (get $units (trimPrefix $number (toString .)))) -}}
+{{- end -}}
+
+{{/*
+Refuses another size of the volumes of a StatefulSet that is there: the API server would refuse the whole upgrade, in words that
+do not help. Where there is no cluster to ask, lookup finds nothing.
+*/}}
+{{- define "entrepot.checkVolumeSize" -}}
+{{- $name := include "entrepot.fullname" . -}}
+{{- $namespace := .Release.Namespace -}}
+{{- $wanted := toString .Values.storage.filesystem.persistence.size -}}
+{{- range dig "spec" "volumeClaimTemplates" list (lookup "apps/v1" "StatefulSet" $namespace $name) -}}
+{{- $has := dig "spec" "resources" "requests" "storage" $wanted . -}}
+{{- if ne (include "entrepot.bytes" $has) (include "entrepot.bytes" $wanted) -}}
+{{- $selector := printf "app.kubernetes.io/name=%s,app.kubernetes.io/instance=%s" (include "entrepot.name" $) $.Release.Name -}}
+{{- $claims := printf "kubectl get pvc --namespace %s --selector %s --output name" $namespace $selector -}}
+{{- $patch := printf `{"spec":{"resources":{"requests":{"storage":"%s"}}}}` $wanted -}}
+{{- $enlarge := printf "%s | xargs -n 1 kubectl patch --namespace %s --patch '%s'" $claims $namespace $patch -}}
+{{- $remove := printf "kubectl delete statefulset %s --namespace %s --cascade=orphan" $name $namespace -}}
+{{- fail (printf "storage.filesystem.persistence.size is %s, but StatefulSet %s has volumes of %s, and Kubernetes does not let a StatefulSet change them. To enlarge the volumes, run the two commands below, and upgrade again; pods and caches stay.\n\n%s\n%s\n" $wanted $name $has $enlarge $remove) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}

@@ -108,39 +108,7 @@ spec:
           value: {{ ternary (printf "%s:%d" .Values.config.listenHost (int .Values.metrics.port)) "127.0.0.1:8081" .Values.metrics.enabled | quote }}
         - name: ADMIN_TOKEN_FILE
           value: /etc/entrepot/admin/token
-        - name: DEFAULT_NAMESPACE
-          value: {{ .Values.config.defaultNamespace | quote }}
-        - name: NAMESPACES
-          value: {{ .Values.config.namespaces | quote }}
-        - name: CHECK_CACHE_DIGEST
-          value: {{ .Values.config.checkCacheDigest | quote }}
-        - name: DRAIN_DELAY
-          value: {{ .Values.config.drainDelay | quote }}
-        - name: DRAIN_TIMEOUT
-          value: {{ .Values.config.drainTimeout | quote }}
-        - name: LOG_LEVEL
-          value: {{ .Values.config.logLevel | quote }}
-        {{- if include "entrepot.isS3" . }}
-        {{- with .Values.storage.s3 }}
-        - name: S3_HOST
-          value: {{ .host | quote }}
-        - name: S3_REGION
-          value: {{ .region | quote }}
-        - name: S3_BUCKET
-          value: {{ .bucket | quote }}
-        - name: S3_PREFIX
-          value: {{ .prefix | quote }}
-        {{- if ne (toString .pathStyle) "" }}
-        - name: S3_PATH_STYLE
-          value: {{ .pathStyle | quote }}
-        {{- end }}
-        - name: S3_REDIRECT
-          value: {{ .redirect | quote }}
-        - name: S3_REDIRECT_HOST
-          value: {{ .redirectHost | quote }}
-        - name: S3_SPOOL_DIR
-          value: /var/lib/entrepot/spool
-        {{- end }}
+        {{- include "entrepot.settings" . | nindent 8 }}
         {{- if $s3Secret }}
         - name: S3_ACCESS_KEY
           valueFrom:
@@ -152,18 +120,6 @@ spec:
             secretKeyRef:
               name: {{ $s3Secret }}
               key: secret_key
-        {{- end }}
-        {{- else }}
-        - name: FILESYSTEM_ROOT
-          value: /var/lib/entrepot
-        {{- with .Values.storage.filesystem.maxSize }}
-        - name: MAX_SIZE
-          value: {{ . | quote }}
-        {{- end }}
-        {{- with .Values.storage.filesystem.minFree }}
-        - name: MIN_FREE
-          value: {{ . | quote }}
-        {{- end }}
         {{- end }}
         {{- with .Values.config.extraEnv }}
         {{- toYaml . | nindent 8 }}

@@ -15,7 +15,7 @@ A pull-through caching mirror for OCI registries: [what it is](../../README.md),
 it](../../docs/deploying.md#kubernetes).
 
 \`\`\`sh
-helm install entrepot helm/entrepot --namespace entrepot --create-namespace --values examples/kubernetes/on-every-node.yaml
+helm install entrepot helm/entrepot --namespace entrepot --create-namespace --values examples/kubernetes/small-cluster.yaml
 \`\`\`
 
 The cluster must be able to pull the image: [build it and push it](../../docs/deploying.md#kubernetes), then

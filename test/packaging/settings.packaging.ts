@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { parse, parseAllDocuments } from 'yaml'
+import { FLAGS, SETTINGS } from '../../src/config/settings.ts'
+import { runCommandLine } from '../cli/rig.ts'
+import { need, ROOT, runOk, skipWithout } from './rig/tools.ts'
+
+const CHART = join(ROOT, 'helm/entrepot')
+const HOSTED = join(CHART, 'ci/hosted-values.yaml')
+const KUBE = ['--kube-version', '1.34.0']
+
+/** Settings without a value of the chart, and why. */
+const WITHOUT_A_VALUE: Readonly<Record<string, string>> = {
+  TLS_SELF_SIGNED: 'a CA in each pod is one that no client trusts: certificates come from Secrets',
+  TLS_NAMES: 'belongs to the one above',
+}
+
+/** Values that no default gives, so that each setting appears. */
+const VALUES = [
+  'config.workers=2',
+  'config.scrubInterval=1d',
+  'config.clientRequests=2000',
+  'config.clientDownloads=16',
+  'config.httpsProxy=http://proxy.example:3128',
+  'config.httpProxy=http://proxy.example:3128',
+  'config.noProxy=10.0.0.0/8',
+  'config.nat64Prefix=2001:db8:64::/96',
+  'upstreams.existingSecret=logins',
+  'tls.enabled=true',
+  'tls.clientCaSecret=client-ca',
+]
+const FILESYSTEM = ['storage.filesystem.maxSize=40Gi', 'storage.filesystem.minFree=1Gi']
+const S3 = [
+  'storage.mode=s3',
+  'storage.s3.bucket=b',
+  'storage.s3.host=https://s3.example.com',
+  'storage.s3.redirectHost=https://s3.example.com',
+  'storage.s3.prefix=mirror/',
+  'storage.s3.existingSecret=keys',
+  'storage.s3.pathStyle=true',
+]
+
+interface Secret {
+  readonly kind?: string
+  readonly stringData?: Readonly<Record<string, string>>
+}
+
+interface Container {
+  readonly args: readonly string[]
+  readonly env: readonly { readonly name: string; readonly value?: string }[]
+}
+
+async function container(sets: readonly string[]): Promise<Container> {
+  const flags = sets.flatMap(set => ['--set', set])
+  const text = await runOk([need('helm'), 'template', 'release', CHART, ...KUBE, ...flags])
+  for (const document of parseAllDocuments(text)) {
+    const { spec } = (document.toJS() ?? {}) as {
+      readonly spec?: { readonly template?: { readonly spec: { readonly containers: readonly Container[] } } }
+    }
+    const found = spec?.template?.spec.containers[0]
+    if (found !== undefined) return found
+  }
+  throw new Error('the chart has no workload')
+}
+
+describe('the values of the chart', { skip: skipWithout('helm') }, () => {
+  test('set every setting of the daemon, or it is said why not', async () => {
+    const both = [await container([...VALUES, ...FILESYSTEM]), await container([...VALUES, ...S3])]
+    const given = new Set(both.flatMap(({ env }) => env.map(({ name }) => name)))
+    assert.ok(both.every(({ args }) => args.includes('--upstream-config-file')))
+    const settings: readonly string[] = FLAGS.map(flag => SETTINGS[flag])
+      .filter(({ group }) => group !== 'compatibility')
+      .map(({ environment }) => environment)
+      .filter(name => name !== 'UPSTREAM_CONFIG_FILE')
+    const missing = settings.filter(name => !given.has(name))
+    assert.deepEqual(missing.toSorted(), Object.keys(WITHOUT_A_VALUE).toSorted())
+    const unknown = [...given].filter(name => !settings.includes(name))
+    assert.deepEqual(unknown, [])
+  })
+
+  test('become an upstream file that the daemon accepts, with all its sections', async () => {
+    const text = await runOk([need('helm'), 'template', 'release', CHART, ...KUBE, '--values', HOSTED])
+    const made = parseAllDocuments(text).map(document => (document.toJS() ?? {}) as Secret)
+    const file = made.find(({ kind }) => kind === 'Secret')?.stringData?.['upstreams.yaml'] ?? ''
+    assert.deepEqual(Object.keys(parse(file) as object).toSorted(), [
+      'auth',
+      'hosted',
+      'notifications',
+      'policies',
+      'rules',
+      'upstreams',
+      'warm',
+    ])
+    const directory = await mkdtemp(join(tmpdir(), 'entrepot-settings-'))
+    try {
+      await mkdir(join(directory, 'mirror-users'))
+      await mkdir(join(directory, 'hooks'))
+      await writeFile(join(directory, 'mirror-users/htpasswd'), `ci:$2b$10$${'a'.repeat(53)}\n`)
+      await writeFile(join(directory, 'hooks/key'), 'a key of an endpoint\n')
+      const path = join(directory, 'upstreams.yaml')
+      await writeFile(path, file.replaceAll('/etc/entrepot/files', directory))
+      const ran = await runCommandLine(['check', '--upstream-config-file', path])
+      assert.equal(ran.code, 0, ran.stderr)
+    } finally {
+      await rm(directory, { recursive: true })
+    }
+  })
+})
