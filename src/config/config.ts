@@ -4,6 +4,7 @@ import type { Namespace } from '../oci/namespace.ts'
 import type { NoticeType } from '../oci/notice-type.ts'
 import type { Rule, WhoPattern } from '../oci/rules/rule.ts'
 import type { TagChoice } from '../oci/tag-choice.ts'
+import type { PeersConfig } from './peers/peers-config.ts'
 import type { EgressConfig, ProxyConfig } from './proxy.ts'
 import type { Secret } from './secret.ts'
 
@@ -28,6 +29,8 @@ export interface Config {
   readonly egress?: EgressConfig
   /** True if every read of a stored object is verified, not only the first after the start. */
   readonly checkCacheDigest: boolean
+  /** Other replicas of this mirror; `undefined` if it works alone. */
+  readonly peers?: PeersConfig | undefined
   /** Serve cached content, and ask no registry. */
   readonly isOffline?: boolean
   /** Serve a range of a blob under download only after the whole blob is verified. */

@@ -2,6 +2,7 @@ import { formatBytes } from '../lib/bytes.ts'
 import { formatDuration } from '../lib/duration.ts'
 import type { Config, SizeConfig, SpaceConfig } from './config.ts'
 import { formatListen } from './listen.ts'
+import type { PeerHost } from './peers/peers-config.ts'
 import type { ValueOrigin } from './problem.ts'
 import { formatProxy, type ProxyConfig } from './proxy.ts'
 import type { SettingsReader } from './reader.ts'
@@ -45,6 +46,7 @@ export function effectiveSettings(
     setting('http_proxy', proxySetting(config.egress?.httpProxy), 'http-proxy'),
     setting('proxy_bypass', config.egress?.proxyBypass.join(',') || undefined, 'proxy-bypass'),
     setting('trust_egress_proxy', config.egress?.trustsProxies ?? false, 'trust-egress-proxy'),
+    ...peerSettings(config, setting),
     setting('check_cache_digest', config.checkCacheDigest, 'check-cache-digest'),
     setting('offline', config.isOffline, 'offline'),
     setting('pass_through', config.passesThrough ?? false, 'pass-through'),
@@ -127,6 +129,24 @@ function tlsSettings({ tls }: Config, setting: MakeSetting): readonly Setting[] 
       ? []
       : [setting('tls_client_auth', clients.isRequired ? 'required' : 'optional', 'tls-client-auth')]),
   ]
+}
+
+/** Settings of replicas; a mirror that works alone has none to show. */
+function peerSettings({ peers }: Config, setting: MakeSetting): readonly Setting[] {
+  if (peers === undefined) return []
+  const { listen, members, secretFile, cluster } = peers
+  const list = members.kind === 'list' ? members.addresses.map(hostText).join(', ') : undefined
+  return [
+    setting('peer_listen', formatListen(listen), 'peer-listen'),
+    setting('peers', list, 'peers'),
+    setting('peers_dns', members.kind === 'dns' ? hostText(members.name) : undefined, 'peers-dns'),
+    setting('peer_secret_file', secretFile, 'peer-secret-file'),
+    setting('peer_cluster', cluster, 'peer-cluster'),
+  ]
+}
+
+function hostText(address: PeerHost): string {
+  return formatListen({ kind: 'tcp', ...address })
 }
 
 function auditLog({ auditLog: to = 'log' }: Config): string {

@@ -13,6 +13,7 @@ import type { ShownValue } from './file/section.ts'
 import { type LoadedUpstream, readUpstreams } from './file/upstreams.ts'
 import { formatListen, parseListen } from './listen.ts'
 import { compatibilityNotices, riskNotices } from './notices.ts'
+import { readPeers } from './peers/read-peers.ts'
 import { ConfigError, type Problem } from './problem.ts'
 import { type EgressConfig, parseProxy, parseProxyBypass } from './proxy.ts'
 import { parseBoolean, SettingsReader, type SettingTexts } from './reader.ts'
@@ -69,6 +70,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
     listen: listens.listen,
     isReadOnly: scalars.isReadOnly ?? false,
   })
+  const peers = await readPeers(reader, cwd)
   const notices = compatibilityNotices(reader)
   reader.problems.push(...problems, ...loaded.problems)
   if (reader.problems.length > 0) throw new ConfigError(reader.problems)
@@ -79,6 +81,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
     ...adminToken,
     ...scalars,
     egress,
+    ...(peers === undefined ? {} : { peers }),
     scrub,
     upstreamConfigFile: file?.path,
     upstreamCredentials: credentials,

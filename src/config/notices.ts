@@ -120,6 +120,7 @@ function secretFiles(config: Config): readonly SecretFile[] {
     if (path !== undefined && !files.some(file => file.path === path)) files.push({ path, holds })
   }
   add(adminTokenFile, 'the token of the admin listener')
+  add(config.peers?.secretFile, 'the secret of the replicas')
   if (tls?.certificate.kind === 'files') add(tls.certificate.keyFile, 'the key of the TLS certificate')
   for (const { namespace, credentials, clientKeyFile } of upstreams) {
     const isInFile = credentials?.kind === 'password' && upstreamCredentials?.has(namespace) !== true

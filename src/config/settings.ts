@@ -1,6 +1,7 @@
 import { CLIENT_SETTINGS } from './client-settings.ts'
 import { COMPATIBILITY } from './compatibility.ts'
 import { NETWORK_SETTINGS } from './network-settings.ts'
+import { PEER_SETTINGS } from './peers/peer-settings.ts'
 import { S3_SETTINGS } from './s3-settings.ts'
 import { TLS_SETTINGS } from './tls/tls-settings.ts'
 
@@ -71,6 +72,7 @@ export const SETTINGS = {
     hint: 'public, configured or any',
   },
   ...NETWORK_SETTINGS,
+  ...PEER_SETTINGS,
   'upstream-config-file': {
     environment: 'UPSTREAM_CONFIG_FILE',
     type: 'text',

@@ -61,9 +61,13 @@ export class StoredManifests {
     }
   }
 
-  /** Stores a proved manifest and charges it to a namespace; `false` if only memory could take it. */
-  async store(manifest: StoredManifest, namespace: string): Promise<boolean> {
+  /**
+   * Stores a proved manifest and charges it to a namespace; `false` if only memory could take it. `isKept`
+   * says that another replica has stored it in the same store.
+   */
+  async store(manifest: StoredManifest, namespace: string, isKept = false): Promise<boolean> {
     this.#remembered.set(manifest.digest, manifest)
+    if (isKept && (await this.#isThere(manifest.digest))) return true
     return await this.#write(manifest, namespace)
   }
 
@@ -75,6 +79,15 @@ export class StoredManifests {
   /** Drops the manifest from memory, for example when it is deleted. */
   forget(digest: Digest): void {
     this.#remembered.delete(digest)
+  }
+
+  async #isThere(digest: Digest): Promise<boolean> {
+    try {
+      await using object = await this.#parts.store.open(digest)
+      return object !== undefined
+    } catch {
+      return false
+    }
   }
 
   async #write({ digest, bytes }: StoredManifest, namespace: string): Promise<boolean> {

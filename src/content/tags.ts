@@ -34,6 +34,8 @@ export interface KnownTag {
   readonly lostForMs?: number | undefined
   /** The administrator who fixed the tag to the digest; `undefined` if it follows its upstream. */
   readonly heldBy?: string | undefined
+  /** True if another replica knows of a later move. */
+  readonly isDoubted?: true
 }
 
 /** A tag known here that its upstream no longer has. */
@@ -47,6 +49,7 @@ interface Entry {
   readonly checkedAtMonotonicMs: number
   readonly lostAtMonotonicMs?: number | undefined
   readonly heldBy?: string | undefined
+  readonly isDoubted?: true
 }
 
 /**
@@ -112,12 +115,12 @@ export class Tags {
   }
 
   /**
-   * Records durably that the upstream maps the tag to this digest, whose manifest is stored. Does nothing if
-   * the tag is held.
+   * Records durably that the upstream maps the tag to this digest, whose manifest is stored, and said so
+   * `ageMs` ago. Does nothing if the tag is held.
    */
-  async write(place: Place, tag: Tag, digest: Digest): Promise<void> {
+  async write(place: Place, tag: Tag, digest: Digest, ageMs = 0): Promise<void> {
     if (this.#isHeld(place, tag)) return
-    await this.#move(place, tag, { digest, checkedAtMonotonicMs: this.#clock.monotonicMs() })
+    await this.#move(place, tag, { digest, checkedAtMonotonicMs: this.#clock.monotonicMs() - ageMs })
   }
 
   /**
@@ -135,13 +138,16 @@ export class Tags {
     return true
   }
 
-  /** Notes that the upstream maps the tag to this digest, whose manifest is not stored yet. */
-  expect(place: Place, tag: Tag, digest: Digest): void {
+  /**
+   * Notes that the upstream maps the tag to this digest, whose manifest is not stored yet, and said so
+   * `ageMs` ago.
+   */
+  expect(place: Place, tag: Tag, digest: Digest, ageMs = 0): void {
     const key = expectedKey(place, digest)
     this.#removedAtMs.delete(keyOf(place, tag))
     const tags = this.#expected.get(key) ?? new Map<Tag, number>()
     tags.delete(tag)
-    tags.set(tag, this.#clock.monotonicMs())
+    tags.set(tag, this.#clock.monotonicMs() - ageMs)
     const [oldest] = tags.keys()
     if (tags.size > EXPECTED_MAX && oldest !== undefined) tags.delete(oldest)
     this.#expected.set(key, tags)
@@ -181,6 +187,17 @@ export class Tags {
     const entry = { digest: known.digest, checkedAtMonotonicMs: this.#clock.monotonicMs() - RELEASED_AGE_MS }
     await this.#decide(place, tag, entry)
     return true
+  }
+
+  /**
+   * Has the upstream asked at the next pull of a tag, unless the tag is held or known to mean this digest:
+   * another replica has seen it move.
+   */
+  async doubt(place: Place, tag: Tag, digest: Digest | undefined): Promise<void> {
+    const key = keyOf(place, tag)
+    const entry = this.#remembered.get(key) ?? (await this.#load(place, tag))
+    if (entry === undefined || entry.digest === digest || entry.heldBy !== undefined) return
+    if (this.#remembered.get(key) === entry) this.#remembered.set(key, { ...entry, isDoubted: true })
   }
 
   /** Forgets a tag; `false` if it was not known. */
@@ -259,13 +276,14 @@ export class Tags {
     else this.#lost.set(key, { namespace, repository, tag, atMs })
   }
 
-  #known({ digest, checkedAtMonotonicMs, lostAtMonotonicMs: lostAtMs, heldBy }: Entry): KnownTag {
+  #known({ digest, checkedAtMonotonicMs, lostAtMonotonicMs: lostAtMs, heldBy, isDoubted }: Entry): KnownTag {
     const nowMs = this.#clock.monotonicMs()
     return {
       digest,
       ageMs: nowMs - checkedAtMonotonicMs,
       ...(lostAtMs === undefined ? {} : { lostForMs: nowMs - lostAtMs }),
       ...(heldBy === undefined ? {} : { heldBy }),
+      ...(isDoubted === undefined ? {} : { isDoubted }),
     }
   }
 

@@ -15,6 +15,7 @@ export async function reload(parts: DaemonParts): Promise<void> {
 
 async function reloadOnce(parts: DaemonParts): Promise<void> {
   const { config, clock, registries, hosting, inForce, epoch, threads, space, events, identities } = parts
+  const asked = parts.peering?.over(registries) ?? registries
   const { upstreamConfigFile, upstreamCredentials } = config
   if (upstreamConfigFile === undefined) return
   try {
@@ -29,7 +30,7 @@ async function reloadOnce(parts: DaemonParts): Promise<void> {
     )
     const { upstreams, sections } = loaded
     await notifyEndpoints(config, sections.notifications, parts)
-    const next = inForceOf(config, loaded, registries)
+    const next = inForceOf(config, loaded, asked)
     const commit = identities.prepare({ ...next, directory: next.names })
     registries.replace(upstreams)
     inForce.replace(next)
@@ -145,12 +146,12 @@ async function leave({ config, events, leaving, cut }: DaemonParts): Promise<voi
 }
 
 /** Resolves when all transfers have ended, at the drain limit, or when they are cut. */
-async function drain({ config, clientServer, threads, cut }: DaemonParts): Promise<void> {
+async function drain({ config, clientServer, peering, threads, cut }: DaemonParts): Promise<void> {
   const limit = setTimeout(() => cut.abort(), config.drainMs)
   const { promise: wasCut, resolve } = Promise.withResolvers<void>()
   if (cut.signal.aborted) resolve()
   cut.signal.addEventListener('abort', () => resolve(), { once: true })
-  await Promise.race([Promise.all([clientServer.close(), threads?.drain()]), wasCut])
+  await Promise.race([Promise.all([clientServer.close(), threads?.drain(), peering?.close()]), wasCut])
   clearTimeout(limit)
 }
 

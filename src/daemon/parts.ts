@@ -18,6 +18,7 @@ import type { Claimed } from '../hosted/claimed.ts'
 import { ClientLimits } from '../http/client-limits.ts'
 import type { ConnectionCounts } from '../http/connection-counts.ts'
 import type { Dispatch } from '../http/dispatch.ts'
+import type { FileSender } from '../http/file-sender.ts'
 import type { DirectoryText } from '../http/threads/protocol.ts'
 import { Threads, type ThreadsParts } from '../http/threads/threads.ts'
 import type { ListenerTls } from '../http/tls/listener-tls.ts'
@@ -44,8 +45,10 @@ import { openFilesystemStore } from '../storage/filesystem/store.ts'
 import type { Store } from '../storage/store.ts'
 import { OfflineRegistries } from '../upstream/offline.ts'
 import { type RegistriesOptions, UpstreamRegistries } from '../upstream/registries.ts'
+import type { Registries } from '../upstream/registry.ts'
 import type { Identities } from './access.ts'
 import type { ClientServers } from './client-servers.ts'
+import type { Peering } from './peering.ts'
 
 export interface RegistriesParts {
   readonly events: Events
@@ -93,6 +96,8 @@ export interface DaemonParts {
   readonly bareStore: Store
   readonly space: Space | undefined
   readonly registries: UpstreamRegistries
+  /** The other replicas, if any are configured. */
+  readonly peering: Peering | undefined
   readonly epoch: Epoch
   /** A reload replaces it. */
   readonly inForce: Current<InForce>
@@ -107,6 +112,7 @@ export interface DaemonParts {
   readonly hosting: HostingDesk
   readonly dispatch: Dispatch
   readonly clientServer: ClientServers
+  readonly sender: FileSender | undefined
   readonly threads: Threads | undefined
   /** Aborts when the daemon is told to stop; it serves on for the drain delay. */
   readonly leaving: AbortController
@@ -202,7 +208,7 @@ export interface InForce {
 export function inForceOf(
   config: Config,
   { upstreams, sections }: FileConfig,
-  registries: UpstreamRegistries,
+  registries: Registries,
 ): InForce {
   const directory = directoryOf(config, upstreams, registries)
   const hosted = sections.hosted.flatMap(
@@ -263,7 +269,7 @@ export function storeName({ store }: Config): string {
 function directoryOf(
   config: Config,
   upstreams: readonly UpstreamConfig[],
-  registries: UpstreamRegistries,
+  registries: Registries,
 ): Directory {
   const { defaultNamespace, isOffline = false } = config
   const termsOf = (upstream: Terms): Terms => (isOffline ? { ...upstream, ...OFFLINE_TERMS } : upstream)

@@ -20,6 +20,7 @@ import { createMetrics } from '../observe/metrics.ts'
 import { Notifications } from '../observe/notifications/notifications.ts'
 import { type Output, openStandardOutput } from '../observe/output.ts'
 import { RecentPulls } from '../observe/recent-pulls.ts'
+import { Telling } from '../peers/telling.ts'
 import type { Space } from '../space/space.ts'
 import type { Store } from '../storage/store.ts'
 import type { RegistriesOptions } from '../upstream/registries.ts'
@@ -50,6 +51,7 @@ import {
   threadsOf,
   warmingOf,
 } from './parts.ts'
+import { listenForPeers, peeringOf } from './peering.ts'
 
 /** A daemon that listens. */
 export interface Daemon {
@@ -60,6 +62,8 @@ export interface Daemon {
     /** The addresses that use TLS. */
     readonly tls: readonly string[]
     readonly admin: string | undefined
+    /** The address for other replicas. */
+    readonly peer: string | undefined
   }
   /** Reads the upstream file and the certificate again, each all or nothing. Logs the result. */
   reload(): Promise<void>
@@ -101,6 +105,7 @@ export async function startDaemon(config: Config, overrides: DaemonOverrides = {
   const parts = { ...built, warming: undo.use(warmingOf(built)) }
   const openedAtMs = performance.now()
   const admin = await listenForAdministration(parts, undo)
+  const peer = await listenForPeers(parts, undo)
   undo.defer(() => parts.clientServer.destroy())
   const served = await parts.clientServer.listen(parts.threads)
   const client = served[0]?.text ?? ''
@@ -116,7 +121,7 @@ export async function startDaemon(config: Config, overrides: DaemonOverrides = {
   parts.events.started({ listen: client, listenTls: tls, adminListen: admin, store: storeName(config), took })
   const owned = undo.move()
   return {
-    addresses: { client, tls, admin },
+    addresses: { client, tls, admin, peer },
     reload: async () => {
       await Promise.all([reload(parts), reloadCertificate(parts)])
     },
@@ -135,14 +140,17 @@ async function compose(
   const [metrics, epoch, buffers] = [createMetrics(), new Epoch(), new BufferPool()]
   const [draining, leaving, running] = [new AbortController(), new AbortController(), new SharedCount()]
   const notifications = undo.use(new Notifications())
-  const events = openEvents(config, { log, metrics, clock, sinks: [notifications] }, undo)
+  const telling = undo.use(new Telling())
+  const events = openEvents(config, { log, metrics, clock, sinks: [notifications, telling] }, undo)
   const tls = await loadListenerTls(config, { clock, events })
   const instance = `entrepot-${randomBytes(6).toString('hex')}`
   const registries = undo.use(registriesOf(config, { events, clock, instance, epoch }, overrides.upstream))
-  const inForce = new Current(inForceOf(config, config, registries))
+  const { resolve } = overrides.upstream ?? {}
+  const reporting = { config, clock, events, metrics, instance, draining, leaving }
+  const peering = undo.use(peeringOf({ ...reporting, telling, resolve }))
+  const inForce = new Current(inForceOf(config, config, peering?.over(registries) ?? registries))
   events.nameNamespaces(inForce.current.directory.terms.keys())
   const bareStore = undo.use(overrides.store ?? (await openStore(config, events, buffers)))
-  const { resolve } = overrides.upstream ?? {}
   const notifying = { notifications, clock, events, instance, resolve }
   await notifyEndpoints(config, config.sections.notifications, notifying)
   const isBounded = overrides.store === undefined
@@ -161,19 +169,14 @@ async function compose(
     new Scrub({ ...config.scrub, store, events, clock, isBusy: () => running.value > 0 }),
   )
   const base = {
-    config,
-    clock,
-    events,
-    metrics,
+    ...reporting,
     registries,
+    peering,
     epoch,
     inForce,
     mirror,
     identities,
     scrub,
-    instance,
-    draining,
-    leaving,
     notifications,
   }
   const sender = config.usesSendfile === false ? undefined : await openFileSender()
@@ -182,7 +185,7 @@ async function compose(
   undo.use(serving.threads)
   await startSpace(space, mirror)
   const cut = new AbortController()
-  return { ...base, ...serving, hosting, bareStore, space, cut, uploadsMs, reloads: new Turns() }
+  return { ...base, ...serving, sender, hosting, bareStore, space, cut, uploadsMs, reloads: new Turns() }
 }
 
 /** Rejects if the store cannot take a few KiB now, or did not take the last blob or manifest. */

@@ -25,9 +25,9 @@ type FreshnessTerms = Pick<Terms, 'manifestInvalidationMs' | 'staleIfErrorMs'>
  * fresh.
  */
 export function freshnessOf(
-  { ageMs, lostForMs }: Omit<KnownTag, 'digest'>,
+  { ageMs, lostForMs, isDoubted }: Omit<KnownTag, 'digest'>,
   { manifestInvalidationMs, staleIfErrorMs }: FreshnessTerms,
 ): Freshness {
-  if (ageMs < manifestInvalidationMs && lostForMs === undefined) return 'fresh'
+  if (ageMs < manifestInvalidationMs && lostForMs === undefined && isDoubted !== true) return 'fresh'
   return ageMs <= manifestInvalidationMs + staleIfErrorMs ? 'stale' : 'expired'
 }

@@ -71,7 +71,7 @@ export class Manifests {
     const fetched = await source.registry.getManifest(source.repository, reference, lifetime)
     if (fetched === undefined) return undefined
     const manifest = proveManifest(fetched, reference)
-    const isStored = await stored.store(manifest, source.namespace)
+    const isStored = await stored.store(manifest, source.namespace, fetched.isKept)
     this.admit(source, manifest)
     if (isStored) await tags.confirm(source, manifest.digest)
     return manifest

@@ -24,6 +24,7 @@ import { Fills, type Flow } from './fill/fills.ts'
 import { type FindOptions, type FoundManifest, ManifestFinder } from './finder.ts'
 import { Listings } from './listings.ts'
 import { Manifests } from './manifests.ts'
+import { PeerView } from './peer-view.ts'
 import type { Source } from './sources.ts'
 import { TagResolver } from './tag-resolver.ts'
 
@@ -75,6 +76,8 @@ export class Mirror implements AsyncDisposable {
   /** Shows what is cached of an image. */
   readonly inspection: Inspection
   readonly pins: Pins
+  /** For other replicas. */
+  readonly peerView: PeerView
   readonly #lifetime = new AbortController()
 
   constructor(parts: MirrorParts) {
@@ -116,6 +119,13 @@ export class Mirror implements AsyncDisposable {
       lifetime,
     })
     this.#listings = new Listings({ manifests, clock, lifetime })
+    this.peerView = new PeerView({
+      ...kept,
+      manifests,
+      fills: this.#fills,
+      proofs: this.#proofs,
+      epoch,
+    })
     this.inspection = new Inspection({
       store,
       tags: this.#tags,

@@ -255,12 +255,12 @@ export class TagResolver implements AsyncDisposable {
     if (manifest === undefined) {
       const older = await this.#thrifty(source, known)
       if (older !== undefined) return older
-      tags.expect(source, tag, digest)
+      tags.expect(source, tag, digest, head.ageMs)
       return { ...resolved(digest, 'miss'), fallback, head }
     }
     manifests.admit(source, manifest)
-    if (stored.isStored(digest)) await tags.write(source, tag, digest)
-    else tags.expect(source, tag, digest)
+    if (stored.isStored(digest)) await tags.write(source, tag, digest, head.ageMs)
+    else tags.expect(source, tag, digest, head.ageMs)
     return resolved(digest, 'revalidated')
   }
 

@@ -9,12 +9,13 @@ import {
   Registry,
 } from 'prom-client'
 import { version } from '../lib/version.ts'
+import { createPeerMetrics, type PeerMetrics } from './peer-metrics.ts'
 
 /** Metrics of one thread in a form that can be sent to another. */
 export type ThreadMetrics = readonly MetricObjectWithValues<MetricValue<string>>[]
 
 /** All metrics of the daemon. `docs/operations.md` explains them to operators. */
-export interface Metrics {
+export interface Metrics extends PeerMetrics {
   /** Renders the exposition text of all metrics, summed with those of other threads. */
   render(others?: readonly ThreadMetrics[]): Promise<{ readonly contentType: string; readonly text: string }>
   /** Reads the number of open connections whenever the metrics are rendered. */
@@ -76,9 +77,7 @@ export interface Metrics {
  */
 export function createMetrics({ isFurther = false }: { readonly isFurther?: boolean } = {}): Metrics {
   const registry = new Registry()
-  if (!isFurther) {
-    collectDefaultMetrics({ register: registry })
-  }
+  if (!isFurther) collectDefaultMetrics({ register: registry })
   const { gauge } = declareIn(registry)
   const connections = gauge('connections', 'Open connections of clients, in all threads.')
   const buildInfo = gauge('build_info', 'Always 1. The label names the version of this program.', ['version'])
@@ -103,6 +102,7 @@ export function createMetrics({ isFurther = false }: { readonly isFurther?: bool
     ...storageMetrics(registry),
     ...spaceMetrics(registry),
     ...changeMetrics(registry),
+    ...createPeerMetrics(registry),
   }
 }
 

@@ -113,6 +113,8 @@ export interface ManifestHead {
   readonly digest: Digest | undefined
   readonly mediaType: string | undefined
   readonly sizeBytes: number | undefined
+  /** Milliseconds since the registry said so, where that was before now: another replica has asked it. */
+  readonly ageMs?: number
 }
 
 /** A manifest as it came. */
@@ -121,6 +123,8 @@ export interface FetchedManifest {
   readonly contentType: string | undefined
   /** The upstream's `Docker-Content-Digest`, to be held against the bytes. */
   readonly claimedDigest: Digest | undefined
+  /** True if another replica has stored it in the store that is ours too. */
+  readonly isKept?: boolean
 }
 
 export interface BlobHead {
@@ -154,6 +158,13 @@ export interface BlobBody extends AsyncDisposable {
    * disposing, destroys the connection.
    */
   readonly chunks: AsyncIterable<Uint8Array>
+  /** Called if the bytes turn out not to match the digest; set if they come from another replica. */
+  readonly disown?: () => void
+  /**
+   * Set if another replica is storing the same bytes in a store that is ours too. Resolves with `true` once
+   * they are stored, or with `false` if they will not be. Never rejects.
+   */
+  readonly isKept?: (() => Promise<boolean>) | undefined
 }
 
 /** A referrers index as it came: a JSON image index of at most 4 MiB. */

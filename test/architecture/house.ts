@@ -20,6 +20,7 @@ const LAYERS: ReadonlyMap<string, Layer> = new Map([
   ['hosted', layer(['content', 'oci', 'observe', 'lib'], [STORE])],
   ['access', layer(['oci', 'observe', 'lib'], ['config/config.ts'])],
   ['http', layer(['content', 'access', 'oci', 'observe', 'lib'])],
+  ['peers', layer(['content', 'mirror', 'http', 'oci', 'observe', 'lib'], ['upstream/registry.ts'])],
   ['admin', layer(['content', 'space', 'mirror', 'hosted', 'access', 'http', 'oci', 'observe', 'lib'])],
   ['migration', layer(['oci', 'lib'])],
   ['cli', layer(['config', 'migration', 'oci', 'observe', 'lib'], ['admin/contract.ts'])],
@@ -93,8 +94,9 @@ const ROOMS: House['rooms'] = new Map([
   [
     'config',
     new Map([
-      ['.', ['file', 'tls']],
+      ['.', ['file', 'peers', 'tls']],
       ['file', ['.']],
+      ['peers', ['.']],
       ['tls', ['.']],
     ]),
   ],
@@ -176,6 +178,10 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
   [
     'storage/s3/connection.ts',
     { modules: ['@aws-sdk/client-s3'], why: 'the client of the one configured bucket' },
+  ],
+  [
+    'peers/wire.ts',
+    { modules: ['node:http'], why: 'asks other replicas at the addresses that are configured' },
   ],
   // Sockets that come in.
   ['http/server.ts', { modules: ['node:http', 'node:https'], why: 'the listener' }],

@@ -73,6 +73,8 @@ export class Download {
   #sizeBytes: number | undefined
   #validator: string | undefined
   #body: BlobBody | undefined
+  /** The last body that came from another replica. */
+  #foreign: BlobBody | undefined
   #resumes = 0
   #attempts = 0
   #offsetOfLastResume = 0
@@ -108,6 +110,14 @@ export class Download {
 
   get resumes(): number {
     return this.#resumes
+  }
+
+  /**
+   * Resolves with `true` once another replica has stored the blob in the store that is ours too; `undefined`
+   * if none is about to.
+   */
+  get isKept(): BlobBody['isKept'] {
+    return this.#foreign?.isKept
   }
 
   /** Snapshot of the offset and the hash after the last chunk that was taken. */
@@ -260,7 +270,9 @@ export class Download {
 
   async #use(body: BlobBody): Promise<void> {
     this.#body = body
+    if (body.disown !== undefined || body.isKept !== undefined) this.#foreign = body
     if (this.#sizeBytes !== undefined && body.sizeBytes !== undefined && body.sizeBytes !== this.#sizeBytes) {
+      this.#foreign?.disown?.()
       throw new UpstreamError(
         'invalid',
         `the upstream first stated ${this.#sizeBytes} bytes, now it states ${body.sizeBytes}`,
@@ -285,8 +297,9 @@ export class Download {
   #requireMatch(): void {
     const { digest } = this.#wanted
     const actual = finishHash(this.#hash.copy(), algorithmOf(digest))
-    if (actual !== digest)
-      throw new UpstreamError('mismatch', `the upstream sent ${actual} when asked for ${digest}`)
+    if (actual === digest) return
+    this.#foreign?.disown?.()
+    throw new UpstreamError('mismatch', `the upstream sent ${actual} when asked for ${digest}`)
   }
 }
 

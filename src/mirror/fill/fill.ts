@@ -193,7 +193,9 @@ export class Fill {
       if (file.sizeBytes > 0) spool.restore(file.sizeBytes)
       if (sizeBytes !== undefined) spool.expect(sizeBytes)
       this.#opening.resolve({ kind: 'open', spool })
-      const result = (await this.#complete(beginning, spool)) ? await this.#adopt(file, spool) : 'not-stored'
+      const result = (await this.#complete(beginning, spool))
+        ? await this.#adopt(file, spool, download)
+        : 'not-stored'
       this.#finish({
         result,
         sizeBytes: spool.writtenBytes,
@@ -301,11 +303,16 @@ export class Fill {
     spool.prove()
   }
 
-  async #adopt(file: SpoolFile, spool: Spool): Promise<'stored' | 'not-stored'> {
+  async #adopt(
+    file: SpoolFile,
+    spool: Spool,
+    download: Download | undefined,
+  ): Promise<'stored' | 'not-stored'> {
     const { store, proofs, events } = this.#parts
     try {
       // Another namespace may have stored the same bytes already; its object stays.
       if (await proofs.holds(this.wanted.digest)) return 'stored'
+      if (await this.#isKeptByPeer(spool, download)) return 'stored'
       await store.adopt(file, this.wanted.digest, spool.writtenBytes)
       await proofs.trust(this.wanted.digest)
       events.bypassChanged(false)
@@ -315,6 +322,16 @@ export class Fill {
       events.bypassChanged(true, 'blobs', error)
       return 'not-stored'
     }
+  }
+
+  /**
+   * True if the replica that sent the bytes has stored them in the store that is ours too. Its word is not
+   * enough: the store must have them. They are proved again when they are first read.
+   */
+  async #isKeptByPeer(spool: Spool, download: Download | undefined): Promise<boolean> {
+    if (download?.isKept === undefined || !(await download.isKept())) return false
+    await using object = await this.#parts.store.open(this.wanted.digest)
+    return object?.sizeBytes === spool.writtenBytes
   }
 
   #finish(fill: Pick<FinishedFill, 'result' | 'sizeBytes' | 'resumes' | 'error'>): void {

@@ -1,0 +1,48 @@
+/** Settings of replicas, by the name of their flag. */
+export const PEER_SETTINGS = {
+  'peer-listen': {
+    environment: 'PEER_LISTEN',
+    type: 'text',
+    group: 'general',
+    default: undefined,
+    description: 'Address for the other replicas of this mirror; needs --peers or --peers-dns, and a secret',
+    noun: 'a TCP address to listen on',
+    hint: 'such as 0.0.0.0:8082',
+  },
+  peers: {
+    environment: 'PEERS',
+    type: 'list',
+    group: 'general',
+    default: undefined,
+    description: 'Addresses of all replicas, this one included, spelled alike in each of them',
+    noun: 'a list of addresses',
+    hint: 'such as mirror-0.example.com:8082,mirror-1.example.com:8082',
+  },
+  'peers-dns': {
+    environment: 'PEERS_DNS',
+    type: 'text',
+    group: 'general',
+    default: undefined,
+    description: 'Name that resolves to the addresses of all replicas, with their port, instead of --peers',
+    noun: 'a name with a port',
+    hint: 'such as entrepot-peers.default.svc.cluster.local:8082',
+  },
+  'peer-secret-file': {
+    environment: 'PEER_SECRET_FILE',
+    type: 'text',
+    group: 'general',
+    default: undefined,
+    description: 'File that holds the secret of all replicas',
+    noun: 'a file with a secret of at least 16 characters',
+    hint: 'the path of a file that holds one line, such as the output of openssl rand -hex 32',
+  },
+  'peer-cluster': {
+    environment: 'PEER_CLUSTER',
+    type: 'text',
+    group: 'general',
+    default: 'entrepot',
+    description: 'Name of the group of replicas; groups with different names ignore each other',
+    noun: 'a name',
+    hint: 'letters, digits, hyphens and dots, such as production',
+  },
+} as const

@@ -1,0 +1,119 @@
+import type { Events } from '../observe/events.ts'
+import type { PeerMetrics } from '../observe/peer-metrics.ts'
+import { UpstreamError } from '../oci/error.ts'
+import type { Member, Members } from './members.ts'
+import type { PeerQuestion } from './protocol.ts'
+import { type PeerReply, PeerTrouble, type PeerWire, type WireOptions } from './wire.ts'
+
+/** Members that do not answer one question, before the registry itself is asked. */
+const FAILURES_MAX = 2
+
+export interface PeerAskingParts {
+  readonly members: Members
+  readonly wire: PeerWire
+  readonly metrics: PeerMetrics
+  readonly events: Events
+  /** Name of this process. */
+  readonly instance: string
+  /** True while this process leaves: it then owns nothing any more. */
+  readonly isLeaving: () => boolean
+}
+
+/** What was tried for one thing that is wanted, so that a resumed download does not go in circles. */
+export class Journey {
+  readonly asked = new Set<Member>()
+  failures = 0
+  /** True once the registry itself was asked. */
+  isDirect = false
+}
+
+/** An answer to a question, and the member that gave it. */
+export interface Found extends PeerReply {
+  readonly member: Member
+}
+
+/** Asks the members for something, in the order in which they own it. */
+export class PeerAsking {
+  readonly parts: PeerAskingParts
+
+  constructor(parts: PeerAskingParts) {
+    this.parts = parts
+  }
+
+  /**
+   * The answer of the first member that has one: content, a head, or that the registry does not have it.
+   * `undefined` if this process should ask the registry itself: it owns the key, nobody else answers, or the
+   * registry failed the owner, which may be the owner's own trouble. Throws the answer of a registry that
+   * asks for a pause: another request would not help it.
+   */
+  async ask(
+    key: string,
+    question: PeerQuestion,
+    options: WireOptions & { readonly journey?: Journey },
+  ): Promise<Found | undefined> {
+    const { members, isLeaving } = this.parts
+    const { journey = new Journey() } = options
+    if (journey.isDirect) return undefined
+    for (const member of members.candidates(key, isLeaving())) {
+      if (journey.asked.has(member)) continue
+      if (journey.failures >= FAILURES_MAX) break
+      journey.asked.add(member)
+      const found = await this.#askOne(member, question, options)
+      if (found === undefined) journey.failures += 1
+      if (found === undefined || found.answer.kind === 'refused') continue
+      if (found.answer.kind !== 'failed') return found
+      requireNoPause(found)
+      break
+    }
+    journey.isDirect = true
+    return undefined
+  }
+
+  /** `undefined` if the member does not answer. An answer without content has no body left. */
+  async #askOne(member: Member, question: PeerQuestion, options: WireOptions): Promise<Found | undefined> {
+    const { wire, metrics } = this.parts
+    const what = question.kind
+    const attempt = member.breaker.begin()
+    try {
+      const reply = await wire.ask(member.address, question, options)
+      attempt.succeeded()
+      this.#meet(member, reply)
+      const { kind } = reply.answer
+      metrics.peerQuestions.inc({ what, result: kind })
+      if (kind !== 'content') reply.body.resume()
+      return { ...reply, member }
+    } catch (error) {
+      if (!(error instanceof PeerTrouble)) {
+        attempt.abandoned()
+        throw error
+      }
+      if (error.kind === 'full') attempt.abandoned()
+      else attempt.failed()
+      metrics.peerQuestions.inc({ what, result: error.kind })
+      this.#note(member, error)
+      return undefined
+    }
+  }
+
+  #meet(member: Member, { answer, instance }: PeerReply): void {
+    member.counts.asked += 1
+    const isLoop = answer.kind === 'refused' && answer.why === 'loop'
+    if (instance === this.parts.instance || isLoop) member.isSelf = instance === this.parts.instance
+    const isDraining = answer.kind === 'refused' && answer.why === 'draining'
+    member.meet({ instance, ...(isDraining ? { isDraining } : {}) })
+  }
+
+  #note(member: Member, error: PeerTrouble): void {
+    member.counts.failures += 1
+    member.trouble = error.message
+    if (error.kind === 'stranger' || error.kind === 'version') member.ignore(error.message)
+    this.parts.events.warned('another replica did not answer', { member: member.name, err: error })
+  }
+}
+
+/** Throws if the registry has asked the owner for a pause. */
+function requireNoPause({ answer }: Found): void {
+  if (answer.kind !== 'failed' || answer.error !== 'rate-limited') return
+  const { message, retryAfterMs } = answer
+  throw new UpstreamError('rate-limited', message, { retryAfterMs })
+}

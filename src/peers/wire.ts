@@ -1,0 +1,198 @@
+import { Agent, type ClientRequest, type IncomingMessage, request as openRequest } from 'node:http'
+import type { Socket } from 'node:net'
+import { type Clock, systemClock } from '../lib/clock.ts'
+import { PEER_FIELD, type PeerKey } from './peer-key.ts'
+import { ANSWER_FIELD, type PeerAnswer, type PeerQuestion, parseAnswer, targetOf } from './protocol.ts'
+
+/** Limits of a question to another replica, in milliseconds. */
+export interface WireLimits {
+  readonly connectMs: number
+  /** From the question to the first sign of life: the answer, or an interim response. */
+  readonly signMs: number
+  /** Between two signs of life. An answering replica sends one every second. */
+  readonly beatMs: number
+  /** For a free connection, if all of them are in use. */
+  readonly freeMs: number
+}
+
+const WIRE_LIMITS: WireLimits = { connectMs: 300, signMs: 2000, beatMs: 4000, freeMs: 5000 }
+
+const SOCKETS_PER_MEMBER_MAX = 256
+const IDLE_PER_MEMBER_MAX = 8
+
+/**
+ * Why another replica did not answer. `unreachable`: no connection. `silent`: connected, but no sign of life.
+ * `broken`: the connection broke. `stranger`: its answer is not signed with our secret. `version`: it speaks
+ * another version of the protocol. `full`: all connections to it are in use.
+ */
+type TroubleKind = 'unreachable' | 'silent' | 'broken' | 'stranger' | 'version' | 'full'
+
+/** Another replica did not answer. */
+export class PeerTrouble extends Error {
+  readonly kind: TroubleKind
+
+  constructor(kind: TroubleKind, message: string, options: ErrorOptions = {}) {
+    super(message, options)
+    this.name = 'PeerTrouble'
+    this.kind = kind
+  }
+}
+
+/** A signed answer. Whoever gets it reads the body or destroys it. */
+export interface PeerReply {
+  readonly answer: PeerAnswer
+  /** Name of the process that answered. */
+  readonly instance: string
+  readonly body: IncomingMessage
+}
+
+/** Address of another replica. */
+export interface PeerAddress {
+  readonly host: string
+  readonly port: number
+}
+
+export interface WireParts {
+  readonly key: PeerKey
+  /** Name of this process. */
+  readonly instance: string
+  readonly clock?: Clock
+  readonly limits?: WireLimits
+}
+
+export interface WireOptions {
+  readonly signal: AbortSignal
+  /** Mirrors that the client's request has passed. */
+  readonly trail?: readonly string[]
+  /** Closes the connection afterwards. */
+  readonly isBrief?: boolean
+}
+
+/** Asks other replicas, over HTTP/1.1. Opens the sockets between replicas. */
+export class PeerWire implements Disposable {
+  readonly #parts: WireParts
+  readonly #clock: Clock
+  readonly #limits: WireLimits
+  readonly #agent = new Agent({
+    keepAlive: true,
+    maxSockets: SOCKETS_PER_MEMBER_MAX,
+    maxFreeSockets: IDLE_PER_MEMBER_MAX,
+  })
+
+  constructor(parts: WireParts) {
+    this.#parts = parts
+    this.#clock = parts.clock ?? systemClock
+    this.#limits = parts.limits ?? WIRE_LIMITS
+  }
+
+  /**
+   * Asks a replica. Throws a {@link PeerTrouble} if it gives no signed answer, and the reason of the signal
+   * if that aborts.
+   */
+  async ask(address: PeerAddress, question: PeerQuestion, options: WireOptions): Promise<PeerReply> {
+    try {
+      return await this.#askOnce(address, question, options)
+    } catch (error) {
+      // An idle connection was closed by the other side while the question was on its way.
+      if (!(error instanceof StaleConnection)) throw error
+      return await this.#askOnce(address, question, { ...options, isBrief: true })
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#agent.destroy()
+  }
+
+  async #askOnce(address: PeerAddress, question: PeerQuestion, options: WireOptions): Promise<PeerReply> {
+    const { key, instance } = this.#parts
+    const { signal, trail = [], isBrief = false } = options
+    signal.throwIfAborted()
+    const method = question.kind === 'changed' ? 'POST' : 'GET'
+    const target = targetOf(question)
+    const { field, nonce } = key.signRequest({ method, target, instance, atMs: this.#clock.wallMs() })
+    const request = openRequest({
+      ...address,
+      method,
+      path: target,
+      agent: isBrief ? false : this.#agent,
+      headers: { [PEER_FIELD]: field, 'cdn-loop': [...trail, instance].join(', ') },
+      signal,
+    })
+    const where = `${address.host}:${address.port}`
+    const response = await this.#responseTo(request, where, signal)
+    return this.#read(response, nonce, where)
+  }
+
+  async #responseTo(request: ClientRequest, where: string, signal: AbortSignal): Promise<IncomingMessage> {
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+    request.once('response', resolve)
+    // Errors after the response belong to the reader of its body.
+    request.on('error', reject)
+    using _ = watchFor(request, where, this.#limits)
+    request.end()
+    try {
+      return await promise
+    } catch (error) {
+      signal.throwIfAborted()
+      if (error instanceof PeerTrouble) throw error
+      if (request.reusedSocket) throw new StaleConnection(`${where} closed an idle connection`)
+      const kind = (error as NodeJS.ErrnoException).syscall === 'connect' ? 'unreachable' : 'broken'
+      throw new PeerTrouble(kind, `${where} cannot be asked: ${(error as Error).message}`, { cause: error })
+    }
+  }
+
+  #read(response: IncomingMessage, nonce: string, where: string): PeerReply {
+    const { headers } = response
+    // The reader of the body sees its errors. If nothing reads it, its error must not end the process.
+    response.on('error', () => undefined)
+    const text = headers[ANSWER_FIELD]
+    const signer = this.#parts.key.readAnswer(headers[PEER_FIELD], nonce, String(text))
+    const answer = typeof signer === 'string' ? undefined : parseAnswer(text)
+    if (typeof signer !== 'string' && answer !== undefined)
+      return { answer, instance: signer.instance, body: response }
+    response.destroy()
+    if (signer === 'secret')
+      throw new PeerTrouble('stranger', `${where} does not answer with the secret of this cluster`)
+    throw new PeerTrouble('version', `${where} speaks another version of the protocol between replicas`)
+  }
+}
+
+/** A kept connection turned out to be closed. */
+class StaleConnection extends PeerTrouble {
+  constructor(message: string) {
+    super('broken', message)
+  }
+}
+
+/** Destroys the request if the other side does not connect, or gives no sign of life in time. */
+function watchFor(request: ClientRequest, where: string, limits: WireLimits): Disposable {
+  let timer: NodeJS.Timeout | undefined
+  let steps = 0
+  const expect = (afterMs: number, kind: TroubleKind, what: string): void => {
+    clearTimeout(timer)
+    steps += 1
+    const step = steps
+    // If this thread was busy, what came meanwhile is seen only after the timers.
+    const check = (): unknown => setImmediate(() => setImmediate(expire))
+    const expire = (): void => {
+      if (step === steps) request.destroy(new PeerTrouble(kind, `${where} ${what} in ${afterMs} ms`))
+    }
+    timer = setTimeout(check, afterMs)
+  }
+  const awaitSign = (): void => expect(limits.signMs, 'silent', 'gave no sign of life')
+  request.once('socket', (socket: Socket) => {
+    if (!socket.connecting) awaitSign()
+    else {
+      expect(limits.connectMs, 'unreachable', 'cannot be connected to')
+      socket.once('connect', awaitSign)
+    }
+  })
+  request.on('information', () => expect(limits.beatMs, 'silent', 'gave no further sign of life'))
+  expect(limits.freeMs, 'full', 'has no free connection')
+  return {
+    [Symbol.dispose]: () => {
+      steps += 1
+      clearTimeout(timer)
+    },
+  }
+}

@@ -1,0 +1,92 @@
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { PEER_FIELD, PeerKey } from '../../src/peers/peer-key.ts'
+import {
+  ANSWER_FIELD,
+  answerText,
+  type PeerAnswer,
+  type PeerQuestion,
+  parseQuestion,
+} from '../../src/peers/protocol.ts'
+import { PEER_SECRET } from './replicas.ts'
+
+/** Reaction of a fake replica to a question other than `hello`. */
+export interface FakeAnswer {
+  /** `undefined` answers nothing. */
+  readonly answer: PeerAnswer | undefined
+  readonly body?: Uint8Array
+  /** Size that the headers state; by default that of the body. */
+  readonly sizeBytes?: number
+  /** Sends only this many bytes of the body, then destroys the connection, or sends nothing more. */
+  readonly cut?: { readonly at: number; readonly ending: 'destroy' | 'stall' }
+}
+
+/** A replica that a test scripts. */
+export interface FakePeer extends AsyncDisposable {
+  readonly port: number
+  /** The questions it got, without greetings. */
+  readonly questions: readonly PeerQuestion[]
+  react: (question: PeerQuestion) => FakeAnswer
+}
+
+export interface FakePeerOptions {
+  readonly secret?: string
+  readonly cluster?: string
+  /** Sent instead of the version of the protocol. */
+  readonly protocol?: string
+  readonly port?: number
+}
+
+const INSTANCE = 'entrepot-fafafafafafa'
+
+/** Starts a replica that knows nothing until the test says otherwise. */
+export async function startFakePeer(options: FakePeerOptions = {}): Promise<FakePeer> {
+  const key = new PeerKey(options.secret ?? PEER_SECRET, options.cluster ?? 'test')
+  const questions: PeerQuestion[] = []
+  let react: FakePeer['react'] = () => ({ answer: { kind: 'refused', why: 'busy' } })
+  const server = createServer((request, response) => {
+    const question = parseQuestion(request.url ?? '')
+    if (question === undefined) throw new Error(`no question: ${request.url}`)
+    if (question.kind !== 'hello') questions.push(question)
+    const hello: FakeAnswer = { answer: { kind: 'hello', version: 'fake', isDraining: false } }
+    send(question.kind === 'hello' ? hello : react(question), { request, response })
+  })
+  const send = (
+    { answer, body = new Uint8Array(), sizeBytes = body.byteLength, cut }: FakeAnswer,
+    { request, response }: { readonly request: IncomingMessage; readonly response: ServerResponse },
+  ): void => {
+    if (answer === undefined) return
+    const nonce = String(request.headers[PEER_FIELD]).split(' ')[4] ?? ''
+    const text = answerText(answer)
+    const field = key.signAnswer(INSTANCE, nonce, text)
+    response.writeHead(200, {
+      [PEER_FIELD]: options.protocol === undefined ? field : field.replace(/^\d+/, options.protocol),
+      [ANSWER_FIELD]: text,
+      'Content-Length': String(sizeBytes),
+    })
+    if (cut === undefined) response.end(body)
+    else
+      response.write(body.subarray(0, cut.at), () => {
+        if (cut.ending === 'destroy') response.destroy()
+      })
+  }
+  server.listen(options.port ?? 0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    port: (server.address() as AddressInfo).port,
+    questions,
+    get react() {
+      return react
+    },
+    set react(next) {
+      react = next
+    },
+    [Symbol.asyncDispose]: async () => {
+      const closed = once(server, 'close')
+      server.close()
+      server.closeAllConnections()
+      await closed
+    },
+  }
+}
