@@ -3,6 +3,9 @@ import { Turns } from '../lib/turns.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { UploadId } from '../oci/upload-id.ts'
 import type {
+  AgedRecord,
+  Creation,
+  CreationScope,
   Durability,
   LocalFile,
   RecordGroup,
@@ -173,6 +176,20 @@ export class WatchedStore implements Store {
   async writeRecord(name: RecordName, bytes: Uint8Array, durability: Durability): Promise<void> {
     await this.#store.writeRecord(name, bytes, durability)
     this.#watcher.recordWritten(name, bytes)
+  }
+
+  async createRecord(name: RecordName, bytes: Uint8Array): Promise<Creation> {
+    const creation = await this.#store.createRecord(name, bytes)
+    if (creation.kind === 'created') this.#watcher.recordWritten(name, bytes)
+    return creation
+  }
+
+  async creationScope(): Promise<CreationScope> {
+    return await this.#store.creationScope()
+  }
+
+  async readAgedRecord(name: RecordName): Promise<AgedRecord | undefined> {
+    return await this.#store.readAgedRecord(name)
   }
 
   async deleteRecord(name: RecordName): Promise<boolean> {

@@ -238,3 +238,8 @@ export function parseLeftoverName(name: string): string | undefined {
 
 /** Largest size of a record, in bytes; a larger one is broken. */
 export const RECORD_BYTES_MAX = 64 * 1024
+
+/** Throws if the bytes are too many for a record. */
+export function requireRecordSize(bytes: Uint8Array): void {
+  if (bytes.length > RECORD_BYTES_MAX) throw new RangeError(`a record of ${bytes.length} bytes is too large`)
+}

@@ -81,6 +81,22 @@ export interface Store extends AsyncDisposable {
    */
   writeRecord(name: RecordName, bytes: Uint8Array, durability: Durability): Promise<void>
 
+  /**
+   * Writes a record, durably, if it is absent. Otherwise changes nothing and returns what is there, which is
+   * durable then. Of several callers one creates the record and all others get its bytes, within the
+   * {@link CreationScope} of the store. If this throws, the record may be there all the same, even later.
+   */
+  createRecord(name: RecordName, bytes: Uint8Array): Promise<Creation>
+
+  /**
+   * How far {@link createRecord} holds. Throws if that cannot be told now; asked again, it tries again. What
+   * was found once is remembered.
+   */
+  creationScope(): Promise<CreationScope>
+
+  /** Reads a record, and how long ago it was written. Both times are by the one clock of the store. */
+  readAgedRecord(name: RecordName): Promise<AgedRecord | undefined>
+
   /** Removes a record; `false` if it was absent. */
   deleteRecord(name: RecordName): Promise<boolean>
 
@@ -201,6 +217,26 @@ export type RecordGroup =
  * ones may not.
  */
 export type Durability = 'durable' | 'ordered' | 'relaxed'
+
+/** Result of {@link Store.createRecord}. */
+export type Creation =
+  | { readonly kind: 'created' }
+  /** Somebody else created it, with these bytes. */
+  | { readonly kind: 'exists'; readonly bytes: Uint8Array }
+
+/** Callers among which {@link Store.createRecord} has one winner. */
+export type CreationScope =
+  /** All processes that use the store. */
+  | { readonly kind: 'store' }
+  /** Those of this process; `why` is a clause that names the store and what it lacks. */
+  | { readonly kind: 'process'; readonly why: string }
+
+/** A record with its age. */
+export interface AgedRecord {
+  readonly bytes: Uint8Array
+  /** Time since it was last written, in milliseconds; never negative. May be wrong by a second or two. */
+  readonly ageMs: number
+}
 
 /** Content found by a walk. */
 export interface StoredEntry {

@@ -208,6 +208,7 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
     },
   ],
   // Files of the store.
+  ['storage/filesystem/create-file.ts', { modules: ['node:fs/promises'], why: 'creates records once' }],
   [
     'storage/filesystem/directories.ts',
     { modules: ['node:fs/promises'], why: 'makes and syncs directories' },

@@ -1,6 +1,14 @@
 import type { Digest } from '../../src/oci/digest.ts'
 import { contentKey, groupPrefix, parseRecordKey, recordKey } from '../../src/storage/layout.ts'
-import type { RecordGroup, RecordName, SpoolFile, Store, StoredObject } from '../../src/storage/store.ts'
+import type {
+  Creation,
+  CreationScope,
+  RecordGroup,
+  RecordName,
+  SpoolFile,
+  Store,
+  StoredObject,
+} from '../../src/storage/store.ts'
 import type { Scheduler } from './scheduler.ts'
 
 const PIECE_BYTES = 50_000
@@ -204,6 +212,25 @@ export class SimulatedStore implements Store {
     await this.#turn()
     if (this.#disk.fails('record')) throw failure('ENOSPC')
     this.#disk.records.set(recordKey(name), bytes)
+  }
+
+  async createRecord(name: RecordName, bytes: Uint8Array): Promise<Creation> {
+    await this.#turn()
+    if (this.#disk.fails('record')) throw failure('ENOSPC')
+    const found = this.#disk.records.get(recordKey(name))
+    if (found === undefined) this.#disk.records.set(recordKey(name), bytes)
+    // The record is there, but the caller does not know yet.
+    await this.#turn()
+    return found === undefined ? { kind: 'created' } : { kind: 'exists', bytes: found }
+  }
+
+  async creationScope(): Promise<CreationScope> {
+    return await Promise.resolve({ kind: 'store' })
+  }
+
+  async readAgedRecord(): Promise<never> {
+    await this.#turn()
+    throw new Error('nobody asks for ages on the simulated disk')
   }
 
   async deleteRecord(name: RecordName): Promise<boolean> {

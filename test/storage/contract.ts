@@ -111,6 +111,7 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
   describe(`${name}: reading`, { concurrency: true }, () => readingContract(withStore))
   describe(`${name}: spools`, { concurrency: true }, () => spoolContract(withStore))
   describe(`${name}: records`, { concurrency: true }, () => recordContract(withStore))
+  describe(`${name}: creations`, { concurrency: true }, () => creationContract(withStore))
   describe(`${name}: walks`, { concurrency: true }, () => walkContract(withStore))
   describe(`${name}: uploads`, { concurrency: true }, () => uploadContract(withStore))
   describe(`${name}: groups of records`, { concurrency: true }, () => groupContract(withStore))
@@ -546,6 +547,58 @@ function spoolContract(withStore: WithStore): void {
       assert.ok(defined(await get(store, digest)).equals(bytes))
     },
   )
+}
+
+function creationContract(withStore: WithStore): void {
+  withStore('a record is created once, and later callers get what is there', async store => {
+    const name = tagRecord('once')
+    assert.deepEqual(await store.createRecord(name, Buffer.from('first')), { kind: 'created' })
+    for (const text of ['second', 'first', '']) {
+      const creation = await store.createRecord(name, Buffer.from(text))
+      assert.ok(creation.kind === 'exists')
+      assert.equal(Buffer.from(creation.bytes).toString(), 'first')
+    }
+    assert.equal(Buffer.from(defined(await store.readRecord(name))).toString(), 'first')
+  })
+
+  withStore('of many that create a record at once one does, and all others get its bytes', async store => {
+    for (const [round, texts] of [['a', 'b', 'c', 'd', 'e', 'f'], Array<string>(6).fill('same')].entries()) {
+      const name = tagRecord(`raced-${round}`)
+      const results = await Promise.all(
+        texts.map(async text => ({ text, creation: await store.createRecord(name, Buffer.from(text)) })),
+      )
+      const winners = results.filter(({ creation }) => creation.kind === 'created')
+      assert.equal(winners.length, 1)
+      const seen = results.flatMap(({ creation }) => (creation.kind === 'exists' ? [creation.bytes] : []))
+      for (const bytes of [...seen, defined(await store.readRecord(name))])
+        assert.equal(Buffer.from(bytes).toString(), winners[0]?.text)
+    }
+  })
+
+  withStore('a record that was written is not created, and one that was deleted is', async store => {
+    const name = tagRecord('written')
+    await store.writeRecord(name, Buffer.from('written'), 'relaxed')
+    const creation = await store.createRecord(name, Buffer.from('created'))
+    assert.ok(creation.kind === 'exists')
+    assert.equal(Buffer.from(creation.bytes).toString(), 'written')
+    await store.deleteRecord(name)
+    assert.equal((await store.createRecord(name, Buffer.from('created'))).kind, 'created')
+  })
+
+  withStore('a record that is too large is not created', async store => {
+    const name = tagRecord('large')
+    await assert.rejects(store.createRecord(name, Buffer.alloc(64 * 1024 + 1)), RangeError)
+    assert.equal(await store.readRecord(name), undefined)
+  })
+
+  withStore('an absent record has no age, and one that was just written is young', async store => {
+    const name = tagRecord('aged')
+    assert.equal(await store.readAgedRecord(name), undefined)
+    await store.writeRecord(name, Buffer.from('young'), 'relaxed')
+    const { bytes, ageMs } = defined(await store.readAgedRecord(name))
+    assert.equal(Buffer.from(bytes).toString(), 'young')
+    assert.ok(ageMs >= 0 && ageMs < 60_000, `${ageMs} ms`)
+  })
 }
 
 function recordContract(withStore: WithStore): void {

@@ -1,6 +1,9 @@
 import type { Digest } from '../../src/oci/digest.ts'
 import type { UploadId } from '../../src/oci/upload-id.ts'
 import type {
+  AgedRecord,
+  Creation,
+  CreationScope,
   Durability,
   LocalFile,
   RecordGroup,
@@ -84,6 +87,20 @@ export class FaultyStore implements Store {
   async writeRecord(name: RecordName, bytes: Uint8Array, durability: Durability): Promise<void> {
     this.refuse('writeRecord')
     await this.#inner.writeRecord(name, bytes, durability)
+  }
+
+  async createRecord(name: RecordName, bytes: Uint8Array): Promise<Creation> {
+    this.refuse('writeRecord')
+    return await this.#inner.createRecord(name, bytes)
+  }
+
+  async creationScope(): Promise<CreationScope> {
+    return await this.#inner.creationScope()
+  }
+
+  async readAgedRecord(name: RecordName): Promise<AgedRecord | undefined> {
+    this.refuse('readRecord')
+    return await this.#inner.readAgedRecord(name)
   }
 
   async deleteRecord(name: RecordName): Promise<boolean> {

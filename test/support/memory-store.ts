@@ -1,3 +1,4 @@
+import { type Clock, systemClock } from '../../src/lib/clock.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 import type { UploadId } from '../../src/oci/upload-id.ts'
 import {
@@ -9,6 +10,9 @@ import {
   recordKey,
 } from '../../src/storage/layout.ts'
 import type {
+  AgedRecord,
+  Creation,
+  CreationScope,
   Durability,
   RecordGroup,
   RecordName,
@@ -26,8 +30,16 @@ const PIECE_BYTES = 256 * 1024
 export class MemoryStore implements Store {
   readonly #contents = new Map<string, StoredBytes>()
   readonly #records = new Map<string, Uint8Array>()
+  readonly #writtenAtMs = new Map<string, number>()
   readonly #leftovers = new Map<string, Buffer>()
+  readonly #clock: Pick<Clock, 'wallMs'>
+  /** Answer of {@link creationScope}. */
+  scope: CreationScope = { kind: 'store' }
   #adoptions = 0
+
+  constructor(clock: Pick<Clock, 'wallMs'> = systemClock) {
+    this.#clock = clock
+  }
 
   async open(digest: Digest): Promise<StoredObject | undefined> {
     const stored = this.#contents.get(contentKey(digest))
@@ -84,6 +96,24 @@ export class MemoryStore implements Store {
     if (bytes.length > RECORD_BYTES_MAX)
       throw new RangeError(`a record of ${bytes.length} bytes is too large`)
     this.#records.set(recordKey(name), Uint8Array.from(bytes))
+    this.#writtenAtMs.set(recordKey(name), this.#clock.wallMs())
+  }
+
+  async createRecord(name: RecordName, bytes: Uint8Array): Promise<Creation> {
+    const found = this.#records.get(recordKey(name))
+    if (found !== undefined) return { kind: 'exists', bytes: found.slice() }
+    await this.writeRecord(name, bytes, 'durable')
+    return { kind: 'created' }
+  }
+
+  async creationScope(): Promise<CreationScope> {
+    return this.scope
+  }
+
+  async readAgedRecord(name: RecordName): Promise<AgedRecord | undefined> {
+    const bytes = await this.readRecord(name)
+    const writtenAtMs = this.#writtenAtMs.get(recordKey(name)) ?? 0
+    return bytes === undefined ? undefined : { bytes, ageMs: Math.max(0, this.#clock.wallMs() - writtenAtMs) }
   }
 
   async deleteRecord(name: RecordName): Promise<boolean> {

@@ -49,4 +49,6 @@ export interface S3Request {
   readonly uploadId: string | undefined
   readonly accessKeyId: string | undefined
   readonly bodyBytes: number
+  /** Metadata that is to be kept with the object, by the names of its headers. */
+  readonly metadata: Readonly<Record<string, string>>
 }

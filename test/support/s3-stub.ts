@@ -8,7 +8,24 @@ export interface StubObject {
   readonly bytes: Buffer
   readonly etag: string
   readonly modifiedAtMs: number
+  readonly metadata?: Readonly<Record<string, string>>
 }
+
+/**
+ * Reactions of a stub to `If-None-Match: *` on a PUT. `two-winners`: the first two writers of a key create
+ * it. `stores-refused`: the writer that is refused overwrites all the same. `conflicts`: the first writers of
+ * a key are told to try again.
+ */
+export type StubConditionalPut =
+  | 'supported'
+  | 'unsupported'
+  | 'ignored'
+  | 'two-winners'
+  | 'stores-refused'
+  | 'conflicts'
+
+/** Writers of one key that are told to try again. */
+const CONFLICTS = 5
 
 export interface StubUpload {
   readonly key: string
@@ -20,7 +37,9 @@ export interface StubUpload {
 export interface S3StubOptions {
   readonly bucket?: string
   /** Its reaction to `If-None-Match: *` on a PUT. */
-  readonly conditionalPut?: 'supported' | 'unsupported' | 'ignored'
+  readonly conditionalPut?: StubConditionalPut
+  /** Its clock, beside that of the machine, in milliseconds. */
+  readonly aheadMs?: number
   /** True if a missing key is 403, as for a client that may not list. */
   readonly hidesAbsence?: boolean
   /** True if it does not know requests that delete several objects. */
@@ -66,6 +85,8 @@ export class S3Stub implements AsyncDisposable {
   readonly #options: S3StubOptions
   readonly #sockets = new Set<Socket>()
   readonly #rules: Rule[] = []
+  /** Number of conditional PUTs of a key. */
+  readonly #conditional = new Map<string, number>()
   readonly #server: Server
 
   constructor(options: S3StubOptions) {
@@ -105,8 +126,12 @@ export class S3Stub implements AsyncDisposable {
     this.#rules.length = 0
   }
 
-  put(key: string, bytes: Buffer): void {
-    this.objects.set(key, { bytes, etag: etagOf(bytes), modifiedAtMs: Date.now() })
+  put(key: string, bytes: Buffer, metadata: Readonly<Record<string, string>> = {}): void {
+    this.objects.set(key, { bytes, etag: etagOf(bytes), modifiedAtMs: this.#nowMs(), metadata })
+  }
+
+  #nowMs(): number {
+    return Date.now() + (this.#options.aheadMs ?? 0)
   }
 
   /** Number of requests of a kind. */
@@ -170,6 +195,11 @@ export class S3Stub implements AsyncDisposable {
       uploadId: markerOf(url.searchParams),
       accessKeyId: credential?.split('/')[0],
       bodyBytes: body.length,
+      metadata: Object.fromEntries(
+        Object.entries(request.headers).flatMap(([name, value]) =>
+          name.startsWith('x-amz-meta-') ? [[name, String(value)]] : [],
+        ),
+      ),
     }
   }
 
@@ -221,6 +251,8 @@ export class S3Stub implements AsyncDisposable {
       ETag: held.etag,
       'Last-Modified': new Date(held.modifiedAtMs).toUTCString(),
       'Content-Type': 'application/octet-stream',
+      Date: new Date(this.#nowMs()).toUTCString(),
+      ...held.metadata,
     }
     const [, from, to] = /^bytes=([0-9]+)-([0-9]+)$/.exec(seen.range ?? '') ?? []
     if (from === undefined || to === undefined) {
@@ -242,9 +274,17 @@ export class S3Stub implements AsyncDisposable {
     const { conditionalPut = 'supported' } = this.#options
     if (seen.ifNoneMatch !== undefined && conditionalPut !== 'ignored') {
       if (conditionalPut === 'unsupported') return failure(501, 'NotImplemented')
-      if (this.objects.has(seen.key)) return failure(412, 'PreconditionFailed')
+      const tries = (this.#conditional.get(seen.key) ?? 0) + 1
+      this.#conditional.set(seen.key, tries)
+      if (conditionalPut === 'conflicts' && tries <= CONFLICTS)
+        return failure(409, 'ConditionalRequestConflict')
+      const isSecond = conditionalPut === 'two-winners' && tries === 2
+      if (this.objects.has(seen.key) && !isSecond) {
+        if (conditionalPut === 'stores-refused') this.put(seen.key, body, seen.metadata)
+        return failure(412, 'PreconditionFailed')
+      }
     }
-    this.put(seen.key, body)
+    this.put(seen.key, body, seen.metadata)
     return { status: 200, headers: { ETag: etagOf(body) } }
   }
 
@@ -280,7 +320,7 @@ export class S3Stub implements AsyncDisposable {
     this.uploads.delete(seen.uploadId ?? '')
     const sums = parts.map(part => createHash('md5').update(part).digest())
     const etag = `"${createHash('md5').update(Buffer.concat(sums)).digest('hex')}-${parts.length}"`
-    this.objects.set(upload.key, { bytes: Buffer.concat(parts), etag, modifiedAtMs: Date.now() })
+    this.objects.set(upload.key, { bytes: Buffer.concat(parts), etag, modifiedAtMs: this.#nowMs() })
     return xml(
       200,
       `<CompleteMultipartUploadResult><ETag>${etag.replaceAll('"', '&quot;')}</ETag></CompleteMultipartUploadResult>`,

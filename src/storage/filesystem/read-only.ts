@@ -5,6 +5,9 @@ import type { Digest } from '../../oci/digest.ts'
 import { OciError } from '../../oci/error.ts'
 import { contentKey } from '../layout.ts'
 import type {
+  AgedRecord,
+  Creation,
+  CreationScope,
   Durability,
   RecordGroup,
   RecordName,
@@ -78,6 +81,19 @@ class ReadOnlyFilesystemStore implements Store {
 
   async writeRecord(name: RecordName, _bytes: Uint8Array, _durability: Durability): Promise<void> {
     if (name.kind !== 'tag' && name.kind !== 'link') await refuse()
+  }
+
+  async createRecord(): Promise<Creation> {
+    return await refuse()
+  }
+
+  async creationScope(): Promise<CreationScope> {
+    return await Promise.resolve({ kind: 'process', why: `${this.#root} is only read` })
+  }
+
+  /** Nothing is written here, so there is no clock of the file system to ask. */
+  async readAgedRecord(): Promise<AgedRecord | undefined> {
+    return await refuse()
   }
 
   async deleteRecord(): Promise<boolean> {

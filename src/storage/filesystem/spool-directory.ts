@@ -118,11 +118,11 @@ export class SpoolDirectory implements AsyncDisposable {
   /**
    * Writes bytes into a new file and has `move` take it from its path. No file is left here, even on failure.
    */
-  async withTemporary(
+  async withTemporary<T>(
     bytes: Uint8Array,
     options: { readonly isDurable: boolean },
-    move: (path: string) => Promise<void>,
-  ): Promise<void> {
+    move: (path: string) => Promise<T>,
+  ): Promise<T> {
     const name = `temporary.${randomUUID()}`
     const path = join(this.#own, name)
     const handle = await this.#create(name)
@@ -133,7 +133,7 @@ export class SpoolDirectory implements AsyncDisposable {
       } finally {
         await handle.close()
       }
-      await move(path)
+      return await move(path)
     } catch (error) {
       await this.#remove(path)
       throw error
@@ -169,7 +169,7 @@ export class SpoolDirectory implements AsyncDisposable {
         path,
         own: this.#name,
         self: this.#self,
-        fileTimeMs: await this.#touch(),
+        fileTimeMs: await this.now(),
         isOver: () => this.#isClosed || clock.monotonicMs() > deadlineMs,
         onError: error => events.storageFailed('sweep', error),
       })
@@ -180,7 +180,7 @@ export class SpoolDirectory implements AsyncDisposable {
   }
 
   /** Rewrites the owner file and returns its mtime, which is the current time of the file system. */
-  async #touch(): Promise<number> {
+  async now(): Promise<number> {
     await using handle = await this.#inOwn(() => open(join(this.#own, OWNER_FILE), 'r+'))
     await handle.write(formatOwner(this.#self), 0, 'latin1')
     return (await handle.stat()).mtimeMs

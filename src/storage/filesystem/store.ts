@@ -7,8 +7,11 @@ import { hasCode } from '../../lib/system-error.ts'
 import type { Events } from '../../observe/events.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { UploadId } from '../../oci/upload-id.ts'
-import { contentKey, digestFileName, RECORD_BYTES_MAX, recordKey } from '../layout.ts'
+import { contentKey, digestFileName, recordKey, requireRecordSize } from '../layout.ts'
 import type {
+  AgedRecord,
+  Creation,
+  CreationScope,
   Durability,
   RecordGroup,
   RecordName,
@@ -19,6 +22,7 @@ import type {
   StoredObject,
   UploadSpool,
 } from '../store.ts'
+import { RecordCreation } from './create-file.ts'
 import {
   DirectorySyncs,
   DurableDirectories,
@@ -106,6 +110,7 @@ export class FilesystemStore implements Store {
   readonly #quarantine: Quarantine
   readonly #probe: RememberedSuccess
   readonly #isOrdered: boolean
+  readonly #creation: RecordCreation
 
   constructor({ root, events, clock, buffers, spools, isOrdered }: FilesystemStoreParts) {
     this.#root = root
@@ -114,6 +119,13 @@ export class FilesystemStore implements Store {
     this.#files = new OpenFiles(buffers)
     this.#spools = spools
     this.#directories = new DurableDirectories(root)
+    this.#creation = new RecordCreation({
+      root,
+      spools,
+      directories: this.#directories,
+      syncs: this.#syncs,
+      replace: async (path, target) => await this.#replace(path, target, 'durable'),
+    })
     this.#quarantine = new Quarantine(join(root, 'quarantine'), events)
     this.#probe = new RememberedSuccess({
       clock,
@@ -166,8 +178,7 @@ export class FilesystemStore implements Store {
 
   async writeRecord(name: RecordName, bytes: Uint8Array, wanted: Durability): Promise<void> {
     const durability = wanted === 'ordered' ? (this.#isOrdered ? 'relaxed' : 'durable') : wanted
-    if (bytes.length > RECORD_BYTES_MAX)
-      throw new RangeError(`a record of ${bytes.length} bytes is too large`)
+    requireRecordSize(bytes)
     const target = this.#recordPath(name)
     const isDurable = durability === 'durable'
     if (bytes.length === 0 && !isDurable && (await this.#createEmpty(target))) return
@@ -193,6 +204,18 @@ export class FilesystemStore implements Store {
       )
     }
     return true
+  }
+
+  async createRecord(name: RecordName, bytes: Uint8Array): Promise<Creation> {
+    return await this.#creation.create(name, bytes)
+  }
+
+  async creationScope(): Promise<CreationScope> {
+    return await this.#creation.scope()
+  }
+
+  async readAgedRecord(name: RecordName): Promise<AgedRecord | undefined> {
+    return await this.#creation.readAged(name)
   }
 
   async deleteRecord(name: RecordName): Promise<boolean> {

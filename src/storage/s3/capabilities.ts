@@ -5,7 +5,8 @@ import {
   ListMultipartUploadsCommand,
   PutObjectCommand,
 } from '@aws-sdk/client-s3'
-import { StoreUnusableError } from '../../oci/error.ts'
+import type { Events } from '../../observe/events.ts'
+import { StoreUnavailableError, StoreUnusableError } from '../../oci/error.ts'
 import { readBody, WrongAnswerError } from './body.ts'
 import type { S3Connection } from './connection.ts'
 import { S3Failure } from './failure.ts'
@@ -15,9 +16,7 @@ const PROBE_KEY = 'entrepot-probe'
 const PROBE = Buffer.from('This object shows that Entrepot can read and write here.\n')
 
 /** Abilities of a bucket's server, and our rights in the bucket. */
-export interface S3Capabilities {
-  /** `If-None-Match: *` on a PUT: `ignored` means that the server overwrites all the same. */
-  readonly conditionalPut: 'supported' | 'unsupported' | 'ignored'
+interface S3Capabilities {
   /** Without `s3:ListBucket` a missing key is 403 and not 404, so that every miss looks like a fault. */
   readonly showsAbsence: boolean
   readonly canDelete: boolean
@@ -25,11 +24,40 @@ export interface S3Capabilities {
   readonly canListUploads: boolean
 }
 
+/** Tries a bucket and logs what was found, or that S3 is in trouble. */
+export async function describeBucket(
+  connection: S3Connection,
+  events: Pick<Events, 'storageFailed' | 'storeOpened' | 'warned'>,
+): Promise<void> {
+  const { bucket, endpoint, prefix } = connection.address
+  try {
+    const capabilities = await probeBucket(connection)
+    events.storeOpened({ store: 's3', bucket, endpoint, prefix, ...capabilities })
+    if (!capabilities.showsAbsence) {
+      events.warned(
+        'S3 does not tell what is missing, so that every miss is logged as a fault: grant s3:ListBucket',
+      )
+    }
+    if (!capabilities.canDelete) {
+      events.warned('damaged objects cannot be removed from the bucket: grant s3:DeleteObject')
+    }
+    if (!capabilities.canListUploads) {
+      events.warned(
+        'uploads that a killed process left cannot be swept: grant s3:ListBucketMultipartUploads, or set a lifecycle rule',
+      )
+    }
+  } catch (error) {
+    if (!(error instanceof StoreUnavailableError)) throw error
+    events.storageFailed('open-store', error)
+    events.warned('S3 does not answer: pulls pass through uncached until it does', { bucket, endpoint })
+  }
+}
+
 /**
  * Tries a bucket when the store is opened. Throws a {@link StoreUnusableError} if it is missing or cannot be
  * read and written, as waiting does not help there, and a {@link S3Failure} if S3 is in trouble, as it may.
  */
-export async function probeBucket(connection: S3Connection): Promise<S3Capabilities> {
+async function probeBucket(connection: S3Connection): Promise<S3Capabilities> {
   try {
     await putProbe(connection)
     await readProbe(connection)
@@ -39,20 +67,16 @@ export async function probeBucket(connection: S3Connection): Promise<S3Capabilit
     }
     throw error
   }
-  const [conditionalPut, showsAbsence, canDelete, canListUploads] = await Promise.all([
-    tryConditionalPut(connection),
+  const [showsAbsence, canDelete, canListUploads] = await Promise.all([
     isNot(403, tryAbsent(connection)),
     isNot(403, tryDelete(connection)),
     isNot(403, tryListUploads(connection)),
   ])
-  return { conditionalPut, showsAbsence, canDelete, canListUploads }
+  return { showsAbsence, canDelete, canListUploads }
 }
 
 /** Writes the probe's object; throws what is wrong. */
-export async function putProbe(
-  connection: S3Connection,
-  condition: { IfNoneMatch?: '*' } = {},
-): Promise<void> {
+export async function putProbe(connection: S3Connection): Promise<void> {
   await connection.send('PutObject', connection.limits.quick, (client, options) =>
     client.send(
       new PutObjectCommand({
@@ -60,7 +84,6 @@ export async function putProbe(
         Key: connection.key(PROBE_KEY),
         Body: PROBE,
         ContentType: 'text/plain',
-        ...condition,
       }),
       options,
     ),
@@ -77,15 +100,6 @@ async function readProbe(connection: S3Connection): Promise<void> {
     const bytes = await readBody(Body, { lengthBytes: PROBE.length, idleMs: limits.idleMs })
     if (!bytes.equals(PROBE)) throw new WrongAnswerError('S3 gives other bytes than were put')
   })
-}
-
-async function tryConditionalPut(connection: S3Connection): Promise<S3Capabilities['conditionalPut']> {
-  try {
-    await putProbe(connection, { IfNoneMatch: '*' })
-    return 'ignored'
-  } catch (error) {
-    return error instanceof S3Failure && error.status === 412 ? 'supported' : 'unsupported'
-  }
 }
 
 async function tryAbsent(connection: S3Connection): Promise<void> {

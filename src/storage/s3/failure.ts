@@ -10,6 +10,7 @@ const KNOWN_CODES: ReadonlySet<string> = new Set([
   'AllAccessDisabled',
   'AuthorizationHeaderMalformed',
   'BadDigest',
+  'ConditionalRequestConflict',
   'EntityTooLarge',
   'EntityTooSmall',
   'ExpiredToken',

@@ -1,10 +1,10 @@
 import { randomInt } from 'node:crypto'
-import { DeleteObjectCommand, GetObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3'
+import { DeleteObjectCommand } from '@aws-sdk/client-s3'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import { RememberedSuccess } from '../../lib/remembered-success.ts'
+import { Turns } from '../../lib/turns.ts'
 import type { Events } from '../../observe/events.ts'
 import type { Digest } from '../../oci/digest.ts'
-import { StoreUnavailableError } from '../../oci/error.ts'
 import type { UploadId } from '../../oci/upload-id.ts'
 import { SpoolDirectory } from '../filesystem/spool-directory.ts'
 import type { DiskSpool } from '../filesystem/spool-file.ts'
@@ -14,10 +14,13 @@ import {
   groupPrefix,
   parseContentKey,
   parseRecordKey,
-  RECORD_BYTES_MAX,
   recordKey,
+  requireRecordSize,
 } from '../layout.ts'
 import type {
+  AgedRecord,
+  Creation,
+  CreationScope,
   Durability,
   Presigner,
   RecordGroup,
@@ -30,15 +33,16 @@ import type {
   UploadSpool,
 } from '../store.ts'
 import { BatchDelete } from './batch-delete.ts'
-import { destroyBody, readBody, WrongAnswerError } from './body.ts'
+import { WrongAnswerError } from './body.ts'
 import { S3Buffers } from './buffers.ts'
-import { probeBucket, putProbe } from './capabilities.ts'
+import { describeBucket, putProbe } from './capabilities.ts'
 import { type S3Address, S3Connection } from './connection.ts'
-import { isAbsent } from './failure.ts'
 import type { S3Limits } from './limits.ts'
 import { listKeys } from './list.ts'
 import { headObject, openS3Object } from './object.ts'
 import { createPresigner } from './presign.ts'
+import { type ConditionalPut, raceForKeys, scopeOf } from './race.ts'
+import { createObject, createObjectAlone, readSmallObject, writeSmallObject } from './records.ts'
 import { S3Spool } from './spool.ts'
 import { sweepUploads } from './sweep.ts'
 
@@ -80,31 +84,6 @@ export async function openS3Store(options: S3StoreOptions): Promise<S3Store> {
   return new S3Store({ connection, spools, events, presigner, owned: undo.move() })
 }
 
-async function describeBucket(connection: S3Connection, events: S3StoreOptions['events']): Promise<void> {
-  const { bucket, endpoint, prefix } = connection.address
-  try {
-    const capabilities = await probeBucket(connection)
-    events.storeOpened({ store: 's3', bucket, endpoint, prefix, ...capabilities })
-    if (!capabilities.showsAbsence) {
-      events.warned(
-        'S3 does not tell what is missing, so that every miss is logged as a fault: grant s3:ListBucket',
-      )
-    }
-    if (!capabilities.canDelete) {
-      events.warned('damaged objects cannot be removed from the bucket: grant s3:DeleteObject')
-    }
-    if (!capabilities.canListUploads) {
-      events.warned(
-        'uploads that a killed process left cannot be swept: grant s3:ListBucketMultipartUploads, or set a lifecycle rule',
-      )
-    }
-  } catch (error) {
-    if (!(error instanceof StoreUnavailableError)) throw error
-    events.storageFailed('open-store', error)
-    events.warned('S3 does not answer: pulls pass through uncached until it does', { bucket, endpoint })
-  }
-}
-
 interface S3StoreParts {
   readonly connection: S3Connection
   readonly spools: SpoolDirectory
@@ -126,6 +105,9 @@ export class S3Store implements Store {
   readonly #closing = new AbortController()
   readonly #timer: NodeJS.Timeout
   readonly #probe: RememberedSuccess
+  readonly #creating = new Turns<string>()
+  /** Result of the races, which are run when somebody first asks: most caches never do. */
+  #conditionalPut: Promise<ConditionalPut> | undefined
 
   constructor(parts: S3StoreParts) {
     this.#parts = parts
@@ -193,41 +175,42 @@ export class S3Store implements Store {
   }
 
   async readRecord(name: RecordName): Promise<Uint8Array | undefined> {
+    return (await readSmallObject(this.#parts.connection, this.#recordKey(name)))?.bytes
+  }
+
+  async readAgedRecord(name: RecordName): Promise<AgedRecord | undefined> {
+    const found = await readSmallObject(this.#parts.connection, this.#recordKey(name))
+    if (Number.isNaN(found?.ageMs)) throw new WrongAnswerError('S3 does not say how old an object is')
+    return found
+  }
+
+  async writeRecord(name: RecordName, bytes: Uint8Array, _durability: Durability): Promise<void> {
+    requireRecordSize(bytes)
+    await writeSmallObject(this.#parts.connection, this.#recordKey(name), bytes)
+  }
+
+  async createRecord(name: RecordName, bytes: Uint8Array): Promise<Creation> {
+    requireRecordSize(bytes)
     const { connection } = this.#parts
-    const { bucket, limits } = connection
-    const key = connection.key(recordKey(name))
+    const key = this.#recordKey(name)
+    if ((await this.creationScope()).kind === 'store') return await createObject(connection, key, bytes)
+    return await this.#creating.take(key, async () => await createObjectAlone(connection, key, bytes))
+  }
+
+  async creationScope(): Promise<CreationScope> {
+    const { connection } = this.#parts
+    this.#conditionalPut ??= raceForKeys(connection)
+    const asked = this.#conditionalPut
     try {
-      return await connection.send('GetObject', limits.quick, async (client, options) => {
-        const { Body, ContentLength } = await client.send(
-          new GetObjectCommand({ Bucket: bucket, Key: key }),
-          options,
-        )
-        if (ContentLength !== undefined && ContentLength <= RECORD_BYTES_MAX) {
-          return await readBody(Body, { lengthBytes: ContentLength, idleMs: limits.idleMs })
-        }
-        destroyBody(Body)
-        throw new WrongAnswerError(`the record ${key} is broken: ${ContentLength} bytes`)
-      })
+      return scopeOf(await asked, connection)
     } catch (error) {
-      if (isAbsent(error)) return undefined
+      if (this.#conditionalPut === asked) this.#conditionalPut = undefined
       throw error
     }
   }
 
-  async writeRecord(name: RecordName, bytes: Uint8Array, _durability: Durability): Promise<void> {
-    if (bytes.length > RECORD_BYTES_MAX)
-      throw new RangeError(`a record of ${bytes.length} bytes is too large`)
-    const { connection } = this.#parts
-    const key = connection.key(recordKey(name))
-    // The SDK may send it again after the caller has changed it.
-    const body = Uint8Array.from(bytes)
-    await connection.send('PutObject', connection.limits.quick, (client, options) =>
-      client.send(new PutObjectCommand({ Bucket: connection.bucket, Key: key, Body: body }), options),
-    )
-  }
-
   async deleteRecord(name: RecordName): Promise<boolean> {
-    return this.#remove(this.#parts.connection.key(recordKey(name)))
+    return this.#remove(this.#recordKey(name))
   }
 
   async *list(): AsyncGenerator<StoredEntry> {
@@ -306,6 +289,10 @@ export class S3Store implements Store {
 
   #contentKey(digest: Digest): string {
     return this.#parts.connection.key(contentKey(digest))
+  }
+
+  #recordKey(name: RecordName): string {
+    return this.#parts.connection.key(recordKey(name))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -421,3 +421,22 @@ test('no file stays open, whether things went well or failed', async t => {
   await store[Symbol.asyncDispose]()
   assert.equal(await openFiles(), before)
 })
+
+test('of two stores on one root exactly one creates each record, and both read its bytes', async t => {
+  const root = await makeRoom(t)
+  const stores = [await openStore(t, root), await openStore(t, root)] as const
+  assert.deepEqual(await stores[0].creationScope(), { kind: 'store' })
+  for (let round = 0; round < 20; round += 1) {
+    const name = tagRecord(`raced-${round}`)
+    const [one, two] = await Promise.all(
+      stores.map(async (store, number) => await store.createRecord(name, Buffer.from(`store ${number}`))),
+    )
+    const [winner, loser] = one?.kind === 'created' ? [0, two] : [1, one]
+    assert.ok(loser?.kind === 'exists')
+    assert.equal(Buffer.from(loser.bytes).toString(), `store ${winner}`)
+  }
+  assert.deepEqual(
+    (await contentsOf(root)).filter(path => !path.startsWith('repositories/')),
+    [],
+  )
+})

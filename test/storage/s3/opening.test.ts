@@ -32,20 +32,54 @@ async function prepare(t: TestContext, options: S3StubOptions = {}): Promise<Ope
   return { stub, events, open }
 }
 
-for (const conditionalPut of ['supported', 'unsupported', 'ignored'] as const) {
-  test(`a bucket where a conditional PUT is ${conditionalPut} is told to be so, and serves`, async t => {
-    const { events, open } = await prepare(t, { conditionalPut })
+for (const [conditionalPut, why] of [
+  ['supported', undefined],
+  ['conflicts', undefined],
+  ['unsupported', 'does not support If-None-Match'],
+  ['ignored', 'ignores If-None-Match and overwrites'],
+  ['two-winners', 'lets several writers create one object at the same moment'],
+  ['stores-refused', 'ignores If-None-Match and overwrites'],
+] as const) {
+  const found = why ?? 'has one winner for each key'
+  test(`an S3 whose conditional PUTs are "${conditionalPut}" ${found}, by races that are run once and leave nothing`, async t => {
+    const { stub, events, open } = await prepare(t, { conditionalPut })
     const store = await open()
+    const [scope] = await Promise.all([store.creationScope(), store.creationScope()])
+    const where = `${stub.endpoint}, with the bucket cache,`
     assert.deepEqual(
-      events.opened.map(fields => fields['conditionalPut']),
-      [conditionalPut],
+      scope,
+      why === undefined ? { kind: 'store' } : { kind: 'process', why: `${where} ${why}` },
     )
-    const { bytes, digest } = sample(1_000)
-    await put(store, digest, bytes)
-    assert.ok(defined(await get(store, digest)).equals(bytes))
+    assert.ok(stub.requests.filter(({ ifNoneMatch }) => ifNoneMatch === '*').length <= 1 + 3 * 8 + 3 * 5 + 5)
+    const before = stub.requests.length
+    await store.creationScope()
+    assert.equal(stub.requests.length, before)
+    assert.deepEqual([...stub.objects.keys()], ['mirror/entrepot-probe'])
     assert.deepEqual(events.warnings, [])
   })
 }
+
+test('without the right to delete no race is run, and nothing is left', async t => {
+  const { stub, open } = await prepare(t)
+  stub.fault('DeleteObject', { kind: 'error', status: 403, code: 'AccessDenied' })
+  const scope = await (await open()).creationScope()
+  assert.ok(scope.kind === 'process' && scope.why.endsWith('without the right s3:DeleteObject'))
+  assert.deepEqual([...stub.objects.keys()], ['mirror/entrepot-probe'])
+})
+
+test('the races of an S3 that was away at the start are run when they are needed, once', async t => {
+  const { stub, open } = await prepare(t)
+  stub.fault(() => true, { kind: 'error', status: 503, code: 'ServiceUnavailable' })
+  const store = await open()
+  await assert.rejects(store.creationScope())
+  stub.heal()
+  // The breaker may ask for a moment yet.
+  while ((await store.creationScope().catch(() => undefined)) === undefined)
+    await new Promise(resolve => void setTimeout(resolve, 50))
+  const before = stub.requests.length
+  assert.deepEqual(await store.creationScope(), { kind: 'store' })
+  assert.equal(stub.requests.length, before)
+})
 
 test('a bucket that is not there is refused, with what to do', async t => {
   const { open } = await prepare(t)

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { execPath } from 'node:process'
 import { suite, test } from 'node:test'
 import { StoreUnavailableError } from '../../../src/oci/error.ts'
-import { contentKey } from '../../../src/storage/layout.ts'
-import type { S3Fault, S3Operation } from '../../support/s3-fault.ts'
+import { contentKey, recordKey } from '../../../src/storage/layout.ts'
+import type { S3Fault, S3Operation, S3Request } from '../../support/s3-fault.ts'
 import { until } from '../../support/waiting.ts'
 import { defined, get, put, readAll, readSpool, sample, tagRecord } from '../contract.ts'
 import { clockAhead, limitsFor, openStubRoom, type StubRoom, scratchOf } from './rooms.ts'
@@ -244,4 +244,71 @@ suite('what is small and meets trouble', { concurrency: true }, () => {
       assert.ok(defined(await get(store, digest)).equals(bytes))
     })
   }
+})
+
+suite('a record that is created in trouble', { concurrency: true }, () => {
+  const name = tagRecord('once')
+  const key = `mirror/${recordKey(name)}`
+  const isCreation = ({ key: asked, ifNoneMatch }: S3Request): boolean => asked === key && ifNoneMatch === '*'
+
+  for (const [what, fault, times] of [
+    [
+      'one lost answer, after which the SDK asks again and is refused by its own object',
+      { kind: 'lost-answer' },
+      1,
+    ],
+    ['lost answers to all attempts', { kind: 'lost-answer' }, 3],
+    ['one 500', { kind: 'error', status: 500, code: 'InternalError' }, 1],
+    ['one conflict', { kind: 'error', status: 409, code: 'ConditionalRequestConflict' }, 1],
+    ['conflicts', { kind: 'error', status: 409, code: 'ConditionalRequestConflict' }, 4],
+    ['a 404 because of a deletion', { kind: 'error', status: 404, code: 'NoSuchKey' }, 1],
+  ] as const satisfies readonly (readonly [string, S3Fault, number])[]) {
+    test(`${what}: its creator learns that it created it, and nobody else does`, async t => {
+      const { store, stub, openAnother } = await openStubRoom(t)
+      const another = await openAnother()
+      await Promise.all([store.creationScope(), another.creationScope()])
+      stub.fault(isCreation, fault, times)
+      assert.deepEqual(await store.createRecord(name, Buffer.from('same')), { kind: 'created' })
+      const later = await another.createRecord(name, Buffer.from('same'))
+      assert.deepEqual(later, { kind: 'exists', bytes: Buffer.from('same') })
+    })
+  }
+
+  test('an answer that is lost because another one won does not look like a success', async t => {
+    const { store, stub, openAnother } = await openStubRoom(t)
+    const another = await openAnother()
+    await Promise.all([store.creationScope(), another.creationScope()])
+    await another.createRecord(name, Buffer.from('same'))
+    stub.fault(isCreation, { kind: 'lost-answer' }, 3)
+    assert.equal((await store.createRecord(name, Buffer.from('same'))).kind, 'exists')
+  })
+
+  test('an S3 that refuses to create and shows nothing is told', async t => {
+    const { store, stub } = await openStubRoom(t)
+    await store.creationScope()
+    for (const [status, code] of [
+      [500, 'InternalError'],
+      [409, 'ConditionalRequestConflict'],
+      [403, 'AccessDenied'],
+    ] as const) {
+      stub.heal()
+      stub.fault(isCreation, { kind: 'error', status, code })
+      await assert.rejects(store.createRecord(name, Buffer.from('x')), StoreUnavailableError)
+    }
+    assert.equal(stub.objects.has(key), false)
+  })
+
+  test('where conditional PUTs cannot be relied on, the callers of one process still agree', async t => {
+    const { store } = await openStubRoom(t, { stub: { conditionalPut: 'ignored' } })
+    const all = Array.from({ length: 6 }, async (_, n) => await store.createRecord(name, Buffer.from(`${n}`)))
+    const created = (await Promise.all(all)).filter(({ kind }) => kind === 'created')
+    assert.equal(created.length, 1)
+  })
+
+  test('an age is told by the clock of S3, whatever the time is here', async t => {
+    const { store } = await openStubRoom(t, { stub: { aheadMs: -10 * 60_000 }, clock: clockAhead(DAY_MS) })
+    await store.writeRecord(name, Buffer.from('x'), 'relaxed')
+    const { ageMs } = defined(await store.readAgedRecord(name))
+    assert.ok(ageMs < 60_000, `${ageMs} ms`)
+  })
 })
