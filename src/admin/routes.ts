@@ -17,7 +17,7 @@ import { imageNamed, isOn, namedImage, platformsIn, sizeIn } from './query.ts'
 import { Removal } from './remove.ts'
 import { createToken, explainAccess, listTokens, revokeTokens } from './robot-tokens.ts'
 import { reportStatus } from './status.ts'
-import { moveTag, releaseTag, tagHistory } from './tags.ts'
+import { hostedUse, moveTag, releaseTag, tagHistory } from './tags.ts'
 import { isoOf } from './times.ts'
 import { requireUpstream, warmImage } from './warm.ts'
 
@@ -127,7 +127,10 @@ async function explainImage(
   const { source, reference, name } = await namedImage(parts, query)
   const claim = await claimed.verdictOn(source, reference)
   const report = await reportOn(mirror.inspection, source, reference)
-  const use = await useOf(desk, source, reference, report.manifest?.digest)
+  const use =
+    claim?.isClosed === true
+      ? await hostedUse(parts.hosting, source, reference)
+      : await useOf(desk, source, reference, report.manifest?.digest)
   const as = query.get('as')
   return {
     image: name,

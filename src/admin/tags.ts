@@ -1,5 +1,6 @@
 import type { TagHistory } from '../content/tag-history.ts'
 import type { Hosted } from '../hosted/hosted.ts'
+import type { PullBook } from '../hosted/pulls.ts'
 import type { HostedUpkeep } from '../hosted/upkeep.ts'
 import type { Mirror } from '../mirror/mirror.ts'
 import { type Digest, parseDigest } from '../oci/digest.ts'
@@ -19,7 +20,19 @@ export interface HostingDesk {
   readonly hosted: Hosted
   readonly history: TagHistory
   readonly upkeep: HostedUpkeep
+  readonly pulls: PullBook
   readonly isClaimed: (place: Place) => boolean
+}
+
+/** Uses of a hosted image: pulls of its tag. */
+export async function hostedUse(
+  { pulls }: Pick<HostingDesk, 'pulls'>,
+  place: Place,
+  reference: Reference,
+): Promise<{ readonly lastUseMs: number | undefined; readonly hits: number } | undefined> {
+  if (reference.kind !== 'tag') return undefined
+  const last = (await pulls.last(place, [reference.tag], { begins: false })).get(reference.tag)
+  return last === undefined ? undefined : { lastUseMs: last.knownMs, hits: last.hits }
 }
 
 interface TagParts extends NamingParts {

@@ -223,6 +223,8 @@ export interface HostedPolicy {
         readonly tags: readonly string[]
         readonly keepPushed: number
         readonly pushedWithinMs: number
+        readonly keepPulled: number
+        readonly pulledWithinMs: number
         readonly keepsVersions: boolean
       }
     | undefined

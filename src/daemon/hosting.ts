@@ -2,6 +2,7 @@ import { TagHistory } from '../content/tag-history.ts'
 import { ChangeWitness } from '../hosted/change-witness.ts'
 import { Claimed } from '../hosted/claimed.ts'
 import { Hosted } from '../hosted/hosted.ts'
+import { PullBook } from '../hosted/pulls.ts'
 import { HostedRules } from '../hosted/rules.ts'
 import { Shelf } from '../hosted/shelf.ts'
 import type { HostedTerms } from '../hosted/terms.ts'
@@ -27,6 +28,7 @@ export interface HostingRooms {
   readonly history: TagHistory
   readonly upkeep: HostedUpkeep
   readonly isClaimed: (place: Place) => boolean
+  readonly pulls: PullBook
   readonly entrance: {
     readonly answering: Claimed
     readonly hosting: Claimed
@@ -49,8 +51,15 @@ export function hostingOf(
   const hosted = undo.use(new Hosted({ ...parts, parties: { rules, witnesses } }))
   const isNeeded = (): boolean =>
     inForce.current.sections.hosted.length > 0 && parts.config.isReadOnly !== true
+  const pulls = undo.use(
+    new PullBook({
+      ...parts,
+      isClaimed: place => isNeeded() && answering.isClaimed(place),
+      isHosted: async place => await hosted.shelf.knows(place),
+    }),
+  )
   const upkeep = undo.use(
-    new HostedUpkeep({ ...upkeepParts({ ...parts, space, mirror }, hosted), terms, isNeeded }),
+    new HostedUpkeep({ ...upkeepParts({ ...parts, space, mirror }, hosted), terms, isNeeded, pulls }),
   )
   const answering = new Claimed({
     hosted,
@@ -64,6 +73,7 @@ export function hostingOf(
     history,
     upkeep,
     isClaimed: place => answering.isClaimed(place),
+    pulls,
     entrance: { answering, hosting: answering, repositories },
   }
 }
@@ -80,7 +90,7 @@ function upkeepParts(
     mirror,
   }: Pick<HostingParts, 'store' | 'events' | 'clock' | 'space' | 'mirror'>,
   hosted: Hosted,
-): Omit<HostedUpkeepParts, 'terms' | 'isNeeded'> {
+): Omit<HostedUpkeepParts, 'terms' | 'isNeeded' | 'pulls'> {
   return {
     hosted,
     store,

@@ -230,6 +230,14 @@ interface ServingParts
   readonly overrides: DaemonOverrides
 }
 
+/** Pulls count for the cache, and for the retention of hosted tags. */
+function recentPullsOf({ ledger, hosting }: Pick<ServingParts, 'ledger' | 'hosting'>): RecentPulls {
+  return new RecentPulls((place, reference, pulled) => {
+    ledger.pulled(place, reference, pulled)
+    if (reference.kind === 'tag') hosting.pulls.note(place, reference.tag, pulled.hits)
+  })
+}
+
 /** Builds the parts that serve clients, in this thread and in the further ones. */
 function serve({
   config,
@@ -241,7 +249,7 @@ function serve({
   const { events, epoch, inForce, mirror, identities, instance, draining } = parts
   const { store, ledger, clock, running, sender } = parts
   const { firstHeaderMs, output = openStandardOutput() } = overrides
-  const recentPulls = new RecentPulls((place, reference, pulled) => ledger.pulled(place, reference, pulled))
+  const recentPulls = recentPullsOf({ ledger, hosting })
   const connections = new ConnectionCounts()
   parts.metrics.countConnections(() => connections.total)
   const clientLimits = clientLimitsOf(config)

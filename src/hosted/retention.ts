@@ -6,6 +6,7 @@ import { matchesGlob } from '../oci/name-pattern.ts'
 import type { Place } from '../oci/place.ts'
 import { parsePushedManifest } from '../oci/pushed-manifest.ts'
 import type { Hosted } from './hosted.ts'
+import type { PullBook } from './pulls.ts'
 import { type HostedTerms, type RetentionTerms, termsOf } from './terms.ts'
 
 const VERSION = /^v?[0-9]+\.[0-9]+\.[0-9]+(?:[-+._][0-9A-Za-z.+_-]*)?$/
@@ -17,6 +18,8 @@ export interface RetainedTag {
   readonly tag: Tag
   readonly digest: Digest
   readonly movedAtMs: number
+  /** The latest time at which it may have been pulled. */
+  readonly pulledAtMs: number
 }
 
 /** Decision about one tag, with the reason for a person. */
@@ -38,6 +41,10 @@ export function judgeTags(
   const newest = new Set(
     spoken.toSorted((one, other) => other.movedAtMs - one.movedAtMs).slice(0, terms.keepPushed),
   )
+  // Tags of which it is not known when they were pulled stay, until as many others are known to be later.
+  const usedMs = ({ movedAtMs, pulledAtMs }: RetainedTag): number => Math.max(movedAtMs, pulledAtMs)
+  const pulledLast =
+    spoken.map(usedMs).toSorted((one, other) => other - one)[terms.keepPulled - 1] ?? -Infinity
   return tags.map(entry => {
     const kept = (why: string): TagVerdict => ({ ...entry, isKept: true, why })
     if (!spoken.includes(entry)) return kept('no rule speaks of it')
@@ -46,6 +53,10 @@ export function judgeTags(
     // A time in the future counts as now.
     if (Math.max(0, nowMs - entry.movedAtMs) < terms.pushedWithinMs)
       return kept('it was pushed within the time')
+    if (terms.keepPulled > 0 && usedMs(entry) >= pulledLast)
+      return kept(`fewer than ${terms.keepPulled} are known to have been pulled later`)
+    if (Math.max(0, nowMs - usedMs(entry)) < terms.pulledWithinMs)
+      return kept('it may have been pulled within the time')
     return { ...entry, isKept: false, why: 'no rule keeps it' }
   })
 }
@@ -53,6 +64,7 @@ export function judgeTags(
 export interface RetentionParts {
   readonly hosted: Hosted
   readonly terms: () => readonly HostedTerms[]
+  readonly pulls: Pick<PullBook, 'last'>
   readonly clock: Pick<Clock, 'wallMs'>
   readonly events: Pick<Events, 'retentionRemoved' | 'storageFailed'>
   /** Reads the bytes of a stored manifest; `undefined` if they are lost. */
@@ -77,27 +89,39 @@ export class Retention {
       signal.throwIfAborted()
       const retention = termsOf(terms(), place)?.retention
       if (retention === undefined) continue
-      for (const verdict of await this.#verdicts(place, retention)) {
+      for (const verdict of await this.#verdicts(place, retention, isDry)) {
         if (!verdict.isKept && !isDry) await this.#remove(place, verdict)
         yield { ...verdict, place }
       }
     }
   }
 
-  async #verdicts(place: Place, retention: RetentionTerms): Promise<readonly TagVerdict[]> {
+  async #verdicts(place: Place, retention: RetentionTerms, isDry: boolean): Promise<readonly TagVerdict[]> {
     const { hosted, clock, events } = this.#parts
-    const tags: RetainedTag[] = []
+    const tags: Omit<RetainedTag, 'pulledAtMs'>[] = []
     try {
       for await (const tag of hosted.shelf.tags(place)) {
         const record = await hosted.shelf.tag(place, tag)
         if (record !== undefined) tags.push({ tag, digest: record.digest, movedAtMs: record.movedAtMs })
       }
+      return judgeTags(retention, await this.#withPulls(place, retention, { tags, isDry }), clock.wallMs())
     } catch (error) {
-      // Without all tags it is not known which were pushed last.
+      // Without all tags it is not known which were pushed or pulled last.
       events.storageFailed('retention', error)
       return []
     }
-    return judgeTags(retention, tags, clock.wallMs())
+  }
+
+  /** From the first round on that asks for pulls, they are known. */
+  async #withPulls(
+    place: Place,
+    { keepPulled, pulledWithinMs }: RetentionTerms,
+    { tags, isDry }: { readonly tags: readonly Omit<RetainedTag, 'pulledAtMs'>[]; readonly isDry: boolean },
+  ): Promise<readonly RetainedTag[]> {
+    if (keepPulled === 0 && pulledWithinMs === 0) return tags.map(entry => ({ ...entry, pulledAtMs: 0 }))
+    const names = tags.map(({ tag }) => tag)
+    const pulls = await this.#parts.pulls.last(place, names, { begins: !isDry })
+    return tags.map(entry => ({ ...entry, pulledAtMs: pulls.get(entry.tag)?.latestMs ?? Infinity }))
   }
 
   async #remove(place: Place, { tag, digest, movedAtMs, why }: TagVerdict): Promise<void> {

@@ -22,6 +22,10 @@ export interface RetentionTerms {
   readonly keepPushed: number
   /** Tags that were pushed within this time stay. */
   readonly pushedWithinMs: number
+  /** The most recently pulled tags that stay, of each repository. */
+  readonly keepPulled: number
+  /** Tags that were pulled within this time stay. */
+  readonly pulledWithinMs: number
   /** Tags such as `v1.2.3` stay. */
   readonly keepsVersions: boolean
 }

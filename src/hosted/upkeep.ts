@@ -4,6 +4,7 @@ import type { Digest } from '../oci/digest.ts'
 import type { Store } from '../storage/store.ts'
 import { Collection, type Verdict } from './collection.ts'
 import type { Hosted } from './hosted.ts'
+import type { PullBook } from './pulls.ts'
 import { Retention } from './retention.ts'
 import type { HostedTerms } from './terms.ts'
 
@@ -18,6 +19,7 @@ export interface HostedUpkeepParts {
   readonly clock: Clock
   readonly events: Events
   readonly terms: () => readonly HostedTerms[]
+  readonly pulls: Pick<PullBook, 'last'>
   /** True if anything is hosted, and may be changed. */
   readonly isNeeded: () => boolean
   readonly graceMs: number

@@ -54,6 +54,7 @@ export type OwnRecord =
   | 'outbox'
   | 'history'
   | 'hosted'
+  | 'pulls'
   | 'upload'
   | 'robots'
   | 'signing-key'

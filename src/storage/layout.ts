@@ -44,6 +44,8 @@ export function recordKey(name: RecordName): string {
       return `${groupPrefix(name)}${digestFileName(name.referrer)}`
     case 'hosted-hold':
       return `${groupPrefix(name)}${placeKey(name)}/_by/${name.by === undefined ? ITSELF : digestFileName(name.by)}`
+    case 'pulls':
+      return `${HOSTED}/${placeKey(name)}/_pulls/${name.shard}`
     case 'scrub':
     case 'pins':
     case 'pins-copy':

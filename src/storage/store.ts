@@ -153,7 +153,12 @@ export interface LocalFile {
 }
 
 /** Name of a record; `storage/layout.ts` makes its key. */
-export type RecordName = CacheRecordName | HistoryRecordName | HostedRecordName | StateRecordName
+export type RecordName =
+  | CacheRecordName
+  | HistoryRecordName
+  | PullsRecordName
+  | HostedRecordName
+  | StateRecordName
 
 /**
  * Records of mirrored repositories. `tag`: the digest that a tag had when its registry was last asked.
@@ -165,6 +170,9 @@ type CacheRecordName =
 
 /** Every move of a tag, hosted or mirrored. */
 type HistoryRecordName = Place & { readonly kind: 'history'; readonly tag: Tag }
+
+/** The last pulls of some of the tags of a hosted repository. */
+type PullsRecordName = Place & { readonly kind: 'pulls'; readonly shard: number }
 
 /**
  * Records of hosted repositories. `hosted-repository`: something was once pushed there; never removed.

@@ -134,9 +134,46 @@ test('a quota warns when it is nearly used up, refuses what exceeds it, and an u
   assert.equal((await pushTag(hosted, 'latest', image)).status, 201)
 })
 
+const RETENTION = {
+  tags: ['*'],
+  keepPushed: 0,
+  pushedWithinMs: 0,
+  keepPulled: 0,
+  pulledWithinMs: 0,
+  keepsVersions: true,
+}
+
+test('retention keeps what was pulled lately, also after a restart, and explain says when that was', async () => {
+  const clock = new FakeClock()
+  await using hosted = await start({ policy: { retention: { ...RETENTION, pulledWithinMs: 60_000 } }, clock })
+  const config = await pushBlob(hosted, '{}')
+  for (const [version, tag] of ['one', 'two'].entries())
+    assert.equal((await pushTag(hosted, tag, imageOf(config, version))).status, 201)
+  const verdicts = async (): Promise<readonly unknown[]> => {
+    const lines = await linesOf(hosted, 'collect?dry-run=true')
+    const tags = lines.filter(({ event }) => event === 'tag')
+    return tags.filter(({ isKept }) => isKept === true).map(({ image }) => image)
+  }
+  // From the first round on it is recorded who is pulled.
+  await linesOf(hosted, 'collect')
+  clock.advance(50_000)
+  assert.equal((await hosted.send('HEAD', `/v2/${NAME}/manifests/two`)).status, 200)
+  clock.advance(20_000)
+  assert.deepEqual(await verdicts(), [`${NAME}:two`])
+  await hosted.restart()
+  assert.deepEqual(await verdicts(), [`${NAME}:two`])
+  const explained = JSON.parse(
+    String((await hosted.admin('GET', `/_admin/v1/explain?image=${NAME}:two`)).body),
+  )
+  assert.equal(explained.hits, 1)
+  assert.equal(explained.lastUse, new Date(clock.wallMs() - 20_000).toISOString())
+  await linesOf(hosted, 'collect')
+  assert.equal((await hosted.send('GET', `/v2/${NAME}/manifests/one`)).status, 404)
+})
+
 test('retention says in a dry run what would go and why, and then removes that and nothing else', async () => {
   const clock = new FakeClock()
-  const retention = { tags: ['pr-*'], keepPushed: 1, pushedWithinMs: 60_000, keepsVersions: true }
+  const retention = { ...RETENTION, tags: ['pr-*'], keepPushed: 1, pushedWithinMs: 60_000 }
   await using hosted = await start({ policy: { retention }, clock })
   const config = await pushBlob(hosted, '{}')
   for (const [version, tag] of ['pr-1', 'pr-2', 'main'].entries()) {

@@ -15,7 +15,14 @@ import { seeEvents } from '../support/seen-events.ts'
 
 const NOW_MS = Date.UTC(2026, 0, 31)
 const DAY_MS = 24 * 3_600_000
-const TERMS: RetentionTerms = { tags: ['*'], keepPushed: 0, pushedWithinMs: 0, keepsVersions: false }
+const TERMS: RetentionTerms = {
+  tags: ['*'],
+  keepPushed: 0,
+  pushedWithinMs: 0,
+  keepPulled: 0,
+  pulledWithinMs: 0,
+  keepsVersions: false,
+}
 
 /** Tags by their age in days. */
 function tagsOf(ages: Readonly<Record<string, number>>): readonly RetainedTag[] {
@@ -23,6 +30,7 @@ function tagsOf(ages: Readonly<Record<string, number>>): readonly RetainedTag[] 
     tag: tagOf(name),
     digest: makeBlob(seed).digest,
     movedAtMs: NOW_MS - days * DAY_MS,
+    pulledAtMs: NOW_MS - days * DAY_MS,
   }))
 }
 
@@ -40,6 +48,8 @@ const RULES: readonly (readonly [string, Partial<RetentionTerms>, readonly strin
     { tags: ['pr-*'], keepPushed: 1 },
     ['main', 'v1.2.3', '1.2.3-rc.1', 'v1', 'pr-3'],
   ],
+  ['the two that were pulled last', { keepPulled: 2 }, ['pr-2', 'pr-3']],
+  ['those pulled within 35 days', { pulledWithinMs: 35 * DAY_MS }, ['pr-1', 'pr-2', 'pr-3']],
   [
     'what any of several rules keeps',
     { keepPushed: 1, keepsVersions: true },
@@ -58,6 +68,18 @@ for (const [what, terms, kept] of RULES) {
     for (const { why } of verdicts) assert.notEqual(why, '')
   })
 }
+
+test('a tag that was pushed counts as pulled then, and tags of unknown pulls stay until others are known to be later', () => {
+  const kept = (pulledAt: Readonly<Record<string, number>>): readonly string[] => {
+    const tags = TAGS.map(entry => ({ ...entry, pulledAtMs: NOW_MS - (pulledAt[entry.tag] ?? 3) * DAY_MS }))
+    const verdicts = judgeTags({ ...TERMS, keepPulled: 2 }, tags, NOW_MS)
+    return verdicts.filter(({ isKept }) => isKept).map(({ tag }) => String(tag))
+  }
+  // The push of pr-3 is the only one that is later than three days ago.
+  assert.equal(kept({}).length, TAGS.length)
+  assert.deepEqual(kept({ v1: 2 }), ['v1', 'pr-3'])
+  assert.deepEqual(kept({ v1: 2, main: 1 }), ['main', 'pr-3'])
+})
 
 const PLACE = {
   namespace: defined(parseNamespace('registry.example.com')),
@@ -79,6 +101,7 @@ test('a tag that is set while retention is about to remove its manifest keeps th
     hosted,
     clock,
     events,
+    pulls: { last: () => Promise.resolve(new Map()) },
     terms: () => [
       {
         names: defined(parseNamePattern('registry.example.com/**')),

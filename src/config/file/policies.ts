@@ -21,6 +21,8 @@ const POLICIES = z.array(
         tags: z.array(GLOB).min(1),
         keep_pushed: z.int().min(0).max(10_000).optional(),
         pushed_within: parsed(parseDuration, 'is not a duration', 'such as 30d').optional(),
+        keep_pulled: z.int().min(0).max(10_000).optional(),
+        pulled_within: parsed(parseDuration, 'is not a duration', 'such as 30d').optional(),
         keep_versions: z.boolean().optional(),
       })
       .optional(),
@@ -56,6 +58,8 @@ function policyOf({ names, immutable_tags, quota, read_only, retention }: Policy
             tags: retention.tags,
             keepPushed: retention.keep_pushed ?? 0,
             pushedWithinMs: retention.pushed_within ?? 0,
+            keepPulled: retention.keep_pulled ?? 0,
+            pulledWithinMs: retention.pulled_within ?? 0,
             keepsVersions: retention.keep_versions ?? true,
           },
   }
@@ -69,9 +73,10 @@ function boundless(
 ): readonly Problem[] {
   return entries.flatMap(({ retention }, index) => {
     if (retention === undefined) return []
-    if (retention.keep_pushed !== undefined || retention.pushed_within !== undefined) return []
+    const { keep_pushed, pushed_within, keep_pulled, pulled_within } = retention
+    if ([keep_pushed, pushed_within, keep_pulled, pulled_within].some(rule => rule !== undefined)) return []
     const message = 'says which tags may go, but not which stay'
-    const hint = 'add keep_pushed or pushed_within'
+    const hint = 'add a rule, such as keep_pushed or pulled_within'
     return [sectionProblem(section, file, [index, 'retention'], { message, hint })]
   })
 }

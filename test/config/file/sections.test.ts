@@ -68,7 +68,7 @@ const BAD: readonly (readonly [string, string])[] = [
   ['hosted:\n- names: [a]', 'u:2: hosted[0].names must be text'],
   [
     'policies:\n- names: a.io/**\n  retention: {tags: ["pr-*"]}',
-    'u:3: policies[0].retention says which tags may go, but not which stay (add keep_pushed or pushed_within)',
+    'u:3: policies[0].retention says which tags may go, but not which stay (add a rule, such as keep_pushed or pulled_within)',
   ],
   ['policies:\n- {names: a.io/**, quota: 5}', 'u:2: policies[0].quota must be text'],
   [
