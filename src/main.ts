@@ -55,9 +55,9 @@ function environment(): Environment {
     stdout: process.stdout,
     stderr: process.stderr,
     signals: process,
-    startDaemon: async config => {
+    startDaemon: async (config, settings) => {
       const { startDaemon } = await import('./daemon/start.ts')
-      return await startDaemon(config, { upstream: { environment: process.env } })
+      return await startDaemon(config, { upstream: { environment: process.env }, settings })
     },
     openBucket: async bucket => (await import('./daemon/source-bucket.ts')).openSourceBucket(bucket),
   }

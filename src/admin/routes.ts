@@ -119,7 +119,7 @@ function runningDigest(mirror: Mirror, text: string): Digest {
   throw new OciError('REQUEST_INVALID', `it means more than one download: ${digests.join(', ')}`)
 }
 
-async function explainImage(
+export async function explainImage(
   parts: AdminRoutesParts,
   query: URLSearchParams,
 ): Promise<AdminAnswers['GET explain']> {

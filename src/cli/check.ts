@@ -10,16 +10,20 @@ import { type Environment, EXIT, type ExitCode } from './environment.ts'
 
 /** Prints the effective configuration with the origin of every value; secrets are redacted. */
 export function check(environment: Environment, loaded: LoadedConfig): ExitCode {
-  const lines = [
+  environment.stdout.write(aligned(settingLines(loaded)))
+  for (const notice of loaded.notices) environment.stderr.write(`entrepot: note: ${notice}\n`)
+  for (const risk of loaded.risks) environment.stderr.write(`entrepot: WARNING: ${risk}\n`)
+  return EXIT.ok
+}
+
+/** Every value in force with its origin. Secrets are redacted. */
+export function settingLines(loaded: LoadedConfig): readonly ShownValue[] {
+  return [
     ...loaded.settings.map(({ name, value, origin }) => ({ key: name, value, origin })),
     { key: 'upstreams', value: loaded.upstreams.length === 0 ? '[]' : '', origin: undefined },
     ...loaded.upstreams.flatMap(upstream => upstreamLines(upstream, loaded)),
     ...loaded.sections,
   ]
-  environment.stdout.write(aligned(lines))
-  for (const notice of loaded.notices) environment.stderr.write(`entrepot: note: ${notice}\n`)
-  for (const risk of loaded.risks) environment.stderr.write(`entrepot: WARNING: ${risk}\n`)
-  return EXIT.ok
 }
 
 function upstreamLines({ config, origins }: LoadedUpstream, loaded: LoadedConfig): ShownValue[] {

@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts'
+import type { ShownValue } from '../config/file/section.ts'
 import type { SourceBucket, SourceTree } from '../migration/source.ts'
 
 /** Surroundings of the program: `main.ts` makes them from the process, tests from fakes. */
@@ -13,8 +14,8 @@ export interface Environment {
   readonly stdout: TextOutput
   readonly stderr: TextOutput
   readonly signals: Signals
-  /** Starts the daemon; rejects if it cannot start. */
-  readonly startDaemon: (config: Config) => Promise<RunningDaemon>
+  /** Starts the daemon; rejects if it cannot start. Administrators are shown the settings. */
+  readonly startDaemon: (config: Config, settings: readonly ShownValue[]) => Promise<RunningDaemon>
   /** Opens the bucket of another registry. */
   readonly openBucket: (bucket: SourceBucket) => SourceTree | Promise<SourceTree>
 }

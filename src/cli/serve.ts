@@ -3,6 +3,7 @@ import { formatListen } from '../config/listen.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { ConfigError } from '../config/problem.ts'
 import { StoreUnusableError } from '../oci/error.ts'
+import { settingLines } from './check.ts'
 import { type Environment, EXIT, type ExitCode, type RunningDaemon } from './environment.ts'
 import { removeStaleSocket } from './stale-socket.ts'
 
@@ -18,7 +19,7 @@ export async function serve(environment: Environment, loaded: LoadedConfig): Pro
   const handler = new SignalHandler(environment)
   try {
     await removeStaleSockets(loaded.config)
-    const daemon = await environment.startDaemon(loaded.config)
+    const daemon = await environment.startDaemon(loaded.config, settingLines(loaded))
     await handler.run(daemon)
     return EXIT.ok
   } catch (error) {

@@ -18,7 +18,8 @@ import { RefusedPath } from './clients/rooted-path.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
 import type { Tool, ToolWords } from './tool.ts'
 
-const CLIENTS: ReadonlyMap<string, PlanClient> = new Map<string, PlanClient>([
+/** The clients that can be configured, by the words of the command line. */
+export const PLANNED_CLIENTS: ReadonlyMap<string, PlanClient> = new Map<string, PlanClient>([
   ['docker', planDocker],
   ['containerd', planContainerd],
   ['crio', planCrio],
@@ -28,7 +29,7 @@ const CLIENTS: ReadonlyMap<string, PlanClient> = new Map<string, PlanClient>([
   ['kind', planKind],
 ])
 const ABSOLUTE = /^\/[\x20-\x7e]+$/
-const NAMES: readonly string[] = [...CLIENTS.keys()]
+const NAMES: readonly string[] = [...PLANNED_CLIENTS.keys()]
 
 /** `entrepot setup <client>`: prints the configuration that makes a client use a mirror, or writes it. */
 export const setup: Tool = {
@@ -107,7 +108,7 @@ export const setup: Tool = {
 function readWish(given: ToolWords): { readonly plan: PlanClient; readonly wish: Wish } {
   const problems: Problem[] = []
   const [name, ...others] = given.words
-  const plan = CLIENTS.get(name ?? '')
+  const plan = PLANNED_CLIENTS.get(name ?? '')
   if (plan === undefined) problems.push(unknownClient(name))
   for (const word of others) problems.push(wordProblem(word, 'is an unexpected argument', 'name one client'))
   const mirror = parseMirrorUrl(given.text('mirror') ?? '')

@@ -21,6 +21,8 @@ export interface ServedAddress {
 
 /** The servers of this thread at all addresses for clients. */
 export class ClientServers {
+  /** The addresses at which it listens; empty before {@link listen}. */
+  served: readonly ServedAddress[] = []
   readonly #servers: readonly { readonly listener: ClientListener; readonly server: HttpServer }[]
 
   constructor(config: Pick<Config, 'listen' | 'tls'>, { handler, connections, tls }: ClientServersParts) {
@@ -37,6 +39,7 @@ export class ClientServers {
       const text = await listenAt(listener, server, threads)
       served.push({ text, isTls: listener.isTls })
     }
+    this.served = served
     return served
   }
 

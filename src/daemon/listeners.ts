@@ -1,21 +1,26 @@
 import { type AdminParts, handleAdmin } from '../admin/listener.ts'
 import { AdminPage } from '../admin/page/admin-page.ts'
+import type { AdminPageParts } from '../admin/page/page-parts.ts'
 import { tokenInForce } from '../config/admin-token.ts'
+import type { ShownValue } from '../config/file/section.ts'
+import { formatOrigin } from '../config/problem.ts'
 import { HttpServer } from '../http/server.ts'
 import { version } from '../lib/version.ts'
 import { trafficOf } from '../observe/traffic.ts'
 import { Desk } from '../space/desk.ts'
 import { type DaemonParts, storeName } from './parts.ts'
+import { snippetsFor } from './snippets.ts'
 
 /** Listens for administrators if that is configured; `undo` closes the listener. */
 export async function listenForAdministration(
   parts: DaemonParts,
   undo: AsyncDisposableStack,
+  settings: readonly ShownValue[] = [],
 ): Promise<string | undefined> {
   const { adminListen } = parts.config
   if (adminListen === undefined) return undefined
   const base = adminParts(parts, adminListen.kind === 'unix')
-  const page = undo.use(await AdminPage.open({ ...base, settings: [], served: () => [] }))
+  const page = undo.use(await AdminPage.open({ ...base, ...pageParts(parts, settings) }))
   const admin = { ...base, page }
   const server = new HttpServer((request, response) => handleAdmin(admin, request, response))
   const address = await server.listen(adminListen)
@@ -25,6 +30,21 @@ export async function listenForAdministration(
     await closed
   })
   return address
+}
+
+function pageParts(
+  { clientServer }: DaemonParts,
+  settings: readonly ShownValue[],
+): Pick<AdminPageParts, 'settings' | 'served' | 'snippets'> {
+  return {
+    settings: settings.map(({ key, value, origin }) => ({
+      name: key,
+      value,
+      origin: origin === undefined ? '' : formatOrigin(origin),
+    })),
+    served: () => clientServer.served,
+    snippets: snippetsFor,
+  }
 }
 
 function adminParts(

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Access } from '../access/access.ts'
 import type { Config } from '../config/config.ts'
+import type { ShownValue } from '../config/file/section.ts'
 import { Epoch } from '../content/epoch.ts'
 import { type Ledger, NO_LEDGER } from '../content/ledger.ts'
 import { Scrub } from '../content/scrub.ts'
@@ -79,7 +80,7 @@ export interface Daemon {
 /** Grace period for uploads that have not ended by the drain limit, in milliseconds. */
 const UPLOADS_MS = 5000
 
-/** Replacements for tests. */
+/** What surrounds the daemon, and replacements for tests. */
 export interface DaemonOverrides {
   readonly clock?: Clock
   readonly log?: Log
@@ -90,6 +91,8 @@ export interface DaemonOverrides {
   readonly firstHeaderMs?: number
   readonly uploadsMs?: number
   readonly probeEveryMs?: number
+  /** The settings in force, to be shown to administrators. */
+  readonly settings?: readonly ShownValue[]
   /** Environment, name resolution, limits for public registries, and timings of the upstreams. */
   readonly upstream?: Pick<RegistriesOptions, 'environment' | 'resolve' | 'strangerLimits' | 'timings'>
 }
@@ -104,7 +107,7 @@ export async function startDaemon(config: Config, overrides: DaemonOverrides = {
   const built = await compose(config, overrides, undo)
   const parts = { ...built, warming: undo.use(warmingOf(built)) }
   const openedAtMs = performance.now()
-  const admin = await listenForAdministration(parts, undo)
+  const admin = await listenForAdministration(parts, undo, overrides.settings)
   const peer = await listenForPeers(parts, undo)
   undo.defer(() => parts.clientServer.destroy())
   const served = await parts.clientServer.listen(parts.threads)

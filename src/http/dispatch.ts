@@ -338,7 +338,7 @@ export class Dispatch {
       ledger?.used(reply.digest, { hits, servedBytes: sentBytes })
     if (route.kind !== 'manifest') return
     if (reply?.isNoted === true) recentPulls?.again(place, route.reference)
-    else recentPulls?.note(place, route.reference, { outcome, status, error, hits })
+    else recentPulls?.note(place, route.reference, { outcome, status, error, hits, client: exchange.client })
   }
 }
 

@@ -5,6 +5,14 @@ import type { Place } from '../oci/place.ts'
 import type { Reference } from '../oci/reference.ts'
 
 const REMEMBERED_MAX = 10_000
+/** Clients remembered for each image. */
+const PULLERS_MAX = 5
+
+/** A client that pulled an image. */
+interface PullingClient {
+  readonly client: string
+  readonly atMs: number
+}
 
 /** Result of the last pull of an image. */
 export interface RecentPull {
@@ -13,6 +21,8 @@ export interface RecentPull {
   readonly outcome: Outcome | undefined
   /** Error message of a failed pull. */
   readonly message: string | undefined
+  /** The last clients, the latest first. Those that got the same answer at the same moment are left out. */
+  readonly pullers: readonly PullingClient[]
 }
 
 /** Result of one request for a manifest. */
@@ -20,6 +30,8 @@ export interface Pulled {
   readonly outcome: Outcome | undefined
   readonly status: number
   readonly error: unknown
+  /** Address of the client. */
+  readonly client?: string | undefined
   /** Requests answered from the cache; more than one if a further thread reports several at once. */
   readonly hits: number
 }
@@ -37,16 +49,24 @@ export class RecentPulls {
   }
 
   note(place: Place, reference: Reference, pulled: Pulled): void {
-    const { outcome, status, error } = pulled
+    const { outcome, status, error, client } = pulled
     if (outcome !== undefined) this.#answered?.(place, reference, pulled)
     const message = error instanceof Error ? error.message : undefined
     const image = formatImage(place.namespace, place.repository, reference)
-    this.#pulls.set(image, { atMs: Date.now(), status, outcome, message })
+    const atMs = Date.now()
+    const before = this.#pulls.get(image)?.pullers.filter(puller => puller.client !== client) ?? []
+    const pullers = client === undefined ? before : [{ client, atMs }, ...before.slice(0, PULLERS_MAX - 1)]
+    this.#pulls.set(image, { atMs, status, outcome, message, pullers })
   }
 
   /** Counts a further request that got the same answer as the last one, a moment ago. */
   again(place: Place, reference: Reference): void {
     this.#answered?.(place, reference, ONE_HIT)
+  }
+
+  /** The last clients that pulled an image of this full name. */
+  pullersOf(image: string): readonly PullingClient[] {
+    return this.#pulls.peek(image)?.pullers ?? []
   }
 
   find(place: Place, reference: Reference): RecentPull | undefined {

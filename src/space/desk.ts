@@ -8,6 +8,8 @@ import type {
   ObjectPage,
   PlaceName,
   Share,
+  ShelfPage,
+  ShelfQuery,
 } from '../content/index/change.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
@@ -87,6 +89,11 @@ export class Desk {
 
   async listImages(query: ImageQuery): Promise<ImagePage> {
     return await this.#ask('listImages', query)
+  }
+
+  /** A page of images for people; see {@link ShelfQuery}. */
+  async shelf(query: ShelfQuery): Promise<ShelfPage> {
+    return await this.#ask('shelf', query)
   }
 
   async listObjects(order: ObjectOrder, after: string | undefined, limit: number): Promise<ObjectPage> {

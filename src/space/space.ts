@@ -237,7 +237,8 @@ export class Space implements AsyncDisposable, Watcher {
     const atMs = this.#parts.clock.wallMs()
     const use = { atMs, hits: 0, servedBytes: 0 }
     const children = manifests.map(named => named.digest)
-    this.index.noteUse(digest, { ...use, isManifest: true, manifests: children })
+    const parts = blobs.map(named => ({ digest: named.digest, sizeBytes: named.sizeBytes }))
+    this.index.noteUse(digest, { ...use, isManifest: true, manifests: children, blobs: parts })
     for (const named of manifests) this.index.noteUse(named.digest, { ...use, isManifest: true })
     for (const named of blobs) this.index.noteUse(named.digest, { ...use, isManifest: false })
   }

@@ -6,7 +6,7 @@ import { Secret } from '../../src/config/secret.ts'
 import { startMirror, type TestMirror } from '../support/mirror.ts'
 import { PageBrowser } from '../support/page-browser.ts'
 import { type FakeUpstream, startUpstream } from '../support/upstream.ts'
-import { linesOf } from '../support/waiting.ts'
+import { linesOf, until } from '../support/waiting.ts'
 
 const TOKEN = 'a-token-of-some-length'
 let upstream: FakeUpstream
@@ -75,7 +75,7 @@ test('all files that a page loads are at most 40 KiB, stay in the cache, and are
 test('no page links to an address outside of its own folder, so that pages work below any path', async () => {
   const page = (await new PageBrowser(local).get('/')).body.toString()
   const addresses = [...page.matchAll(/(?:src|href|action)="([^"]*)"/g)].map(([, address = '']) => address)
-  assert.ok(addresses.length > 8)
+  assert.ok(addresses.length > 12)
   for (const address of addresses) assert.match(address, /^(?:\.\/|#main|[a-z][a-z0-9.-]*(?:\?[^"]*)?)$/)
 })
 
@@ -203,4 +203,103 @@ test('the feed brings the parts of the first page', async () => {
   asked.destroy()
   assert.match(text, /^retry: 2000\nevent: hello\n/)
   assert.match(text, /"id":"downloads-live"/)
+})
+
+const PAGES = [
+  '/',
+  '/images',
+  '/image?name=team/app:v1',
+  '/clients',
+  '/setup',
+  '/settings',
+  '/policy',
+  '/events',
+]
+
+for (const path of PAGES) {
+  test(`${path} is a whole page that links to addresses below itself only`, async () => {
+    const { status, body } = await new PageBrowser(local).get(path)
+    const page = body.toString()
+    assert.equal(status, 200, page)
+    assert.ok(page.endsWith('</html>\n'))
+    assert.doesNotMatch(page, /undefined|\[object|NaN/)
+    for (const [, address = ''] of page.matchAll(/(?:src|href|action)="([^"]*)"/g))
+      assert.match(address, /^(?:\.\/|#[a-z]+[a-z0-9]*|[a-z][a-z0-9.-]*(?:\?[^"]*)?)$/)
+    assert.doesNotMatch(page, /<script(?![^>]* src=)|<style| style=| on[a-z]+=/)
+  })
+}
+
+test('an image is found by a part of its name, and its page says what is cached of it', async () => {
+  const browser = new PageBrowser(local)
+  for (const sort of ['name', 'last-use', 'size']) {
+    const page = (await browser.get(`/images?q=eam%2Fap&sort=${sort}`)).body.toString()
+    assert.match(page, /href="image\?name=docker\.io%2Fteam%2Fapp%3Av1"/, sort)
+  }
+  assert.match((await browser.get('/images?cached=whole')).body.toString(), /No image matches/)
+  const page = (await browser.get('/image?name=docker.io%2Fteam%2Fapp%3Av1')).body.toString()
+  assert.match(page, /known to be missing/)
+  assert.match(page, /the manifest was not cached/)
+  assert.match(page, /<code>127\.0\.0\.1<\/code>/)
+})
+
+test('an image is pinned, unpinned, warmed, and removed after a question', async () => {
+  const browser = new PageBrowser(local)
+  await browser.logIn()
+  const image = 'docker.io/team/app:v1'
+  const path = `/image?name=${encodeURIComponent(image)}`
+  assert.equal((await browser.change('/pin', { image })).status, 303)
+  assert.match((await browser.get(path)).body.toString(), /action="unpin"/)
+  assert.equal((await browser.change('/unpin', { image })).status, 303)
+  assert.equal((await browser.change('/warm', { image, platform: '' })).status, 303)
+  await until(async () => (await browser.get(path)).body.includes('<td>done</td>'), 'the image to be warm')
+  assert.match((await browser.get(path)).body.toString(), /, whole\./)
+  assert.match((await browser.get(`/images?cached=whole`)).body.toString(), /team\/app:v1/)
+  assert.match(
+    (await browser.get(`/confirm?image=${encodeURIComponent(image)}`)).body.toString(),
+    /This removes/,
+  )
+  const removed = await browser.change('/remove', { image })
+  assert.match(String(removed.headers.location), /^images\?removed=/)
+  assert.match(
+    (await browser.get(`/${removed.headers.location}`)).body.toString(),
+    /Removed docker\.io\/team\/app:v1/,
+  )
+  assert.doesNotMatch((await browser.get('/images?q=team')).body.toString(), /app:v1<\/a>/)
+})
+
+test('names with markup are refused in words that have none, and an action on one changes nothing', async () => {
+  const browser = new PageBrowser(local)
+  await browser.logIn()
+  const name = '"><script>alert(1)</script>\u202e'
+  for (const path of [
+    '/image?name=',
+    '/images?q=',
+    '/policy?image=',
+    '/policy?image=a&as=',
+    '/setup?mirror=',
+  ]) {
+    const page = (await browser.get(`${path}${encodeURIComponent(name)}`)).body.toString()
+    assert.doesNotMatch(page, /<script>|\u202e/, path)
+    assert.match(page, /U\+202E|&lt;script&gt;|\\u202e/, path)
+  }
+  assert.equal((await browser.change('/pin', { image: name })).status, 400)
+})
+
+test('a user agent with markup of a megabyte is shown as text, and cut', async () => {
+  await local.get('/v2/team/app/manifests/v1?ns=docker.io', {
+    'user-agent': `<img src=x>${'a'.repeat(12_000)}`,
+  })
+  const page = (await new PageBrowser(local).get('/clients')).body.toString()
+  assert.match(page, /&lt;img src=x&gt;a+…/)
+  assert.ok(page.length < 20_000)
+})
+
+test('the policy page says which row decides, and the settings say where they come from', async () => {
+  const browser = new PageBrowser(local)
+  const page = (await browser.get('/policy?image=team/app:v1&as=alice')).body.toString()
+  assert.match(page, /alice and docker\.io\/team\/app:v1/)
+  assert.match(page, /<th scope="row">push<\/th><td class="bad">refused/)
+  const setup = (await browser.get('/setup')).body.toString()
+  const port = local.daemon.addresses.client.split(':')[1]
+  assert.match(setup, new RegExp(`http://127\\.0\\.0\\.1:${port}`))
 })

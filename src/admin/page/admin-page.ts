@@ -3,6 +3,7 @@ import { requireAdmissible } from '../../http/admit.ts'
 import { failureOf } from '../../http/failure.ts'
 import type { Reply } from '../../http/reply.ts'
 import { OciError } from '../../oci/error.ts'
+import { deleteImage } from '../routes.ts'
 import { act, isAction } from './actions.ts'
 import { type Asset, Assets } from './assets.ts'
 import { Doorman } from './doorman.ts'
@@ -13,10 +14,16 @@ import type { AdminPageParts, View, ViewContext, Viewer } from './page-parts.ts'
 import { assetReply, htmlReply, seeOther } from './page-reply.ts'
 import { Snapshots } from './snapshot.ts'
 import { clientsView } from './views/clients.ts'
+import { eventsView } from './views/events.ts'
 import { failureView } from './views/failure-page.ts'
+import { confirmView, imageView } from './views/image.ts'
+import { imagesView } from './views/images.ts'
 import { framed } from './views/layout.ts'
 import { loginView } from './views/login.ts'
 import { liveNow, nowView } from './views/now.ts'
+import { policyView } from './views/policy.ts'
+import { settingsView } from './views/settings.ts'
+import { setupView } from './views/setup.ts'
 import { WarmJobs } from './warm-jobs.ts'
 
 /** A view, and whether it shows names. */
@@ -28,7 +35,14 @@ interface Shelf {
 /** The pages by their path below the first one, which is empty. */
 const VIEWS: ReadonlyMap<string, Shelf> = new Map<string, Shelf>([
   ['', { view: nowView, isPublic: true }],
+  ['images', { view: imagesView }],
+  ['image', { view: imageView }],
+  ['confirm', { view: async context => await confirmView(context, deleteImage) }],
   ['clients', { view: clientsView }],
+  ['setup', { view: setupView }],
+  ['settings', { view: settingsView }],
+  ['policy', { view: policyView }],
+  ['events', { view: eventsView }],
 ])
 
 /** Paths that are neither a view nor an action. */

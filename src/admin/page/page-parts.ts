@@ -14,6 +14,13 @@ interface ShownSetting {
   readonly origin: string
 }
 
+/** Files to copy to the machine of a client. */
+export interface Snippet {
+  readonly client: string
+  readonly files: readonly { readonly path: string; readonly text: string }[]
+  readonly notes: readonly string[]
+}
+
 export interface AdminPageParts extends AdminRoutesParts {
   readonly isSocket: boolean
   /** The token of administrators as it is now. */
@@ -23,6 +30,8 @@ export interface AdminPageParts extends AdminRoutesParts {
   readonly instance: string
   /** The settings in force; empty if they are not known. */
   readonly settings: readonly ShownSetting[]
+  /** The configuration of each client for a mirror at this address. Throws REQUEST_INVALID for no address. */
+  snippets(mirror: string): Promise<readonly Snippet[]>
   /** The addresses at which clients are served. */
   readonly served: () => readonly { readonly text: string; readonly isTls: boolean }[]
 }

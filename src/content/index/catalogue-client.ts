@@ -13,6 +13,8 @@ import type {
   ObjectPage,
   PlaceName,
   ShareSlice,
+  ShelfPage,
+  ShelfQuery,
   Totals,
 } from './change.ts'
 
@@ -38,6 +40,7 @@ export interface CatalogueCalls {
   objectsByPrefix(hex: string, limit: number): readonly ObjectEntry[]
   listImages(query: ImageQuery): ImagePage
   imagesOf(place: PlaceName): readonly ImageEntry[]
+  shelf(query: ShelfQuery): ShelfPage
   /** Repositories of which a tag is cached. */
   cachedPlaces(): readonly PlaceName[]
   /** Brings what is known of images up to date at the end of a walk. */

@@ -2,7 +2,7 @@ import type { DatabaseSync } from 'node:sqlite'
 import { type Digest, hexOf } from '../../oci/digest.ts'
 
 /** Version of the tables, to be raised with every change. A catalogue of another version is deleted. */
-const VERSION = 3
+const VERSION = 4
 
 const SCHEMA = `
   CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -35,6 +35,15 @@ const SCHEMA = `
     PRIMARY KEY (place, digest)
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE child (digest BLOB NOT NULL, parent BLOB NOT NULL, PRIMARY KEY (digest, parent)) STRICT, WITHOUT ROWID;
+  CREATE INDEX tag_by_digest ON tag (digest);
+  CREATE INDEX shown_by_digest ON shown (digest);
+  CREATE INDEX child_by_parent ON child (parent);
+  CREATE TABLE part (parent BLOB NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (parent, digest)) STRICT, WITHOUT ROWID;
+  CREATE INDEX part_by_digest ON part (digest);
+  CREATE TABLE extent (
+    digest BLOB PRIMARY KEY, cached INTEGER NOT NULL, missing INTEGER NOT NULL, lacks INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX extent_by_size ON extent (cached);
   CREATE TABLE held (digest BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
   INSERT INTO meta VALUES ('is_stale', 1);
 `

@@ -53,7 +53,8 @@ class Host {
     objectsByPrefix: (hex, limit) => this.#open.queries.objectsByPrefix(hex, limit),
     listImages: query => this.#open.images.list(query),
     imagesOf: place => this.#open.images.ofPlace(place),
-    settleImages: () => this.#open.images.settle(),
+    settleImages: () => this.#open.settleImages(),
+    shelf: query => this.#open.shelves.page(query),
     isThere: () => existsSync(this.#path),
     startOver: () => this.startOver(),
     close: end => {

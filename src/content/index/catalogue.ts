@@ -2,10 +2,12 @@ import { closeSync, fchmodSync, openSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { type Digest, parseDigest } from '../../oci/digest.ts'
 import { MANIFEST_SIZE_MAX } from '../../oci/manifest.ts'
+import { CatalogueExtents } from './catalogue-extents.ts'
 import { CatalogueImages } from './catalogue-images.ts'
 import { CatalogueQueries, type DigestSlice } from './catalogue-queries.ts'
 import { digestBytes, HOSTED_OWNER, requireSchema } from './catalogue-schema.ts'
 import { CatalogueShares } from './catalogue-shares.ts'
+import { CatalogueShelves } from './catalogue-shelves.ts'
 import type { Change, PlaceName, Totals } from './change.ts'
 
 /** State of a {@link Catalogue} after opening. */
@@ -31,6 +33,8 @@ export class Catalogue {
   readonly #queries: CatalogueQueries
   readonly images: CatalogueImages
   readonly shares: CatalogueShares
+  readonly shelves: CatalogueShelves
+  readonly #extents: CatalogueExtents
   readonly #wasStale: boolean
   readonly #statements
   #walk: number
@@ -51,6 +55,8 @@ export class Catalogue {
       this.#queries = new CatalogueQueries(this.#database)
       this.images = new CatalogueImages(this.#database)
       this.shares = new CatalogueShares(this.#database)
+      this.shelves = new CatalogueShelves(this.#database)
+      this.#extents = new CatalogueExtents(this.#database)
       this.#walk = Number(this.#statements.readMeta.get('walk')?.['value'] ?? 0)
       this.#statements.writeMeta.run('is_stale', 1)
       this.#sumUp()
@@ -95,6 +101,7 @@ export class Catalogue {
     this.#database.exec('BEGIN')
     try {
       for (const change of changes) this.#apply(change)
+      this.#extents.settle()
       this.#database.exec('COMMIT')
     } catch (error) {
       if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
@@ -122,6 +129,12 @@ export class Catalogue {
     return this.#queries.takeLinks(digest)
   }
 
+  /** Brings what is known of images up to date at the end of a walk. */
+  settleImages(): void {
+    this.images.settle()
+    this.#extents.dropGone()
+  }
+
   /** Closes the file properly, so that the next process can use it without a walk. */
   close(end: { readonly isStale: boolean }): void {
     if (!end.isStale) this.#statements.writeMeta.run('is_stale', 0)
@@ -137,13 +150,13 @@ export class Catalogue {
       case 'removed':
         return this.#remove(change.digest)
       case 'used': {
-        const { atMs, hits, servedBytes, isManifest, digest, manifests = [] } = change
+        const { atMs, hits, servedBytes, isManifest, digest } = change
         this.#statements.use.run(atMs, hits, servedBytes, isManifest ? 1 : 0, digestBytes(digest))
-        return this.images.nameChildren(digest, manifests)
+        return this.#nameParts(change)
       }
       case 'read':
         this.#statements.markRead.run(change.manifests === undefined ? 0 : 1, digestBytes(change.digest))
-        return this.images.nameChildren(change.digest, change.manifests ?? [])
+        return this.#nameParts(change)
       case 'pulled':
         return this.#pull(change)
       case 'linked':
@@ -169,6 +182,11 @@ export class Catalogue {
     }
   }
 
+  #nameParts({ digest, manifests = [], blobs }: Change & { readonly kind: 'used' | 'read' }): void {
+    this.images.nameChildren(digest, manifests)
+    if (blobs !== undefined) this.#extents.named(digest, blobs)
+  }
+
   #store(
     {
       digest,
@@ -186,6 +204,7 @@ export class Catalogue {
     const key = digestBytes(digest)
     const known = this.#statements.read.get(key)
     if (known === undefined) {
+      this.#extents.stored(key)
       const owner = this.#ownerOfNew(key, namespace)
       // Manifests that come from an upstream are noted when they are shown, so only finds have to be read.
       const isRead = lastUse === 'replace' || sizeBytes > MANIFEST_SIZE_MAX ? 1 : 0
@@ -202,6 +221,7 @@ export class Catalogue {
   #remove(digest: Digest): void {
     const removed = this.#statements.remove.get(digestBytes(digest))
     if (removed === undefined) return
+    this.#extents.removed(digestBytes(digest))
     this.#objects -= 1
     this.#add(Number(removed['owner']), -Number(removed['size']))
   }

@@ -23,6 +23,8 @@ export type Change =
       readonly isManifest: boolean
       /** The manifests that it names, if it is an index. */
       readonly manifests?: readonly Digest[] | undefined
+      /** The blobs that it names, if it is a manifest. */
+      readonly blobs?: readonly NamedBlob[] | undefined
     }
   /** What a walk of the store found by reading content that was new to it. */
   | {
@@ -30,6 +32,7 @@ export type Change =
       readonly digest: Digest
       /** The manifests that it names; `undefined` if it is not a manifest. */
       readonly manifests: readonly Digest[] | undefined
+      readonly blobs?: readonly NamedBlob[] | undefined
     }
   /** Clients asked for an image, by a tag or by a digest. */
   | {
@@ -51,6 +54,12 @@ export type Change =
   | { readonly kind: 'untagged'; readonly place: PlaceName; readonly tag: string }
   /** A hosted repository holds the content: it is no cache until the last hold is released. */
   | { readonly kind: 'held' | 'released'; readonly digest: Digest }
+
+/** A blob that a manifest names, with its stated size. */
+export interface NamedBlob {
+  readonly digest: Digest
+  readonly sizeBytes: number
+}
 
 /** A repository of a namespace. */
 export interface PlaceName {
@@ -172,4 +181,40 @@ export interface ImagePage {
   readonly next: string | undefined
   /** Number of images on all pages. Counted for the first page only. */
   readonly total: number | undefined
+}
+
+/** Selects a page of images for people. */
+export interface ShelfQuery {
+  readonly order: 'name' | 'last-use' | 'size'
+  /** A part of the name of a repository, and behind a colon the beginning of a tag; empty for all. */
+  readonly search: string
+  /** Only images of this registry. */
+  readonly namespace: string | undefined
+  /** Only images of which everything is stored, or of which something is missing. */
+  readonly isWhole: boolean | undefined
+  readonly usedBeforeMs: number | undefined
+  /** The `next` of the page before. */
+  readonly after: string | undefined
+  readonly limit: number
+}
+
+/** An image on a page. */
+export interface ShelvedImage extends ImageEntry {
+  /** Other names of the same manifest that are not listed. */
+  readonly otherNames: number
+  /** How much of it is stored; `undefined` if its manifest was not read yet. */
+  readonly extent: StoredExtent | undefined
+}
+
+interface StoredExtent {
+  readonly cachedBytes: number
+  /** Bytes known to be missing: nothing is known of a manifest that is not stored. */
+  readonly missingBytes: number
+  /** Number of missing blobs and manifests. */
+  readonly lacks: number
+}
+
+export interface ShelfPage {
+  readonly images: readonly ShelvedImage[]
+  readonly next: string | undefined
 }

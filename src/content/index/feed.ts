@@ -4,7 +4,7 @@ import type { Events } from '../../observe/events.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { CatalogueState } from './catalogue.ts'
 import { type CatalogueCalls, CatalogueClient, CatalogueError } from './catalogue-client.ts'
-import type { Change, PlaceName, Totals } from './change.ts'
+import type { Change, NamedBlob, PlaceName, Totals } from './change.ts'
 
 /** Interval between writes of the pending changes, in milliseconds. */
 const FLUSH_MS = 2000
@@ -38,6 +38,8 @@ interface Use {
   readonly isManifest: boolean
   /** The manifests that an index names. */
   readonly manifests?: readonly Digest[] | undefined
+  /** The blobs that a manifest names. */
+  readonly blobs?: readonly NamedBlob[] | undefined
 }
 
 interface CountedPulls {
@@ -144,6 +146,7 @@ export class IndexFeed implements AsyncDisposable {
             servedBytes: use.servedBytes + known.servedBytes,
             isManifest: use.isManifest || known.isManifest,
             manifests: use.manifests ?? known.manifests,
+            blobs: use.blobs ?? known.blobs,
           },
     )
     this.#schedule()

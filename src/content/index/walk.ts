@@ -170,7 +170,9 @@ async function readFound(parts: WalkParts, signal: AbortSignal): Promise<void> {
       signal.throwIfAborted()
       try {
         const manifest = await readManifest(store, digest)
-        index.note({ kind: 'read', digest, manifests: manifest?.manifests.map(child => child.digest) })
+        const manifests = manifest?.manifests.map(child => child.digest)
+        const blobs = manifest?.blobs.map(blob => ({ digest: blob.digest, sizeBytes: blob.sizeBytes }))
+        index.note({ kind: 'read', digest, manifests, blobs })
       } catch (error) {
         events.storageFailed('index', error)
       }

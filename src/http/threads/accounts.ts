@@ -47,7 +47,7 @@ export class Accounts implements Pick<Ledger, 'used'>, Pick<RecentPulls, 'note' 
     this.#shown.add(digest)
   }
 
-  note(place: Place, reference: Reference, { outcome, status, error, hits }: Pulled): void {
+  note(place: Place, reference: Reference, { outcome, status, error, hits, client }: Pulled): void {
     const { namespace, repository } = place
     const key = formatImage(namespace, repository, reference)
     const known = this.#pulls.get(key)
@@ -58,6 +58,7 @@ export class Accounts implements Pick<Ledger, 'used'>, Pick<RecentPulls, 'note' 
       status,
       message: error instanceof Error ? error.message : undefined,
       hits: hits + (known?.hits ?? 0),
+      client,
     })
   }
 

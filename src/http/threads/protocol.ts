@@ -107,6 +107,8 @@ export interface NotedPull {
   readonly message: string | undefined
   /** Requests answered from the cache since the last report. */
   readonly hits: number
+  /** Address of the last client. */
+  readonly client?: string | undefined
 }
 
 /** A request for content that a further thread passes to the first one. */

@@ -233,9 +233,9 @@ export class ThreadHost implements AsyncDisposable {
     const { mirror, ledger, recentPulls, recentClients } = this.#parts
     for (const { digest, hits, servedBytes } of used) ledger.used(digest, { hits, servedBytes })
     for (const digest of shown) void mirror.shownAgain(digest)
-    for (const { place, reference, outcome, status, message, hits } of pulls) {
+    for (const { place, reference, outcome, status, message, hits, client } of pulls) {
       const error = message === undefined ? undefined : new Error(message)
-      recentPulls.note(place, reference, { outcome, status, error, hits })
+      recentPulls.note(place, reference, { outcome, status, error, hits, client })
     }
     recentClients.merge(clients)
   }

@@ -4,7 +4,12 @@ import type { View, ViewContext } from '../page-parts.ts'
 /** The pages, in the order of the menu; the addresses are relative, so that they hold below any path. */
 const MENU = [
   ['./', 'Now'],
+  ['images', 'Images'],
   ['clients', 'Clients'],
+  ['setup', 'Set up a client'],
+  ['settings', 'Settings'],
+  ['policy', 'Policy'],
+  ['events', 'Events'],
 ] as const
 
 type Frame = Pick<ViewContext, 'assets' | 'viewer'> & {
@@ -60,7 +65,7 @@ ${formToken(session.formToken)}${who} <button class="quiet">Log out</button></fo
 }
 
 /** The field that shows that a form comes from a page of this session. */
-function formToken(token: string): Html {
+export function formToken(token: string): Html {
   return html`<input type="hidden" name="form" value="${token}">`
 }
 

@@ -132,7 +132,7 @@ function bar(label: string, done: number, whole: number | undefined): Html {
 }
 
 /** The images that pages asked to warm. */
-function warming(jobs: readonly WarmJob[], mayName: boolean): Html {
+export function warming(jobs: readonly WarmJob[], mayName: boolean): Html {
   if (jobs.length === 0) return html`<p>No page has asked to warm an image.</p>`
   if (!mayName) return html`<p>${countText(jobs.length, 'image')}. Log in to see which.</p>`
   return table('Images that a page asked to warm', ['Image', 'Progress', 'State', 'By'], jobs.map(jobRow))
@@ -152,7 +152,7 @@ function jobRow({ image, layers, state, message, failed, by, startedAtMs }: Warm
 const BAD = html` class="bad"`
 
 /** The address of the page of an image. */
-function imageLink(image: string): string {
+export function imageLink(image: string): string {
   return `image?name=${encodeURIComponent(image)}`
 }
 
@@ -203,7 +203,7 @@ const INDEX = {
 } as const
 
 /** Says that the index is being rebuilt. */
-const REBUILDING = html`<p class="bad" role="status">The index is being rebuilt from the store: lists and sums lack content until it is done.</p>`
+export const REBUILDING = html`<p class="bad" role="status">The index is being rebuilt from the store: lists and sums lack content until it is done.</p>`
 
 function disk({ space, store, storeTrouble }: DaemonReport): Html {
   const trouble =

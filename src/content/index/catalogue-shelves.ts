@@ -1,0 +1,217 @@
+import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
+import { parseDigest } from '../../oci/digest.ts'
+import { digestBytes, digestOfBytes } from './catalogue-schema.ts'
+import type { ShelfPage, ShelfQuery, ShelvedImage } from './change.ts'
+
+type Row = Record<string, SQLOutputValue>
+
+/** Rows that one page may look at, matching or not: what follows is the next page. */
+const SCANNED_MAX = 500
+/** Repositories whose names one page may look at. */
+const PLACES_MAX = 50_000
+/** Names of one manifest that a page looks at. */
+const NAMES_MAX = 100
+/** The reference in the cursor of a repository that is done. */
+const DONE = '~'
+/** Images that a search may find to be sorted here. */
+const FOUND_MAX = 300
+
+/**
+ * Pages of images for people, each from an index of the database: no page counts or sorts all of them, and
+ * none looks at more than a few thousand rows. A page may have few images, or none, and still be followed by
+ * another one. By name, each image is a row; in the other orders, each manifest is, with its first name.
+ */
+export class CatalogueShelves {
+  readonly #statements
+
+  constructor(database: DatabaseSync) {
+    this.#statements = prepare(database)
+  }
+
+  page(query: ShelfQuery): ShelfPage {
+    if (query.order === 'name') return this.#byName(query)
+    return (query.search === '' ? undefined : this.#sorted(query)) ?? this.#byManifest(query)
+  }
+
+  /** Finds few images by their names and sorts them; `undefined` if there are many. */
+  #sorted(query: ShelfQuery): ShelfPage | undefined {
+    const { order, after, limit } = query
+    const { images, next } = this.#byName({ ...query, after: undefined, limit: FOUND_MAX })
+    if (next !== undefined) return undefined
+    const value = ({ lastUseMs = 0, extent }: ShelvedImage): number =>
+      order === 'size' ? (extent?.cachedBytes ?? 0) : lastUseMs
+    const offset = Number(after ?? 0)
+    const sorted = images.toSorted((one, other) => value(other) - value(one))
+    const end = offset + limit
+    return { images: sorted.slice(offset, end), next: end < sorted.length ? String(end) : undefined }
+  }
+
+  #byName(query: ShelfQuery): ShelfPage {
+    const [namespace = '', repository = '', reference = ''] = query.after?.split(' ') ?? []
+    const from = { namespace, repository }
+    const images: ShelvedImage[] = []
+    let scanned = 0
+    for (const { id, name } of this.#statements.namespaces.all()) {
+      const own = String(name)
+      if (own < namespace || (query.namespace !== undefined && own !== query.namespace)) continue
+      const start = own === from.namespace ? repository : ''
+      for (const place of this.#statements.places.iterate(placesWanted(query, { id, own, start }))) {
+        scanned += 1
+        const isSame = own === namespace && place['repository'] === repository
+        for (const row of this.#imagesOf(place, isSame ? reference : '')) {
+          scanned += 1
+          const image = imageOf({ ...row, ...place, namespace: own })
+          if (matches(query, image)) images.push(image)
+          if (images.length >= query.limit || scanned >= SCANNED_MAX)
+            return { images, next: `${own} ${image.repository} ${image.tag ?? image.digest}` }
+        }
+        if (scanned >= SCANNED_MAX) return { images, next: `${own} ${String(place['repository'])} ${DONE}` }
+      }
+      const end = this.#statements.placeAfter.get(id ?? null, start, PLACES_MAX)
+      if (end !== undefined) return { images, next: `${own} ${String(end['repository'])} ` }
+    }
+    return { images, next: undefined }
+  }
+
+  /** The tags of a repository, then its manifests that no tag leads to. */
+  *#imagesOf(place: Row, after: string): Generator<Row> {
+    if (after === DONE) return
+    const digest = parseDigest(after)
+    if (digest === undefined) yield* this.#statements.tags.iterate(place['place'] ?? null, after)
+    const start = digest === undefined ? new Uint8Array(0) : digestBytes(digest)
+    yield* this.#statements.untagged.iterate(place['place'] ?? null, start)
+  }
+
+  #byManifest(query: ShelfQuery): ShelfPage {
+    const [value = String(Number.MAX_SAFE_INTEGER), mark = ''] = query.after?.split(' ') ?? []
+    const images: ShelvedImage[] = []
+    const rows =
+      query.order === 'size'
+        ? this.#statements.bySize.iterate(Number(value), Buffer.from(mark || 'ff'.repeat(64), 'hex'))
+        : this.#statements.byUse.iterate(Number(value), Number(mark || Number.MAX_SAFE_INTEGER))
+    let scanned = 0
+    for (const row of rows) {
+      const names = this.#namesOf(row['digest'] as Uint8Array)
+      scanned += 1 + names.length
+      const image = names.map(name => imageOf({ ...row, ...name })).find(found => matches(query, found))
+      if (image !== undefined) images.push({ ...image, otherNames: names.length - 1 })
+      if (images.length < query.limit && scanned < SCANNED_MAX) continue
+      const place =
+        query.order === 'size' ? Buffer.from(row['digest'] as Uint8Array).toString('hex') : row['id']
+      return { images, next: `${String(row['value'])} ${String(place)}` }
+    }
+    return { images, next: undefined }
+  }
+
+  /** The tags that mean a manifest; without any, the repositories that show it by its digest. */
+  #namesOf(digest: Uint8Array): readonly Row[] {
+    const tags = this.#statements.tagged.all(digest, NAMES_MAX)
+    return tags.length > 0 ? tags : this.#statements.shown.all(digest, NAMES_MAX)
+  }
+}
+
+function placesWanted(
+  { search }: ShelfQuery,
+  {
+    id,
+    own,
+    start,
+  }: { readonly id: SQLOutputValue | undefined; readonly own: string; readonly start: string },
+): Record<string, SQLOutputValue> {
+  const { name } = searchOf(search)
+  return { namespace: id ?? null, start, prefix: `${own}/`, search: name, max: PLACES_MAX }
+}
+
+/** The text before the last colon is searched for in names of repositories, the rest begins a tag. */
+function searchOf(search: string): { readonly name: string; readonly tag: string } {
+  const colon = search.lastIndexOf(':')
+  const isTag = colon > search.lastIndexOf('/')
+  return { name: isTag ? search.slice(0, colon) : search, tag: isTag ? search.slice(colon + 1) : '' }
+}
+
+function matches(query: ShelfQuery, image: ShelvedImage): boolean {
+  const { search, namespace, isWhole, usedBeforeMs } = query
+  const wanted = searchOf(search)
+  return (
+    (namespace === undefined || image.namespace === namespace) &&
+    `${image.namespace}/${image.repository}`.includes(wanted.name) &&
+    (image.tag ?? image.digest).startsWith(wanted.tag) &&
+    (isWhole === undefined || (image.extent !== undefined && (image.extent.lacks === 0) === isWhole)) &&
+    (usedBeforeMs === undefined || (image.lastUseMs ?? 0) < usedBeforeMs)
+  )
+}
+
+function imageOf(row: Row): ShelvedImage {
+  const isTag = typeof row['tag'] === 'string'
+  return {
+    namespace: String(row['namespace']),
+    repository: String(row['repository']),
+    tag: isTag ? String(row['tag']) : undefined,
+    digest: digestOfBytes(row['digest']),
+    checkedAtMs: isTag ? Number(row['checked_at']) : undefined,
+    lastUseMs: typeof row['last_use'] === 'number' ? row['last_use'] : undefined,
+    hits: Number(row['hits']),
+    otherNames: 0,
+    extent:
+      typeof row['cached'] === 'number'
+        ? { cachedBytes: row['cached'], missingBytes: Number(row['missing']), lacks: Number(row['lacks']) }
+        : undefined,
+  }
+}
+
+/** See the same condition in `catalogue-images.ts`. */
+const IS_NO_CHILD = `NOT EXISTS (
+  SELECT 1 FROM child JOIN link ON link.digest = child.parent AND link.place = shown.place
+  JOIN object AS parent ON parent.digest = child.parent WHERE child.digest = shown.digest)`
+
+const EXTENT = 'extent.cached, extent.missing, extent.lacks'
+
+// oxlint-disable-next-line typescript/explicit-function-return-type
+function prepare(database: DatabaseSync) {
+  const sql = (text: string): ReturnType<DatabaseSync['prepare']> => database.prepare(text)
+  return {
+    namespaces: sql('SELECT id, name FROM namespace ORDER BY name'),
+    places: sql(
+      `SELECT id AS place, repository FROM
+         (SELECT id, repository FROM place WHERE namespace = :namespace AND repository >= :start
+          ORDER BY repository LIMIT :max)
+       WHERE instr(:prefix || repository, :search) > 0`,
+    ),
+    placeAfter: sql(
+      'SELECT repository FROM place WHERE namespace = ? AND repository >= ? ORDER BY repository LIMIT 1 OFFSET ?',
+    ),
+    tags: sql(
+      `SELECT tag.tag, tag.digest, tag.checked_at, coalesce(tag.last_use, object.last_use) AS last_use, tag.hits,
+         ${EXTENT}
+       FROM tag LEFT JOIN object ON object.digest = tag.digest LEFT JOIN extent ON extent.digest = tag.digest
+       WHERE tag.place = ? AND tag.tag > ? ORDER BY tag.tag`,
+    ),
+    untagged: sql(
+      `SELECT NULL AS tag, shown.digest, coalesce(shown.last_use, object.last_use) AS last_use, shown.hits, ${EXTENT}
+       FROM shown JOIN object ON object.digest = shown.digest LEFT JOIN extent ON extent.digest = shown.digest
+       WHERE shown.place = ?1 AND shown.digest > ?2 AND object.is_manifest = 1
+         AND NOT EXISTS (SELECT 1 FROM tag WHERE tag.place = ?1 AND tag.digest = shown.digest)
+         AND ${IS_NO_CHILD} ORDER BY shown.digest`,
+    ),
+    byUse: sql(
+      `SELECT object.id, object.digest, object.last_use AS value, object.last_use, ${EXTENT} FROM object
+       LEFT JOIN extent ON extent.digest = object.digest
+       WHERE is_manifest = 1 AND (last_use, id) < (?, ?) ORDER BY last_use DESC, id DESC`,
+    ),
+    bySize: sql(
+      `SELECT extent.digest, extent.cached AS value, object.last_use, ${EXTENT} FROM extent
+       JOIN object ON object.digest = extent.digest
+       WHERE (cached, extent.digest) < (?, ?) ORDER BY cached DESC, extent.digest DESC`,
+    ),
+    tagged: sql(
+      `SELECT namespace.name AS namespace, place.repository, tag.tag, tag.checked_at, tag.hits FROM tag
+       JOIN place ON place.id = tag.place JOIN namespace ON namespace.id = place.namespace
+       WHERE tag.digest = ? LIMIT ?`,
+    ),
+    shown: sql(
+      `SELECT namespace.name AS namespace, place.repository, NULL AS tag, shown.hits FROM shown
+       JOIN place ON place.id = shown.place JOIN namespace ON namespace.id = place.namespace
+       WHERE shown.digest = ? AND ${IS_NO_CHILD} LIMIT ?`,
+    ),
+  }
+}

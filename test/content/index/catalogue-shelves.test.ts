@@ -1,0 +1,175 @@
+import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { Catalogue } from '../../../src/content/index/catalogue.ts'
+import type { Change, ShelfQuery, ShelvedImage } from '../../../src/content/index/change.ts'
+import { type Digest, digestOf } from '../../../src/oci/digest.ts'
+
+async function open(t: TestContext): Promise<Catalogue> {
+  const directory = await mkdtemp(join(tmpdir(), 'entrepot-shelves-'))
+  const catalogue = new Catalogue(join(directory, 'index.sqlite'))
+  t.after(async () => {
+    catalogue.close({ isStale: false })
+    await rm(directory, { recursive: true })
+  })
+  return catalogue
+}
+
+const ALL: ShelfQuery = {
+  order: 'name',
+  search: '',
+  namespace: undefined,
+  isWhole: undefined,
+  usedBeforeMs: undefined,
+  after: undefined,
+  limit: 50,
+}
+
+const digest = (name: string): Digest => digestOf(Buffer.from(name))
+
+const stored = (name: string, sizeBytes: number, atMs = 1): Change => ({
+  kind: 'stored',
+  digest: digest(name),
+  sizeBytes,
+  atMs,
+})
+
+/** What is noted when a client is shown a manifest of 10 bytes by a tag. */
+function image(
+  name: string,
+  tag: string,
+  layers: Readonly<Record<string, number>>,
+  atMs = 1,
+): readonly Change[] {
+  const [namespace = '', ...rest] = name.split('/')
+  const place = { namespace, repository: rest.join('/') }
+  const own = digest(`${name}:${tag}`)
+  const blobs = Object.entries(layers).map(([layer, sizeBytes]) => ({ digest: digest(layer), sizeBytes }))
+  return [
+    { kind: 'stored', digest: own, sizeBytes: 10, atMs },
+    { kind: 'linked', place, digest: own },
+    { kind: 'tagged', place, tag, digest: own, atMs },
+    { kind: 'used', digest: own, atMs, hits: 0, servedBytes: 0, isManifest: true, blobs },
+  ]
+}
+
+/** The names of all images, from as many pages as it takes. */
+function namesOf(catalogue: Catalogue, query: Partial<ShelfQuery> = {}): readonly string[] {
+  return listed(catalogue, query).map(
+    ({ namespace, repository, tag, digest: own }) =>
+      `${namespace}/${repository}${tag === undefined ? `@${own}` : `:${tag}`}`,
+  )
+}
+
+function listed(catalogue: Catalogue, query: Partial<ShelfQuery>): readonly ShelvedImage[] {
+  const all: ShelvedImage[] = []
+  let after: string | undefined
+  do {
+    const page = catalogue.shelves.page({ ...ALL, ...query, after })
+    all.push(...page.images)
+    after = page.next
+  } while (after !== undefined)
+  return all
+}
+
+test('an image is whole once every layer is stored, and its sums follow what comes and goes', async t => {
+  const catalogue = await open(t)
+  const extent = (): unknown => catalogue.shelves.page(ALL).images[0]?.extent
+  catalogue.apply(image('docker.io/a', 'v1', { one: 100, two: 30 }))
+  assert.deepEqual(extent(), { cachedBytes: 10, missingBytes: 130, lacks: 2 })
+  catalogue.apply([stored('one', 100)])
+  assert.deepEqual(extent(), { cachedBytes: 110, missingBytes: 30, lacks: 1 })
+  assert.deepEqual(
+    [namesOf(catalogue, { isWhole: true }), namesOf(catalogue, { isWhole: false }).length],
+    [[], 1],
+  )
+  catalogue.apply([stored('two', 30)])
+  assert.deepEqual(extent(), { cachedBytes: 140, missingBytes: 0, lacks: 0 })
+  catalogue.apply([{ kind: 'removed', digest: digest('one') }])
+  assert.deepEqual(extent(), { cachedBytes: 40, missingBytes: 100, lacks: 1 })
+})
+
+test('an index is as whole as its manifests, and one that is not stored counts as missing', async t => {
+  const catalogue = await open(t)
+  const place = { namespace: 'docker.io', repository: 'a' }
+  const [arm, amd] = [digest('docker.io/a:arm'), digest('docker.io/a:amd')]
+  const index = digest('index')
+  catalogue.apply([
+    { kind: 'stored', digest: index, sizeBytes: 5, atMs: 1 },
+    { kind: 'linked', place, digest: index },
+    { kind: 'tagged', place, tag: 'all', digest: index, atMs: 1 },
+    {
+      kind: 'used',
+      digest: index,
+      atMs: 1,
+      hits: 0,
+      servedBytes: 0,
+      isManifest: true,
+      manifests: [arm, amd],
+      blobs: [],
+    },
+  ])
+  const extent = (): unknown => catalogue.shelves.page(ALL).images.find(({ tag }) => tag === 'all')?.extent
+  assert.deepEqual(extent(), { cachedBytes: 5, missingBytes: 0, lacks: 2 })
+  catalogue.apply(image('docker.io/a', 'arm', { one: 100 }))
+  assert.deepEqual(extent(), { cachedBytes: 15, missingBytes: 100, lacks: 2 })
+  catalogue.apply([stored('one', 100)])
+  assert.deepEqual(extent(), { cachedBytes: 115, missingBytes: 0, lacks: 1 })
+})
+
+test('pages of every order have each image once, whatever their length', async t => {
+  const catalogue = await open(t)
+  for (let number = 0; number < 30; number += 1)
+    catalogue.apply(image(`docker.io/r${number % 7}`, `v${number}`, { [`layer ${number % 5}`]: 1 }, number))
+  catalogue.apply(image('ghcr.io/z/z', 'v1', {}, 100))
+  const all = namesOf(catalogue).toSorted()
+  assert.equal(all.length, 31)
+  for (const order of ['name', 'last-use', 'size'] as const)
+    for (const limit of [1, 2, 7, 31, 50])
+      assert.deepEqual(namesOf(catalogue, { order, limit }).toSorted(), all, `${order} by ${limit}`)
+})
+
+test('the order of use begins with the latest, and that of size with the largest', async t => {
+  const catalogue = await open(t)
+  catalogue.apply([
+    ...image('a.io/x', 'old', { big: 900 }, 1),
+    ...image('a.io/x', 'new', {}, 2),
+    stored('big', 900),
+  ])
+  assert.deepEqual(namesOf(catalogue, { order: 'last-use' }), ['a.io/x:new', 'a.io/x:old'])
+  assert.deepEqual(namesOf(catalogue, { order: 'size' }), ['a.io/x:old', 'a.io/x:new'])
+})
+
+test('the search finds parts of names and, behind a colon, the beginning of tags', async t => {
+  const catalogue = await open(t)
+  for (const [name, tag] of [
+    ['docker.io/library/alpine', '3.20'],
+    ['docker.io/library/alpine', 'edge'],
+    ['ghcr.io/alpine/git', '3.1'],
+  ] as const)
+    catalogue.apply(image(name, tag, {}))
+  assert.equal(namesOf(catalogue, { search: 'alpine' }).length, 3)
+  assert.equal(namesOf(catalogue, { search: 'docker.io/library' }).length, 2)
+  assert.deepEqual(namesOf(catalogue, { search: 'alpine:3.2' }), ['docker.io/library/alpine:3.20'])
+  assert.deepEqual(namesOf(catalogue, { search: '%' }), [])
+  for (const order of ['name', 'size'] as const)
+    assert.deepEqual(namesOf(catalogue, { order, namespace: 'ghcr.io' }), ['ghcr.io/alpine/git:3.1'])
+})
+
+test('several tags of one manifest are one row in the order of size, which counts the other names', async t => {
+  const catalogue = await open(t)
+  catalogue.apply(image('docker.io/a', 'v1', {}))
+  const place = { namespace: 'docker.io', repository: 'a' }
+  catalogue.apply(
+    ['v2', 'v3'].map(
+      tag => ({ kind: 'tagged', place, tag, digest: digest('docker.io/a:v1'), atMs: 1 }) as const,
+    ),
+  )
+  assert.equal(namesOf(catalogue).length, 3)
+  assert.deepEqual(
+    listed(catalogue, { order: 'size' }).map(({ tag, otherNames }) => [tag, otherNames]),
+    [['v1', 2]],
+  )
+})
