@@ -15,6 +15,7 @@ import { completion } from './completion.ts'
 import { credentialProvider } from './credential-provider.ts'
 import { doctor } from './doctor.ts'
 import { importRegistry } from './import.ts'
+import { admission } from './kubernetes/admission.ts'
 import { setup } from './setup.ts'
 import type { Tool } from './tool.ts'
 
@@ -40,5 +41,6 @@ export const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   ['who', who],
   ['cancel', cancel],
   ['token', token],
+  ['admission', admission],
   ['completion', completion],
 ])

@@ -2,6 +2,7 @@ import type { LogFormat, LogLevel } from '../lib/log-level.ts'
 import type { NamePattern } from '../oci/name-pattern.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import type { NoticeType } from '../oci/notice-type.ts'
+import type { AdmissionRules } from '../oci/rules/admission-rules.ts'
 import type { Rule, WhoPattern } from '../oci/rules/rule.ts'
 import type { TagChoice } from '../oci/tag-choice.ts'
 import type { PeersConfig } from './peers/peers-config.ts'
@@ -159,6 +160,8 @@ export interface FileSections {
   readonly rules: readonly Rule[]
   /** Images that are pulled into the cache at intervals; none by default. */
   readonly warm: readonly WarmRule[]
+  /** Images that the Pods of a cluster may use; for `entrepot admission`, not for the daemon. */
+  readonly admission: AdmissionRules | undefined
 }
 
 /** Tags of one repository that are pulled into the cache at intervals. */
@@ -256,6 +259,7 @@ export const NO_SECTIONS: FileSections = {
   auth: NO_AUTH,
   rules: [],
   warm: [],
+  admission: undefined,
 }
 
 /** One entry of the upstream file. */

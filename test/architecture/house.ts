@@ -23,7 +23,8 @@ const LAYERS: ReadonlyMap<string, Layer> = new Map([
   ['peers', layer(['content', 'mirror', 'http', 'oci', 'observe', 'lib'], ['upstream/registry.ts'])],
   ['admin', layer(['content', 'space', 'mirror', 'hosted', 'access', 'http', 'oci', 'observe', 'lib'])],
   ['migration', layer(['oci', 'lib'])],
-  ['cli', layer(['config', 'migration', 'oci', 'observe', 'lib'], ['admin/contract.ts'])],
+  ['admission', layer(['http', 'oci', 'observe', 'lib'])],
+  ['cli', layer(['config', 'migration', 'admission', 'oci', 'observe', 'lib'], ['admin/contract.ts'])],
 ])
 
 /** Which rooms of its own folder each room may import; `.` are the files that stand beside the rooms. */
@@ -110,10 +111,11 @@ const ROOMS: House['rooms'] = new Map([
   [
     'cli',
     new Map([
-      ['.', ['admin', 'clients', 'doctor']],
+      ['.', ['admin', 'clients', 'doctor', 'kubernetes']],
       ['admin', ['.']],
       ['clients', []],
       ['doctor', ['clients']],
+      ['kubernetes', ['.', 'clients']],
     ]),
   ],
 ])

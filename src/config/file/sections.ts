@@ -1,6 +1,7 @@
 import { nearest } from '../../lib/nearest.ts'
 import type { FileSections } from '../config.ts'
 import type { Problem } from '../problem.ts'
+import { readAdmission } from './admission.ts'
 import { readAuth } from './auth.ts'
 import { readHosted } from './hosted.ts'
 import { readNotifications } from './notifications.ts'
@@ -23,6 +24,7 @@ const READERS: {
   auth: readAuth,
   rules: readRules,
   warm: readWarm,
+  admission: readAdmission,
 }
 
 const NAMES: readonly string[] = ['upstreams', ...Object.keys(READERS)]
@@ -52,6 +54,7 @@ export function readSections(
       auth: read('auth'),
       rules: read('rules'),
       warm: read('warm'),
+      admission: read('admission'),
     },
     shown,
     problems,
