@@ -13,6 +13,7 @@ export const USAGE = `A pull-through caching mirror for OCI registries.
   entrepot credential-provider --for REGISTRY    give the kubelet credentials for the mirror (KEP-4412)
   entrepot import <directory> [--dry-run]        take what another registry has stored into hosted repositories
   entrepot admission [options]                   gate of a Kubernetes cluster: which images Pods may use
+  entrepot node-config --mirror URL [options]    keep the mirror in the runtimes of a Kubernetes node
   entrepot completion bash | zsh | fish          print the completion of a shell
   entrepot help <command>                        explain a command, with examples
 

@@ -3,18 +3,16 @@ import { resolve } from 'node:path'
 import { ConfigError, flagProblem, type Problem, wordProblem } from '../config/problem.ts'
 import { lineDiff } from '../lib/line-diff.ts'
 import { nearest } from '../lib/nearest.ts'
-import { hasCode } from '../lib/system-error.ts'
 import { type Namespace, parseConfiguredNamespace } from '../oci/namespace.ts'
 import { planBuildkit } from './clients/buildkit.ts'
 import type { Plan, PlanClient, PlannedFile, Wish } from './clients/client.ts'
 import { planContainerd } from './clients/containerd.ts'
 import { planCrio, planPodman } from './clients/containers-image.ts'
 import { planDocker } from './clients/docker.ts'
-import { NO_FILES, RootedFiles } from './clients/host-files.ts'
+import { NO_FILES, RootedFiles, whyUntouched } from './clients/host-files.ts'
 import { planK3s } from './clients/k3s.ts'
 import { planKind } from './clients/kind.ts'
 import { parseMirrorUrl } from './clients/mirror-url.ts'
-import { RefusedPath } from './clients/rooted-path.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
 import type { Tool, ToolWords } from './tool.ts'
 
@@ -214,14 +212,6 @@ async function writeOne(environment: Environment, file: PlannedFile, target: Roo
   const isSame = file.before === file.after
   if (!isSame) await target.write(file.path, file.after, file.isSecret)
   environment.stdout.write(`${isSame ? 'unchanged' : 'written'}: ${file.path}\n`)
-}
-
-/** The reason why a file could not be read or written; `undefined` for any other error. */
-function whyUntouched(error: unknown): string | undefined {
-  if (error instanceof RefusedPath) return `${error.message}; nothing was written there`
-  if (!(error instanceof Error) || !('syscall' in error)) return undefined
-  const isForbidden = hasCode(error, 'EACCES', 'EPERM')
-  return isForbidden ? `${error.message}; try again as root` : error.message
 }
 
 function tell(environment: Environment, notes: readonly string[]): void {

@@ -16,6 +16,7 @@ import { credentialProvider } from './credential-provider.ts'
 import { doctor } from './doctor.ts'
 import { importRegistry } from './import.ts'
 import { admission } from './kubernetes/admission.ts'
+import { nodeConfig } from './kubernetes/node-config.ts'
 import { setup } from './setup.ts'
 import type { Tool } from './tool.ts'
 
@@ -42,5 +43,6 @@ export const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   ['cancel', cancel],
   ['token', token],
   ['admission', admission],
+  ['node-config', nodeConfig],
   ['completion', completion],
 ])

@@ -115,7 +115,7 @@ const ROOMS: House['rooms'] = new Map([
       ['admin', ['.']],
       ['clients', []],
       ['doctor', ['clients']],
-      ['kubernetes', ['.', 'clients']],
+      ['kubernetes', ['.', 'clients', 'doctor']],
     ]),
   ],
 ])

@@ -23,7 +23,7 @@ export async function planContainerd(wish: Wish, files: HostFiles): Promise<Plan
 }
 
 /** Name of the plugin that pulls for Kubernetes, by the version of the configuration's format. */
-const PLUGINS: ReadonlyMap<number, string> = new Map([
+export const CRI_PLUGINS: ReadonlyMap<number, string> = new Map([
   [2, 'io.containerd.grpc.v1.cri'],
   [3, 'io.containerd.cri.v1.images'],
   [4, 'io.containerd.cri.v1.images'],
@@ -48,7 +48,7 @@ export interface CriRegistry {
 /** Reads the registry settings; `undefined` if the format is unknown or the plugin is disabled. */
 export function readCriRegistry(config: TomlTable): CriRegistry | undefined {
   const version = versionOf(config)
-  const plugin = PLUGINS.get(version)
+  const plugin = CRI_PLUGINS.get(version)
   if (plugin === undefined || isCriDisabled(config)) return undefined
   const registry = tableAt(config, 'plugins', plugin, 'registry') ?? {}
   const mirrors = tableAt(registry, 'mirrors') ?? {}
@@ -62,7 +62,7 @@ export function readCriRegistry(config: TomlTable): CriRegistry | undefined {
   }
 }
 
-const CRI_NAMES: ReadonlySet<string> = new Set(['cri', ...PLUGINS.values()])
+const CRI_NAMES: ReadonlySet<string> = new Set(['cri', ...CRI_PLUGINS.values()])
 
 /** True if the CRI plugin is disabled, as in the package that comes with Docker. */
 export function isCriDisabled(config: TomlTable): boolean {
@@ -98,7 +98,7 @@ async function planConfig(files: HostFiles): Promise<PlannedFile> {
   if (registry.paths.includes(CONTAINERD_CERTS)) return { path, before, after: before }
   const contradiction = contradictionOf(registry)
   if (contradiction !== undefined) return refused(before, versionOf(config), contradiction)
-  const table = ['plugins', PLUGINS.get(versionOf(config)) ?? '', 'registry']
+  const table = ['plugins', CRI_PLUGINS.get(versionOf(config)) ?? '', 'registry']
   const after = setInToml(before, table, { key: 'config_path', value: CONTAINERD_CERTS })
   return after === undefined
     ? refused(
@@ -122,11 +122,11 @@ function contradictionOf({ paths, mirrors, hasTls }: CriRegistry): string | unde
 }
 
 function refused(before: string, version: number, refusal: string): PlannedFile {
-  const after = `${before.trimEnd()}\n\n${registryTable(PLUGINS.has(version) ? version : NEW_FILE_VERSION)}`
+  const after = `${before.trimEnd()}\n\n${registryTable(CRI_PLUGINS.has(version) ? version : NEW_FILE_VERSION)}`
   return { path: CONTAINERD_CONFIG, before, after, refusal }
 }
 
 function registryTable(version: number): string {
-  const plugin = PLUGINS.get(version) ?? ''
+  const plugin = CRI_PLUGINS.get(version) ?? ''
   return `[plugins.${quoted(plugin)}.registry]\n  config_path = ${quoted(CONTAINERD_CERTS)}\n`
 }

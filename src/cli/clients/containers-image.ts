@@ -8,7 +8,7 @@ import { basicText, namedRegistries } from './client.ts'
 import { appendToml, parseToml, quoted, stringOf, tablesOf } from './toml.ts'
 
 const REGISTRIES_CONF = '/etc/containers/registries.conf'
-const REGISTRIES_CONF_D = '/etc/containers/registries.conf.d'
+export const REGISTRIES_CONF_D = '/etc/containers/registries.conf.d'
 const DROP_IN = `${REGISTRIES_CONF_D}/50-entrepot.conf`
 
 const CERTS = '/etc/containers/certs.d'
@@ -136,7 +136,7 @@ async function planDropIn(wish: Wish, files: HostFiles): Promise<PlannedFile> {
 }
 
 /** One `[[registry]]` block to write. */
-interface WantedBlock {
+export interface WantedBlock {
   readonly name: Namespace
   /** Location of its mirror. */
   readonly location: string
@@ -147,7 +147,7 @@ interface WantedBlock {
  * The blocks for the registries of a wish. Throws a {@link ConfigError} for a location that containers/image
  * cannot parse: it fails every pull of that registry, without falling back to the registry itself.
  */
-function wantedBlocks(wish: Wish): readonly WantedBlock[] {
+export function wantedBlocks(wish: Wish): readonly WantedBlock[] {
   const { authority, scheme, url } = wish.mirror
   const problems: Problem[] = []
   if (!isContainersLocation(authority))
@@ -179,7 +179,8 @@ function firstMirror(block: TomlTable): string | undefined {
   return stringOf(tablesOf(block['mirror'])[0]?.['location'])
 }
 
-function blockText({ name, location, isInsecure }: WantedBlock): string {
+/** The block as TOML. */
+export function blockText({ name, location, isInsecure }: WantedBlock): string {
   return `[[registry]]
 prefix = ${quoted(name)}
 location = ${quoted(name)}

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { type FileHandle, lstat, open, readdir, rename, rm } from 'node:fs/promises'
-import { isAbsolute, join, resolve } from 'node:path'
+import { type FileHandle, lstat, mkdir, open, readdir, rename, rm, rmdir, unlink } from 'node:fs/promises'
+import { dirname, isAbsolute, join, resolve } from 'node:path'
 import { hasCode } from '../../lib/system-error.ts'
 import type { HostFiles } from './client.ts'
 import { findSpot, type Missing, RefusedPath, type Spot } from './rooted-path.ts'
@@ -17,6 +17,12 @@ const CREATE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | const
 const PRIVATE_MODE = 0o600
 /** Mode of a new file: every user may read configuration. */
 const NEW_FILE_MODE = 0o644
+const NEW_DIRECTORY_MODE = 0o755
+/** Name of files and directories that exist only while something is written. */
+const TEMPORARY = /^\.entrepot-[0-9a-f]{12}$/
+
+/** Called before each operation that changes something; tests interrupt there. */
+export type FileStep = (operation: string) => void
 
 /**
  * Files below a directory that is used as `/`; relative paths start at `cwd`. Links are followed below the
@@ -25,10 +31,12 @@ const NEW_FILE_MODE = 0o644
 export class RootedFiles implements HostFiles {
   readonly #root: string
   readonly #cwd: string
+  readonly #step: FileStep
 
-  constructor(root: string, cwd: string) {
+  constructor(root: string, cwd: string, step: FileStep = () => undefined) {
     this.#root = root
     this.#cwd = cwd
+    this.#step = step
   }
 
   /** Path of a file on this machine. */
@@ -37,11 +45,15 @@ export class RootedFiles implements HostFiles {
   }
 
   async read(path: string): Promise<string | undefined> {
+    return (await this.readBytes(path))?.toString('utf8')
+  }
+
+  async readBytes(path: string): Promise<Buffer | undefined> {
     return await this.#at(path, 'leave', async spot => {
       const file = await open(spot.path, constants.O_RDONLY | NO_FOLLOW)
       try {
         if (isSpecial(await file.stat())) throw new RefusedPath(this.locate(path), 'is not a regular file')
-        return await file.readFile('utf8')
+        return await file.readFile()
       } finally {
         await file.close()
       }
@@ -61,7 +73,92 @@ export class RootedFiles implements HostFiles {
    * and no other user can read the new one before it has them. A secret one only its owner can read.
    */
   async write(path: string, text: string, isSecret = false): Promise<void> {
-    await this.#at(path, 'create', async spot => await replace(spot, text, isSecret))
+    await this.#at(path, 'create', async spot => await replace(spot, text, isSecret, this.#step))
+  }
+
+  /** Removes a file, if it is there. */
+  async remove(path: string): Promise<void> {
+    await this.#at(path, 'leave', async spot => {
+      this.#step('unlink')
+      await unlink(spot.path)
+      await spot.directory.sync()
+    })
+  }
+
+  /**
+   * Makes a directory with one file in it, at once: nobody sees the directory without the file. False if it
+   * is there by now.
+   */
+  async makeDirectory(path: string, file: string, text: string): Promise<boolean> {
+    const isMade = await this.#at(path, 'create', async spot => {
+      const temporary = temporaryBeside(spot.path)
+      this.#step('mkdir')
+      await mkdir(temporary, NEW_DIRECTORY_MODE)
+      try {
+        this.#step('create')
+        await using handle = await open(join(temporary, file), CREATE, NEW_FILE_MODE)
+        this.#step('write')
+        await handle.writeFile(text)
+        await handle.sync()
+        this.#step('rename')
+        await rename(temporary, spot.path)
+        await spot.directory.sync()
+        return true
+      } catch (error) {
+        this.#step('rm')
+        await rm(temporary, { recursive: true, force: true })
+        if (hasCode(error, 'EEXIST', 'ENOTEMPTY')) return false
+        throw error
+      }
+    })
+    return isMade === true
+  }
+
+  /**
+   * Takes away a directory that has nothing but one file, at once: nobody sees the directory without the
+   * file. If more is in it, the file alone is removed.
+   */
+  async removeDirectory(path: string, file: string): Promise<void> {
+    await this.#at(path, 'leave', async spot => {
+      const temporary = temporaryBeside(spot.path)
+      this.#step('rename')
+      await rename(spot.path, temporary)
+      const names = await readdir(temporary)
+      if (names.some(name => name !== file && !TEMPORARY.test(name))) {
+        this.#step('rename')
+        await rename(temporary, spot.path)
+        this.#step('unlink')
+        await unlink(join(spot.path, file))
+      } else await this.#discard(temporary, names)
+      await spot.directory.sync()
+    })
+  }
+
+  /**
+   * Removes what interrupted calls have left in a directory, if it is older than a minute. A younger one may
+   * be another process at work.
+   */
+  async sweep(path: string, nowMs: number): Promise<void> {
+    for (const name of await this.list(path)) {
+      if (!TEMPORARY.test(name)) continue
+      await this.#at(`${path}/${name}`, 'leave', async spot => {
+        const stats = await lstat(spot.path)
+        if (nowMs - stats.mtimeMs < LEFTOVER_MS) return
+        this.#step('rm')
+        if (stats.isDirectory()) await this.#discard(spot.path, await readdir(spot.path))
+        else await unlink(spot.path)
+      })
+    }
+  }
+
+  /** Removes the files of a temporary directory, and it. Nothing else than a file is ever in one. */
+  async #discard(temporary: string, names: readonly string[]): Promise<void> {
+    for (const name of names) {
+      this.#step('unlink')
+      await unlink(join(temporary, name))
+    }
+    this.#step('rmdir')
+    await rmdir(temporary)
   }
 
   /** Calls `use` with the place of a file; `undefined` if it or its directory does not exist. */
@@ -79,14 +176,27 @@ export class RootedFiles implements HostFiles {
   }
 }
 
-async function replace({ directory, path }: Spot, text: string, isSecret: boolean): Promise<void> {
+const LEFTOVER_MS = 60_000
+
+function temporaryBeside(path: string): string {
+  return join(dirname(path), `.entrepot-${randomBytes(6).toString('hex')}`)
+}
+
+async function replace(
+  { directory, path }: Spot,
+  text: string,
+  isSecret: boolean,
+  step: FileStep,
+): Promise<void> {
   const previous = await lstat(path).catch((error: unknown) => {
     if (hasCode(error, 'ENOENT')) return undefined
     throw error
   })
-  const temporary = `${path}.${randomBytes(6).toString('hex')}`
+  const temporary = temporaryBeside(path)
+  step('create')
   const file = await open(temporary, CREATE, PRIVATE_MODE)
   try {
+    step('write')
     await file.writeFile(text)
     const own = await file.stat()
     const isOwn = previous === undefined || (own.uid === previous.uid && own.gid === previous.gid)
@@ -94,9 +204,11 @@ async function replace({ directory, path }: Spot, text: string, isSecret: boolea
     const mode = previous === undefined ? NEW_FILE_MODE : previous.mode & 0o7777
     await file.chmod(isSecret ? mode & PRIVATE_MODE : mode)
     await file.sync()
+    step('rename')
     await rename(temporary, path)
     await directory.sync()
   } catch (error) {
+    step('rm')
     await rm(temporary, { force: true })
     throw error
   } finally {
@@ -106,6 +218,14 @@ async function replace({ directory, path }: Spot, text: string, isSecret: boolea
 
 function isSpecial(stats: Awaited<ReturnType<FileHandle['stat']>>): boolean {
   return !stats.isFile() && !stats.isDirectory()
+}
+
+/** The reason why a file could not be read or written; `undefined` for any other error. */
+export function whyUntouched(error: unknown): string | undefined {
+  if (error instanceof RefusedPath) return `${error.message}; nothing was written there`
+  if (!(error instanceof Error) || !('syscall' in error)) return undefined
+  const isForbidden = hasCode(error, 'EACCES', 'EPERM')
+  return isForbidden ? `${error.message}; try again as root` : error.message
 }
 
 /** Replaces the path in an error, which goes through a descriptor, by the one that the user knows. */

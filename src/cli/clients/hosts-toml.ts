@@ -48,7 +48,8 @@ function sendsWhatIsWished(table: TomlTable, { login, certificate }: Wish): bool
   return isLogin && (certificate === undefined || table['client'] !== undefined)
 }
 
-function hostTable({ mirror, caFile, certificate, login }: Wish): string {
+/** The table of the mirror in a `hosts.toml`. */
+export function hostTable({ mirror, caFile, certificate, login }: Wish): string {
   const name = `host.${quoted(mirror.url)}`
   const ca = caFile === undefined ? '' : `  ca = ${quoted(caFile)}\n`
   const client =
@@ -62,8 +63,11 @@ function hostTable({ mirror, caFile, certificate, login }: Wish): string {
   return `[${name}]\n  capabilities = ["pull", "resolve"]\n${ca}${client}${header}`
 }
 
-/** The registry's server, which is used when the mirror fails. Without the line it is the registry's name. */
-function serverLine(name: string): string {
+/**
+ * The line with the registry's server, which is used when the mirror fails. Without the line it is the
+ * registry's name.
+ */
+export function serverLine(name: string): string {
   if (name === EVERY_REGISTRY || !/^[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z][a-z0-9-]*(?::[0-9]+)?$/.test(name))
     return ''
   const host = (name as Namespace) === DOCKER_HUB ? DOCKER_HUB_HOST : name
