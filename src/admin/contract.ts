@@ -74,6 +74,11 @@ export interface DaemonReport {
   readonly lostTags: readonly { readonly image: string; readonly lostForMs: number }[]
   /** Records of the mirror itself found damaged since its start. */
   readonly damagedRecords: readonly DamagedRecord[]
+  /**
+   * Content of hosted repositories that was met damaged or gone and has not been pushed again; absent if
+   * there is none. `example` is a repository and a digest, with `@` between them.
+   */
+  readonly lostContent?: { readonly count: number; readonly example: string } | undefined
   /** Why nothing is stored at present: pulls pass through uncached. Absent if all is well. */
   readonly storeTrouble?: string | undefined
   /** `null` with a store that has no index, such as a bucket. */

@@ -30,10 +30,30 @@ export async function reportStatus(parts: AdminRoutesParts): Promise<DaemonRepor
       lostForMs: Math.round(lostForMs),
     })),
     damagedRecords: parts.damagedRecords(),
+    lostContent: await lostContent(parts),
     storeTrouble: parts.storeTrouble(),
     space,
   }
   return { ...report, degraded: reasonsOf(report, health, nowMs) }
+}
+
+/** Lost content that is looked for again with one report. */
+const LOOKED_FOR_MAX = 20
+
+/** Content that was pushed again since, or that no repository has any more, is forgotten. */
+async function lostContent({
+  health,
+  hosting,
+  mirror,
+}: AdminRoutesParts): Promise<DaemonReport['lostContent']> {
+  for (const digest of [...health.lostContent.keys()].slice(0, LOOKED_FOR_MAX)) {
+    const [holder] = await Array.fromAsync(hosting.hosted.shelf.holds(digest))
+    if (holder === undefined || (await mirror.inspection.isStored(digest))) health.foundContent(digest)
+  }
+  const [first] = health.lostContent
+  if (first === undefined) return undefined
+  const [digest, { namespace, repository }] = first
+  return { count: health.lostContent.size, example: `${namespace}/${repository}@${digest}` }
 }
 
 function trafficReport({ requests, hits, sentBytes, receivedBytes }: Traffic): TrafficReport {
@@ -45,7 +65,14 @@ const ROOM_MS = 10 * 60_000
 
 /** What is not as it should be. Registries that are not configured do not count. */
 function reasonsOf(
-  { registries, damagedRecords, space, lastReload, storeTrouble }: Omit<DaemonReport, 'degraded'>,
+  {
+    registries,
+    damagedRecords,
+    space,
+    lastReload,
+    storeTrouble,
+    lostContent: lost,
+  }: Omit<DaemonReport, 'degraded'>,
   { roomRefusedAtMs }: Health,
   nowMs: number,
 ): readonly string[] {
@@ -53,6 +80,10 @@ function reasonsOf(
   if (storeTrouble !== undefined) reasons.push(`nothing is cached, pulls pass through: ${storeTrouble}`)
   if (roomRefusedAtMs !== undefined && nowMs - roomRefusedAtMs < ROOM_MS)
     reasons.push('downloads are not cached for want of room: everything in the cache is pinned or in use')
+  if (lost !== undefined)
+    reasons.push(
+      `hosted content is damaged or gone, ${lost.count} in all, such as ${lost.example}: the next push of it heals it`,
+    )
   if (space !== null) reasons.push(...indexReasons(space))
   if (lastReload?.failure !== undefined)
     reasons.push(

@@ -5,7 +5,7 @@ import type { Place } from '../oci/place.ts'
 import type { Store } from '../storage/store.ts'
 import type { CollectionMarks } from './collection-marks.ts'
 import type { Publishing } from './publishing.ts'
-import type { Shelf } from './shelf.ts'
+import type { ContentName, Shelf } from './shelf.ts'
 
 /** A client may rely on what it was told for a day; a claim is written anew only once an hour. */
 const CLAIM_MS = 25 * 3_600_000
@@ -27,7 +27,7 @@ export interface CollectionParts {
   readonly publishing: Pick<Publishing, 'alone'>
   readonly marks: CollectionMarks
   readonly clock: Clock
-  readonly events: Pick<Events, 'storageFailed' | 'collected'>
+  readonly events: Pick<Events, 'storageFailed' | 'collected' | 'hostedContentLost'>
   /** Time between the discovery that nothing needs a digest and its removal. */
   readonly graceMs: number
   /** True if mirrored repositories use the content too: then eviction decides about it. */
@@ -59,6 +59,8 @@ interface Need {
   readonly idle: readonly Place[]
   readonly loose: readonly (Place & { readonly by: Digest | undefined })[]
   readonly sizeBytes: number
+  /** A record which says that a repository has it. */
+  readonly owner: ContentName | undefined
 }
 
 /**
@@ -101,7 +103,10 @@ export class Collection {
       const mark = await this.#parts.marks.read(digest)
       // Most digests are in use, which needs no order to see.
       const first = await this.#needOf(digest)
-      if (mark === undefined && isInUse(first)) return undefined
+      if (mark === undefined && isInUse(first)) {
+        await this.#reportLost(digest, first.owner)
+        return undefined
+      }
       if (isDry) return await this.#verdict(digest, first)
       return await publishing.alone(digest, async () => await this.#decide(digest))
     } catch (error) {
@@ -109,6 +114,16 @@ export class Collection {
       events.storageFailed('collect', error)
       return undefined
     }
+  }
+
+  /** Reports content that a repository has by its records, and that is not stored. */
+  async #reportLost(digest: Digest, owner: ContentName | undefined): Promise<void> {
+    const { store, shelf, events } = this.#parts
+    if (owner === undefined) return
+    await using object = await store.open(digest)
+    if (object !== undefined || (await shelf.content(owner)) === undefined) return
+    const { namespace, repository } = owner
+    events.hostedContentLost({ namespace, repository, digest })
   }
 
   /** Decides about a digest that nothing else in this process touches meanwhile. */
@@ -180,6 +195,7 @@ export class Collection {
     const reasons: string[] = []
     const naming = new Set<string>()
     let sizeBytes = 0
+    let owner: ContentName | undefined
     for (const { by, ...place } of holds) {
       if (by === undefined) continue
       const manifest = await shelf.content({ kind: 'hosted-manifest', ...place, digest: by })
@@ -196,12 +212,13 @@ export class Collection {
       if (by !== undefined) continue
       const own = await this.#ownNeed(digest, place)
       sizeBytes = Math.max(sizeBytes, own.sizeBytes)
+      owner ??= own.record
       if (own.kind === 'loose') loose.push({ ...place, by })
       else if (own.kind === 'idle' && !naming.has(textOf(place))) idle.push(place)
       else if (own.why !== undefined) reasons.push(own.why)
     }
     if (sizeBytes === 0) sizeBytes = await this.#storedBytes(digest)
-    return { why: reasons[0], idle, loose, sizeBytes }
+    return { why: reasons[0], idle, loose, sizeBytes, owner }
   }
 
   /** Why the repository itself needs the digest, besides manifests that name it. */
@@ -212,21 +229,27 @@ export class Collection {
     readonly kind: 'needed' | 'idle' | 'loose'
     readonly sizeBytes: number
     readonly why?: string
+    readonly record?: ContentName
   }> {
     const { shelf, clock } = this.#parts
-    const manifest = await shelf.content({ kind: 'hosted-manifest', ...place, digest })
-    if (manifest !== undefined)
-      return { kind: 'needed', sizeBytes: manifest.sizeBytes, why: `it is a manifest of ${textOf(place)}` }
-    const blob = await shelf.content({ kind: 'hosted-blob', ...place, digest })
+    const ofManifest = { kind: 'hosted-manifest', ...place, digest } as const
+    const manifest = await shelf.content(ofManifest)
+    if (manifest !== undefined) {
+      const why = `it is a manifest of ${textOf(place)}`
+      return { kind: 'needed', sizeBytes: manifest.sizeBytes, why, record: ofManifest }
+    }
+    const record = { kind: 'hosted-blob', ...place, digest } as const
+    const blob = await shelf.content(record)
     if (blob === undefined) {
       if (this.#isLoose(digest, { ...place, by: undefined })) return { kind: 'loose', sizeBytes: 0 }
       return { kind: 'needed', sizeBytes: 0, why: `it is being pushed to ${textOf(place)}` }
     }
     // A claim from the future counts as made now.
     const isClaimed = clock.wallMs() - blob.claimedAtMs < CLAIM_MS
-    if (!isClaimed) return { kind: 'idle', sizeBytes: blob.sizeBytes }
+    if (!isClaimed) return { kind: 'idle', sizeBytes: blob.sizeBytes, record }
     const until = new Date(blob.claimedAtMs + CLAIM_MS).toISOString()
-    return { kind: 'needed', sizeBytes: blob.sizeBytes, why: `${textOf(place)} claims it until ${until}` }
+    const why = `${textOf(place)} claims it until ${until}`
+    return { kind: 'needed', sizeBytes: blob.sizeBytes, why, record }
   }
 
   /** True if a hold had no record for so long that no push can be under way. */

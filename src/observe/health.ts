@@ -1,6 +1,8 @@
 import { LRUCache } from 'lru-cache'
+import type { Digest } from '../oci/digest.ts'
 import type { UpstreamErrorKind } from '../oci/error.ts'
 import type { Namespace } from '../oci/namespace.ts'
+import type { Place } from '../oci/place.ts'
 import { type Event, type EventDetails, type EventHandlers, type EventSink, handleEvent } from './event.ts'
 
 /** What is known of a registry from the last exchanges with it. Times are wall-clock milliseconds. */
@@ -30,6 +32,7 @@ export interface LastReload {
 }
 
 const REGISTRIES_MAX = 500
+const LOST_MAX = 10_000
 
 /** Kinds of failure after which it is not known whether the registry can be reached at all. */
 const CONTACT: ReadonlySet<string> = new Set<UpstreamErrorKind>([
@@ -46,6 +49,7 @@ const ECHOES: ReadonlySet<string> = new Set<UpstreamErrorKind>(['breaker', 'offl
 export class Health implements EventSink {
   readonly #now: () => number
   readonly #registries = new LRUCache<Namespace, RegistryHealth>({ max: REGISTRIES_MAX })
+  readonly #lost = new Map<Digest, Place>()
   #reload: LastReload | undefined
   #roomRefusedAtMs: number | undefined
   readonly #handlers: Partial<EventHandlers> = {
@@ -59,6 +63,9 @@ export class Health implements EventSink {
     'upstream-failed': failure => this.#failed(failure),
     'breaker-changed': ({ namespace, isOpen, forMs }) =>
       this.#note(namespace, { quietUntilMs: isOpen ? this.#now() + forMs : undefined }),
+    'hosted-content-lost': ({ digest, ...place }) => {
+      if (this.#lost.size < LOST_MAX) this.#lost.set(digest, place)
+    },
     'rate-limit-seen': seen => this.#budgeted(seen),
     'room-refused': () => {
       this.#roomRefusedAtMs = this.#now()
@@ -81,6 +88,16 @@ export class Health implements EventSink {
 
   get lastReload(): LastReload | undefined {
     return this.#reload
+  }
+
+  /** Hosted content that was met damaged or gone, each with a repository that has it; at most 10,000. */
+  get lostContent(): ReadonlyMap<Digest, Place> {
+    return this.#lost
+  }
+
+  /** Notes that content is not lost any more. */
+  foundContent(digest: Digest): void {
+    this.#lost.delete(digest)
   }
 
   /** When a download was last not cached for want of room. */

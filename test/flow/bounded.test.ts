@@ -132,6 +132,7 @@ const BOUNDED_BY: Readonly<Record<string, string>> = {
   'content/pins.ts #digests': 'what the operator has pinned',
   'mirror/tag-resolver.ts #late': 'RESOLUTIONS_MAX',
   'mirror/fill/spool.ts #waiting': 'readers of one fill, which are connections',
+  'observe/health.ts #lost': 'LOST_MAX',
   'observe/metrics-sink.ts #known': 'configured namespaces',
   'observe/metrics-sink.ts #requestSeries': 'products of closed sets of labels',
   'observe/events.ts #unwritable': 'operations of a store',

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
+import type { DaemonReport } from '../../src/admin/contract.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { OCI_MANIFEST } from '../../src/oci/media-type.ts'
 import { FakeClock } from '../support/fake-clock.ts'
@@ -253,7 +254,11 @@ test('a store that takes no records does not stop a client that may push from pu
       assert.equal((await hosted.send(method, `/v2/${NAME}/${path}`)).status, 200, `${method} ${path}`)
 })
 
-test('damaged hosted content is reported, and healed by the next push of it', async () => {
+async function statusOf(hosted: HostedMirror): Promise<DaemonReport> {
+  return JSON.parse(String((await hosted.admin('GET', '/_admin/v1/status')).body)) as DaemonReport
+}
+
+test('damaged hosted content is reported, also by status, and healed by the next push of it', async () => {
   await using hosted = await startHosted({})
   const bytes = randomBytes(5000)
   const digest = await pushBlob(hosted, bytes)
@@ -262,6 +267,18 @@ test('damaged hosted content is reported, and healed by the next push of it', as
   assert.equal((await hosted.send('GET', `/v2/${NAME}/blobs/${digest}`)).status, 404)
   assert.ok(hosted.log.some(line => line['msg'] === 'hosted content is damaged or gone: push it again'))
   assert.equal((await hosted.send('HEAD', `/v2/${NAME}/blobs/${digest}`)).status, 404)
+  const lost = { count: 1, example: `${NAME}@${digest}` }
+  assert.deepEqual((await statusOf(hosted)).lostContent, lost)
+  assert.match(
+    String((await statusOf(hosted)).degraded),
+    /damaged or gone, 1 in all.*the next push of it heals it/,
+  )
+  // A new process learns of it from the collection, without a pull.
+  await hosted.restart()
+  assert.equal((await statusOf(hosted)).lostContent, undefined)
+  assert.equal((await hosted.admin('POST', '/_admin/v1/collect?dry-run=true')).status, 200)
+  assert.deepEqual((await statusOf(hosted)).lostContent, lost)
   await pushBlob(hosted, bytes)
+  assert.equal((await statusOf(hosted)).lostContent, undefined)
   assert.deepEqual((await hosted.send('GET', `/v2/${NAME}/blobs/${digest}`)).body, bytes)
 })
