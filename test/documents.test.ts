@@ -57,7 +57,7 @@ const ELSEWHERE = [
   /^docker (?:build|run|compose|pull|push|exec|image)\b/,
   /^kubectl \S/,
   /^(?:export REGISTRY|cosign verify|kind load)\b/,
-  /^helm (?:install|test)\b/,
+  /^helm (?:install|test|upgrade|package|push)\b/,
   /^promtool check rules helm\/entrepot\/files\/alerts\.yaml$/,
   /^systemctl \S/,
   /^install -/,
@@ -76,7 +76,12 @@ test('the image that the documents build is the one that the chart asks for', ()
   }
   assert.deepEqual(image.registry + image.tag, '')
   assert.equal(version, appVersion)
-  for (const path of ['README.md', 'docs/deploying.md', 'examples/kubernetes/README.md']) {
+  for (const path of [
+    'README.md',
+    'docs/deploying.md',
+    'docs/kubernetes.md',
+    'examples/kubernetes/README.md',
+  ]) {
     const built = [
       ...read(path).matchAll(/docker build [^`\n]*-t (?:"?\$REGISTRY\/)?([a-z]+:[^\s"`,]+)/g),
     ].map(([, name]) => name)

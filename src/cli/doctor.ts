@@ -15,10 +15,11 @@ import { enginesOf } from './doctor/engines.ts'
 import { inspectContainerd, inspectK3s } from './doctor/inspect-containerd.ts'
 import { inspectBuildkit, inspectContainers } from './doctor/inspect-containers.ts'
 import { inspectDocker } from './doctor/inspect-docker.ts'
+import { readClusterWish, tellCluster } from './doctor/kubernetes.ts'
 import { checkMirror, parseTrialImage, type TrialImage } from './doctor/mirror-check.ts'
 import { compare, recentClients } from './doctor/recent-clients.ts'
-import { type Environment, EXIT, type ExitCode } from './environment.ts'
-import { paintFor } from './style.ts'
+import { Report } from './doctor/report.ts'
+import type { Environment } from './environment.ts'
 import type { Tool, ToolWords } from './tool.ts'
 
 const INSPECTS: readonly Inspect[] = [
@@ -68,12 +69,31 @@ export const doctor: Tool = {
       value: 'DIR',
       description: 'directory to use as /, such as /host in a container',
     },
+    kubernetes: {
+      type: 'boolean',
+      description:
+        'report which nodes of a Kubernetes cluster pull through the mirror, instead of the clients of this machine',
+    },
+    kubeconfig: {
+      type: 'text',
+      value: 'FILE',
+      description: 'how to reach the API server [KUBECONFIG]; by default the service account of the Pod',
+    },
   },
   examples: [
     ['doctor', 'check the clients of this machine and their mirrors'],
     ['doctor --mirror http://mirror:8080', 'check one mirror'],
+    [
+      'doctor --kubernetes --kubeconfig ~/.kube/config',
+      "check a cluster's nodes, with the admin listener of its mirror at port 8081 of this machine",
+    ],
   ],
   run: async (environment, words) => {
+    if (words.isOn('kubernetes')) {
+      const report = new Report(environment)
+      await tellCluster(report, readClusterWish(environment, words))
+      return report.end()
+    }
     const wish = readWish(environment, words)
     const report = new Report(environment)
     const denied = new Set<string>()
@@ -159,44 +179,6 @@ function isReadable(file: string): boolean {
     return true
   } catch {
     return false
-  }
-}
-
-/** Writes findings as they come, and counts the problems. */
-class Report {
-  readonly #environment: Environment
-  #wrongs = 0
-
-  constructor(environment: Environment) {
-    this.#environment = environment
-  }
-
-  heading(text: string): void {
-    this.#environment.stdout.write(`${text}\n`)
-  }
-
-  good(sentence: string): void {
-    this.#line('ok', sentence)
-  }
-
-  note(sentence: string): void {
-    this.#line('note', sentence)
-  }
-
-  wrong(sentence: string): void {
-    this.#wrongs += 1
-    this.#line('WRONG', sentence)
-  }
-
-  end(): ExitCode {
-    this.heading(this.#wrongs === 0 ? 'Nothing is wrong.' : `Wrong: ${this.#wrongs}.`)
-    return this.#wrongs === 0 ? EXIT.ok : EXIT.failure
-  }
-
-  #line(mark: string, sentence: string): void {
-    const style = mark === 'ok' ? 'good' : mark === 'note' ? 'faint' : 'bad'
-    const painted = paintFor(this.#environment.stdout, this.#environment)(style, mark.padEnd(5))
-    this.#environment.stdout.write(`  ${painted}  ${sentence}\n`)
   }
 }
 

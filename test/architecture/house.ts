@@ -114,7 +114,7 @@ const ROOMS: House['rooms'] = new Map([
       ['.', ['admin', 'clients', 'doctor', 'kubernetes']],
       ['admin', ['.']],
       ['clients', []],
-      ['doctor', ['clients']],
+      ['doctor', ['.', 'clients']],
       ['kubernetes', ['.', 'clients', 'doctor']],
     ]),
   ],
@@ -253,6 +253,10 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
   // Processes.
   ['upstream/auth/docker-config.ts', { modules: ['node:child_process'], why: 'credential helpers' }],
   // Commands that an operator runs.
+  [
+    'cli/doctor/kubernetes.ts',
+    { modules: ['node:dns/promises'], why: 'finds all mirrors behind the name of a headless Service' },
+  ],
   ['cli/doctor/engines.ts', { modules: ['node:http2', 'node:net'], why: 'asks engines of this machine' }],
   [
     'cli/stale-socket.ts',

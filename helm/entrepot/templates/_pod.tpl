@@ -13,7 +13,7 @@ metadata:
   {{- end }}
 spec:
   serviceAccountName: {{ include "entrepot.serviceAccountName" . }}
-  automountServiceAccountToken: false
+  automountServiceAccountToken: {{ .Values.doctor.enabled }}
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ include "entrepot.gracePeriod" . }}
   {{- with .Values.imagePullSecrets }}

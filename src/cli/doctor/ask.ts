@@ -13,6 +13,8 @@ export interface AskOptions {
   readonly headers?: Readonly<Record<string, string>>
   /** A further authority to trust, as PEM. */
   readonly ca?: string | undefined
+  /** A certificate of this client with its key, as PEM. */
+  readonly certificate?: { readonly cert: string; readonly key: string } | undefined
   readonly timeoutMs?: number
   /** A unix socket to ask through, whatever host the URL names. */
   readonly socketPath?: string
@@ -24,7 +26,7 @@ const ANSWER_MS = 30_000
 
 /** Sends a GET; rejects without a complete answer of at most 4 MiB within 30 s. */
 export async function ask(url: string, options: AskOptions = {}): Promise<HttpAnswer> {
-  const { headers = {}, ca, socketPath, timeoutMs = ANSWER_MS } = options
+  const { headers = {}, ca, certificate, socketPath, timeoutMs = ANSWER_MS } = options
   const { promise, resolve, reject } = Promise.withResolvers<HttpAnswer>()
   const common = { headers, agent: false, signal: AbortSignal.timeout(timeoutMs) } as const
   // Clients trust the CAs of the system; Node trusts only its built-in ones by default.
@@ -34,7 +36,7 @@ export async function ask(url: string, options: AskOptions = {}): Promise<HttpAn
     ...(ca === undefined ? [] : [ca]),
   ]
   const asked = url.startsWith('https:')
-    ? httpsRequest(url, { ...common, ca: trusted() })
+    ? httpsRequest(url, { ...common, ...certificate, ca: trusted() })
     : httpRequest(url, socketPath === undefined ? common : { ...common, socketPath })
   asked.on('error', reject)
   asked.on('response', response => {

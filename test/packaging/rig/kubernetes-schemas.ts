@@ -43,6 +43,7 @@ const KINDS: ReadonlyMap<string, readonly string[]> = new Map([
   ['apps', ['DaemonSet', 'Deployment', 'StatefulSet']],
   ['networking.k8s.io', ['Ingress', 'NetworkPolicy']],
   ['policy', ['PodDisruptionBudget']],
+  ['rbac.authorization.k8s.io', ['ClusterRole', 'ClusterRoleBinding']],
 ])
 
 interface Kind {
