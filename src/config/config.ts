@@ -46,6 +46,8 @@ export interface Config {
   readonly store: StoreConfig
   /** Write nothing: serve stored content, and pass everything else through. */
   readonly isReadOnly?: boolean
+  /** True if no other process ever writes to the store. */
+  readonly isSingleWriter?: boolean
   /** Start even if the data directory cannot be written; pulls then pass through uncached. */
   readonly passesThrough?: boolean
   /** Limits of the cache's size. */

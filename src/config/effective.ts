@@ -49,6 +49,7 @@ export function effectiveSettings(
     ...peerSettings(config, setting),
     setting('check_cache_digest', config.checkCacheDigest, 'check-cache-digest'),
     setting('offline', config.isOffline, 'offline'),
+    setting('single_writer', config.isSingleWriter ?? false, 'single-writer'),
     setting('pass_through', config.passesThrough ?? false, 'pass-through'),
     setting('prove_ranges', config.provesRanges, 'prove-ranges'),
     setting('scrub_interval', scrubInterval(config), 'scrub-interval'),

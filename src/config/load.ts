@@ -156,6 +156,7 @@ type Scalars = Pick<
   | 'isReadOnly'
   | 'isOffline'
   | 'passesThrough'
+  | 'isSingleWriter'
   | 'provesRanges'
   | 'drainDelayMs'
   | 'drainMs'
@@ -184,6 +185,7 @@ function readScalars(reader: SettingsReader): Scalars {
     checkCacheDigest: reader.parse(reader.find('check-cache-digest'), parseBoolean) ?? false,
     isReadOnly: reader.parse(reader.find('read-only'), parseBoolean) ?? false,
     isOffline: reader.parse(reader.find('offline'), parseBoolean) ?? false,
+    isSingleWriter: reader.parse(reader.find('single-writer'), parseBoolean) ?? false,
     passesThrough: reader.parse(reader.find('pass-through'), parseBoolean) ?? false,
     provesRanges: reader.parse(reader.find('prove-ranges'), parseBoolean) ?? false,
     drainDelayMs: reader.parse(reader.find('drain-delay'), parseDelay) ?? 0,

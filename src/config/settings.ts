@@ -100,6 +100,16 @@ export const SETTINGS = {
     noun: 'true or false',
     hint: 'write true or false',
   },
+  'single-writer': {
+    environment: 'SINGLE_WRITER',
+    type: 'boolean',
+    group: 'general',
+    default: 'false',
+    description:
+      'No other process ever writes to the store: allows immutable tags where conditional writes are not atomic',
+    noun: 'true or false',
+    hint: 'write true or false',
+  },
   'pass-through': {
     environment: 'PASS_THROUGH',
     type: 'boolean',

@@ -7,7 +7,7 @@ import { DamagedRecordError, openRecord, sealRecord } from './sealed-record.ts'
 const KEY_BYTES = 32
 
 export interface AccessRecordsParts {
-  readonly store: Pick<Store, 'readRecord' | 'writeRecord'>
+  readonly store: Pick<Store, 'createRecord' | 'deleteRecord' | 'readRecord' | 'writeRecord'>
   readonly events: Pick<Events, 'recordDamaged' | 'storageFailed'>
 }
 
@@ -55,21 +55,22 @@ export class AccessRecords {
   }
 
   /**
-   * The signing key in the store; makes one if there is none, or if it is damaged. Of two processes that make
-   * one at the same time the last wins, and the other finds its key when it reads again.
+   * The signing key in the store; makes one if there is none, or if it is damaged. It is created once: of
+   * several processes that start together, the others use the key of the one that was first.
    */
   async signingKey(): Promise<Uint8Array> {
-    const found = await this.#readKey()
+    const { store } = this.#parts
+    const bytes = await store.readRecord({ kind: 'signing-key' })
+    const found = bytes === undefined ? undefined : this.#keyIn(bytes)
     if (found !== undefined) return found
+    if (bytes !== undefined) await store.deleteRecord({ kind: 'signing-key' })
     const key = randomBytes(KEY_BYTES)
-    const record = { key: key.toString('base64') }
-    await this.#parts.store.writeRecord({ kind: 'signing-key' }, sealRecord(record), 'durable')
-    return (await this.#readKey()) ?? key
+    const record = sealRecord({ key: key.toString('base64') })
+    const creation = await store.createRecord({ kind: 'signing-key' }, record)
+    return creation.kind === 'created' ? key : (this.#keyIn(creation.bytes) ?? key)
   }
 
-  async #readKey(): Promise<Uint8Array | undefined> {
-    const bytes = await this.#parts.store.readRecord({ kind: 'signing-key' })
-    if (bytes === undefined) return undefined
+  #keyIn(bytes: Uint8Array): Uint8Array | undefined {
     try {
       const { value } = openRecord(bytes)
       const { key } = (value ?? {}) as { readonly key?: unknown }

@@ -24,7 +24,7 @@ const ROBOTS_EVERY_MS = 60_000
 
 export interface IdentityParts {
   readonly config: Config
-  readonly store: Pick<Store, 'readRecord' | 'writeRecord'>
+  readonly store: Pick<Store, 'createRecord' | 'deleteRecord' | 'readRecord' | 'writeRecord'>
   readonly events: Events
   readonly clock: Clock
   readonly instance: string

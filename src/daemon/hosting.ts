@@ -14,6 +14,7 @@ import { parseConfiguredNamespace } from '../oci/namespace.ts'
 import type { Place } from '../oci/place.ts'
 import type { Space } from '../space/space.ts'
 import type { Store } from '../storage/store.ts'
+import { requireCreationFor } from './immutable-tags.ts'
 import type { DaemonParts } from './parts.ts'
 
 export interface HostingParts
@@ -46,7 +47,9 @@ export function hostingOf(
   const history = new TagHistory({ store, clock, events })
   const terms = (): readonly HostedTerms[] => inForce.current.sections.policies
   const usage = new Usage(new Shelf(store, events), clock)
-  const rules = [new HostedRules({ terms, history, usage, events })]
+  const requireCreation = async (policy: HostedTerms): Promise<void> =>
+    await requireCreationFor(parts, policy)
+  const rules = [new HostedRules({ terms, history, usage, events, requireCreation })]
   const witnesses = [usage, new ChangeWitness({ events, history })]
   const hosted = undo.use(new Hosted({ ...parts, parties: { rules, witnesses } }))
   const isNeeded = (): boolean =>

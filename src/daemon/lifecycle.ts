@@ -2,6 +2,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import type { UpstreamConfig } from '../config/config.ts'
 import { FileWatch, loadSettledUpstreams } from '../config/file/watch.ts'
 import { riskNotices } from '../config/notices.ts'
+import { requireImmutableTags } from './immutable-tags.ts'
 import { notifyEndpoints } from './notifications.ts'
 import { type DaemonParts, directoryText, inForceOf } from './parts.ts'
 
@@ -14,7 +15,19 @@ export async function reload(parts: DaemonParts): Promise<void> {
 }
 
 async function reloadOnce(parts: DaemonParts): Promise<void> {
-  const { config, clock, registries, hosting, inForce, epoch, threads, space, events, identities } = parts
+  const {
+    config,
+    clock,
+    registries,
+    hosting,
+    inForce,
+    epoch,
+    threads,
+    space,
+    events,
+    identities,
+    bareStore,
+  } = parts
   const asked = parts.peering?.over(registries) ?? registries
   const { upstreamConfigFile, upstreamCredentials } = config
   if (upstreamConfigFile === undefined) return
@@ -29,6 +42,7 @@ async function reloadOnce(parts: DaemonParts): Promise<void> {
       clock,
     )
     const { upstreams, sections } = loaded
+    await requireImmutableTags({ config, store: bareStore }, sections.policies)
     await notifyEndpoints(config, sections.notifications, parts)
     const next = inForceOf(config, loaded, asked)
     const commit = identities.prepare({ ...next, directory: next.names })

@@ -30,6 +30,7 @@ import { openEvents } from './audit.ts'
 import { loadListenerTls, reloadCertificate, watchCertificate } from './certificate.ts'
 import { ClientServers } from './client-servers.ts'
 import { type HostingRooms, hostingOf } from './hosting.ts'
+import { requireImmutableTags } from './immutable-tags.ts'
 import {
   cutNow,
   flushRepeatedLines,
@@ -154,6 +155,7 @@ async function compose(
   const inForce = new Current(inForceOf(config, config, peering?.over(registries) ?? registries))
   events.nameNamespaces(inForce.current.directory.terms.keys())
   const bareStore = undo.use(overrides.store ?? (await openStore(config, events, buffers)))
+  await requireImmutableTags({ config, store: bareStore }, config.sections.policies)
   const notifying = { notifications, clock, events, instance, resolve }
   await notifyEndpoints(config, config.sections.notifications, notifying)
   const isBounded = overrides.store === undefined

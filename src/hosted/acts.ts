@@ -1,6 +1,9 @@
 import type { Digest } from '../oci/digest.ts'
+import { OciError } from '../oci/error.ts'
 import type { Tag } from '../oci/name.ts'
 import type { Place } from '../oci/place.ts'
+import type { HostedTag } from './records.ts'
+import type { Shelf } from './shelf.ts'
 
 /** Change of a hosted repository that a client asked for. */
 export type Act = Place & {
@@ -32,6 +35,8 @@ type Deed =
 export interface ActRule {
   /** Throws an `OciError` to refuse the act. Returns warnings for the client, mostly none. */
   judge(act: Act): Promise<readonly string[]>
+  /** True if the tag keeps its first digest: it may be created, and never replaced. */
+  keepsFirst?(act: Act & { readonly kind: 'tag' }): boolean
 }
 
 /**
@@ -58,4 +63,32 @@ export async function judgeAct({ rules }: ActParties, act: Act): Promise<readonl
 /** Reports an act to every witness. */
 export async function reportAct({ witnesses }: ActParties, act: Act): Promise<void> {
   for (const witness of witnesses) await witness.saw(act)
+}
+
+/** A tag that is about to be set. */
+type TagAct = Act & { readonly kind: 'tag' }
+
+/**
+ * Sets a tag after every rule has agreed. A tag that keeps its first digest is created and never replaced, so
+ * that of several processes on one store only one sets it. The others learn what it names.
+ */
+export async function setJudgedTag(
+  { rules }: ActParties,
+  shelf: Shelf,
+  act: TagAct,
+  record: HostedTag,
+): Promise<void> {
+  const { tag, digest, from } = act
+  if (from === undefined && rules.some(rule => rule.keepsFirst?.(act) === true)) {
+    const first = await shelf.createTag(act, tag, record)
+    if (first !== undefined && first !== digest) throw tagTaken(tag, first, digest)
+    return
+  }
+  await shelf.setTag(act, tag, record)
+  if (from !== undefined && from !== digest) await shelf.forgetTagged(act, from, tag)
+}
+
+/** The refusal to move an immutable tag. */
+export function tagTaken(tag: Tag, first: string, digest: string): OciError {
+  return new OciError('TAG_IMMUTABLE', `the tag ${tag} is immutable: it names ${first}, and not ${digest}`)
 }

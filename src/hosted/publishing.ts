@@ -7,7 +7,7 @@ import type { Tag } from '../oci/name.ts'
 import type { Place } from '../oci/place.ts'
 import { type PushedManifest, requiredBy } from '../oci/pushed-manifest.ts'
 import type { Store } from '../storage/store.ts'
-import { type Act, type ActParties, judgeAct, reportAct } from './acts.ts'
+import { type Act, type ActParties, judgeAct, reportAct, setJudgedTag } from './acts.ts'
 import type { CollectionMarks } from './collection-marks.ts'
 import type { HostedContent } from './records.ts'
 import type { ContentName, HostedKind, Shelf } from './shelf.ts'
@@ -289,10 +289,9 @@ export class Publishing {
   }: Pick<Publication, 'place' | 'by' | 'digest'> & { readonly tag: Tag }): Promise<readonly string[]> {
     const { shelf, clock, parties } = this.#parts
     const from = (await shelf.tag(place, tag))?.digest
-    const act: Act = { kind: 'tag', ...place, by, tag, digest, from }
+    const act = { kind: 'tag', ...place, by, tag, digest, from } as const
     const warnings = await judgeAct(parties, act)
-    await shelf.setTag(place, tag, { digest, movedAtMs: clock.wallMs(), by })
-    if (from !== undefined && from !== digest) await shelf.forgetTagged(place, from, tag)
+    await setJudgedTag(parties, shelf, act, { digest, movedAtMs: clock.wallMs(), by })
     await reportAct(parties, act)
     return warnings
   }

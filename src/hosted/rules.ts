@@ -3,7 +3,7 @@ import type { Events } from '../observe/events.ts'
 import { OciError } from '../oci/error.ts'
 import { matchesGlob } from '../oci/name-pattern.ts'
 import type { Place } from '../oci/place.ts'
-import type { Act, ActRule } from './acts.ts'
+import { type Act, type ActRule, tagTaken } from './acts.ts'
 import { type HostedTerms, termsOf } from './terms.ts'
 import type { Usage } from './usage.ts'
 
@@ -14,6 +14,8 @@ export interface HostedRulesParts {
   readonly terms: () => readonly HostedTerms[]
   readonly history: TagHistory
   readonly usage: Usage
+  /** Throws if the store cannot hold a tag to its first digest. */
+  readonly requireCreation: (terms: HostedTerms) => Promise<void>
   readonly events: Pick<Events, 'quotaReached'>
 }
 
@@ -30,19 +32,24 @@ export class HostedRules implements ActRule {
     if (terms === undefined) return []
     if (terms.isReadOnly)
       throw new OciError('DENIED', `${terms.names.text} is read-only: nothing can be pushed or deleted`)
-    if (act.kind === 'tag') await this.#requireImmutable(terms, act)
+    if (act.kind === 'tag' && this.keepsFirst(act)) {
+      await this.#parts.requireCreation(terms)
+      await this.#requireFirst(act)
+    }
     return await this.#judgeQuota(terms, act)
   }
 
+  keepsFirst(act: Act & { readonly kind: 'tag' }): boolean {
+    const { immutableTags = [] } = termsOf(this.#parts.terms(), act) ?? {}
+    return immutableTags.some(glob => matchesGlob(glob, act.tag))
+  }
+
   /** The same digest again is not a move. The name of a deleted tag stays taken. */
-  async #requireImmutable(
-    { immutableTags }: HostedTerms,
-    { tag, digest, from, ...place }: Act & { readonly kind: 'tag' },
-  ): Promise<void> {
-    if (from === digest || !immutableTags.some(glob => matchesGlob(glob, tag))) return
+  async #requireFirst({ tag, digest, from, ...place }: Act & { readonly kind: 'tag' }): Promise<void> {
+    if (from === digest) return
     const first = from ?? (await this.#digestBeforeDeletion(place, tag))
     if (first === undefined || first === digest) return
-    throw new OciError('TAG_IMMUTABLE', `the tag ${tag} is immutable: it names ${first}, and not ${digest}`)
+    throw tagTaken(tag, first, digest)
   }
 
   async #digestBeforeDeletion(

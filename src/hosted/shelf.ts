@@ -79,6 +79,21 @@ export class Shelf {
     await this.#write({ kind: 'hosted-tag', ...placeOf(place), tag }, writeHostedTag(record), 'durable')
   }
 
+  /**
+   * Sets a tag that does not exist, durably; otherwise changes nothing and returns the digest that it names.
+   * Holds over all processes as {@link Store.createRecord} does. A damaged record is replaced.
+   */
+  async createTag(place: Place, tag: Tag, record: HostedTag): Promise<Digest | undefined> {
+    await this.#write(taggedName(place, record.digest, tag), NOTHING, 'ordered')
+    const name = { kind: 'hosted-tag', ...placeOf(place), tag } as const
+    const creation = await this.#store.createRecord(name, writeHostedTag(record))
+    if (creation.kind === 'created') return undefined
+    const found = this.#opened(creation.bytes, readHostedTag, undefined)
+    if (found === undefined) await this.setTag(place, tag, record)
+    else if (found.digest !== record.digest) await this.forgetTagged(place, record.digest, tag)
+    return found?.digest
+  }
+
   /** Notes that the tag does not name the manifest any more. */
   async forgetTagged(place: Place, digest: Digest, tag: Tag): Promise<void> {
     await this.#store.deleteRecord(taggedName(place, digest, tag))

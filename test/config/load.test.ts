@@ -54,6 +54,7 @@ test('without any setting the mirror listens on 8080, serves Docker Hub by defau
     checkCacheDigest: false,
     isReadOnly: false,
     isOffline: false,
+    isSingleWriter: false,
     passesThrough: false,
     provesRanges: false,
     upstreamConfigFile: undefined,
