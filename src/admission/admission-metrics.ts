@@ -20,6 +20,7 @@ const VERDICTS = [
   'denied',
   'warned',
   'audited',
+  'rewritten',
   'not-judged',
 ] as const satisfies readonly AdmissionVerdict[]
 const BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1] as const

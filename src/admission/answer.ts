@@ -15,7 +15,7 @@ export interface AdmissionResponse {
 }
 
 /** What became of a review, for the metrics. */
-export type AdmissionVerdict = 'allowed' | 'denied' | 'warned' | 'audited' | 'not-judged'
+export type AdmissionVerdict = 'allowed' | 'denied' | 'warned' | 'audited' | 'rewritten' | 'not-judged'
 
 /** An answer, and what led to it. */
 export interface ReviewAnswer {

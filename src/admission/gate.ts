@@ -7,10 +7,13 @@ import { judgeReview, type ReviewAnswer, reviewText } from './answer.ts'
 import { type Bodies, BodyRefused } from './bodies.ts'
 import type { ImageJudge } from './judge.ts'
 import { parseReview, type Review, ReviewRefused } from './review.ts'
+import { type Rewriting, rewriteReview } from './rewrite.ts'
 
 export interface GateParts {
   /** Judges by the rules as they are now. */
   readonly judge: () => ImageJudge
+  /** Left out where images are not rewritten. */
+  readonly rewriting?: Rewriting | undefined
   readonly bodies: Bodies
   readonly metrics: AdmissionMetrics
   readonly log: Log
@@ -25,9 +28,16 @@ interface Answer {
   readonly text: string
 }
 
-type AnswerReview = (judge: ImageJudge, review: Review) => ReviewAnswer
+type AnswerReview = (parts: GateParts, review: Review) => ReviewAnswer
 
-const REVIEWS: ReadonlyMap<string, AnswerReview> = new Map<string, AnswerReview>([['/validate', judgeReview]])
+const VALIDATE: AnswerReview = ({ judge }, review) => judgeReview(judge(), review)
+
+function answererOf(path: string, { rewriting }: GateParts): AnswerReview | undefined {
+  if (path === '/validate') return VALIDATE
+  if (path !== '/mutate' || rewriting === undefined) return undefined
+  return (_, review) => rewriteReview(rewriting, review)
+}
+
 const DENIED_SHOWN = 20
 
 /** Answers one request to the gate: a review, a probe or the metrics. Never rejects. */
@@ -55,13 +65,13 @@ async function answer(parts: GateParts, request: IncomingMessage): Promise<Answe
   const { method = '', url = '' } = request
   // The API server asks with `?timeout=10s`.
   const [path = ''] = url.split('?', 1)
-  const answerReview = REVIEWS.get(path)
+  const answerReview = answererOf(path, parts)
   if (answerReview === undefined) return await answerProbe(parts, method, path)
   if (method !== 'POST') return plain(405, `${path} takes a POST with an AdmissionReview`)
   const body = await parts.bodies.read(request)
   const startMs = parts.clock.monotonicMs()
   const review = parseReview(body)
-  const judgement = answerReview(parts.judge(), review)
+  const judgement = answerReview(parts, review)
   parts.metrics.reviews.inc({ path: path.slice(1), verdict: judgement.verdict })
   tell(parts.log, review, judgement)
   const text = reviewText(judgement.response)

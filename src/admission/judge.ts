@@ -1,11 +1,12 @@
 import { LRUCache } from 'lru-cache'
+import type { Digest } from '../oci/digest.ts'
 import { parseImageName } from '../oci/image-name.ts'
-import { parseRepositoryName } from '../oci/name.ts'
+import { parseRepositoryName, parseTag } from '../oci/name.ts'
 import { matchesGlob } from '../oci/name-pattern.ts'
 import { canonicalText, DOCKER_HUB } from '../oci/namespace.ts'
 import { hostOfPath } from '../oci/path-host.ts'
 import type { Place } from '../oci/place.ts'
-import { parseReference, type Reference } from '../oci/reference.ts'
+import type { Reference } from '../oci/reference.ts'
 import type { AdmissionRule, AdmissionRules } from '../oci/rules/admission-rules.ts'
 import { matchesRuleNames } from '../oci/rules/rule-names.ts'
 
@@ -24,10 +25,10 @@ export interface ImageVerdict {
 /** An image as rules see it. */
 interface JudgedImage {
   readonly place: Place
-  /** What a runtime pulls: the digest if there is one. */
-  readonly reference: Reference
-  /** A tag beside a digest, which decides nothing about the content. */
-  readonly idleTag: Reference | undefined
+  /** What a runtime pulls: the digest if there is one. By these an image may be allowed. */
+  readonly pulled: readonly Reference[]
+  /** These, and a tag beside a digest, which says nothing about the content. By these it may be denied. */
+  readonly named: readonly Reference[]
 }
 
 const REMEMBERED_MAX = 10_000
@@ -59,18 +60,23 @@ export class ImageJudge {
    * cannot allow one: the runtime pulls the digest, whatever the tag means by now.
    */
   judge(image: string, namespace: string): ImageVerdict {
-    if (image.length > REMEMBERED_LENGTH_MAX) return this.#judgeNow(image, namespace)
+    if (image.length > REMEMBERED_LENGTH_MAX) return this.#judgeNow(image, namespace, undefined)
     const key = `${namespace} ${image}`
     const known = this.#verdicts.get(key)
     if (known !== undefined) return known
-    const verdict = this.#judgeNow(image, namespace)
+    const verdict = this.#judgeNow(image, namespace, undefined)
     this.#verdicts.set(key, verdict)
     return verdict
   }
 
-  #judgeNow(image: string, namespace: string): ImageVerdict {
+  /** Judges an image whose tag has just been resolved to a digest: rules about either are about it. */
+  judgeResolved(image: string, digest: Digest): ImageVerdict {
+    return this.#judgeNow(image, '', digest)
+  }
+
+  #judgeNow(image: string, namespace: string, resolved: Digest | undefined): ImageVerdict {
     const { mirrors, isAllowedByDefault } = this.rules
-    const judged = readImage(image, mirrors)
+    const judged = readImage(image, mirrors, resolved)
     if (judged === undefined) return { image, isAllowed: false, by: { kind: 'name' } }
     const rules = this.#rulesOf.get(judged.place.namespace) ?? this.#rulesOfOthers
     const rule = rules.find(each => isFor(each, namespace) && names(each, judged))
@@ -99,9 +105,8 @@ function isFor({ namespaces }: AdmissionRule, namespace: string): boolean {
   return namespaces.length === 0 || namespaces.some(glob => matchesGlob(glob, namespace))
 }
 
-function names({ names: wanted, isAllowed }: AdmissionRule, { place, ...image }: JudgedImage): boolean {
-  if (matchesRuleNames(wanted, place, image.reference)) return true
-  return !isAllowed && image.idleTag !== undefined && matchesRuleNames(wanted, place, image.idleTag)
+function names({ names: wanted, isAllowed }: AdmissionRule, { place, pulled, named }: JudgedImage): boolean {
+  return (isAllowed ? pulled : named).some(reference => matchesRuleNames(wanted, place, reference))
 }
 
 /**
@@ -111,15 +116,22 @@ function names({ names: wanted, isAllowed }: AdmissionRule, { place, ...image }:
 const HOST_LABELS = /^(?:\[.*\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)(?::[0-9]+)?$/
 
 /** An image by what it stands for; `undefined` if the text is not the name of one. */
-function readImage(text: string, mirrors: AdmissionRules['mirrors']): JudgedImage | undefined {
+function readImage(
+  text: string,
+  mirrors: AdmissionRules['mirrors'],
+  resolved: Digest | undefined,
+): JudgedImage | undefined {
   const name = parseImageName(text)
   if (name === undefined || (name.host !== undefined && !HOST_LABELS.test(name.host))) return undefined
-  const { reference } = name
-  const tag = reference.kind === 'digest' ? /:([^:/]+)@/.exec(text)?.[1] : undefined
   const place = placeOf(name.host ?? DOCKER_HUB, name.path, mirrors)
-  return place === undefined
-    ? undefined
-    : { place, reference, idleTag: tag === undefined ? undefined : parseReference(tag) }
+  if (place === undefined) return undefined
+  const { reference } = name
+  const pulled = [
+    reference,
+    ...(resolved === undefined ? [] : [{ kind: 'digest', digest: resolved } as const]),
+  ]
+  const tag = reference.kind === 'digest' ? parseTag(/:([^:/]+)@/.exec(text)?.[1] ?? '') : undefined
+  return { place, pulled, named: tag === undefined ? pulled : [...pulled, { kind: 'tag', tag }] }
 }
 
 function placeOf(host: string, path: string, mirrors: AdmissionRules['mirrors']): Place | undefined {

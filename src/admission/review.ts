@@ -12,6 +12,8 @@ export interface Review {
   readonly user: string
   /** Every place with an image that the object did not have before. */
   readonly added: readonly PlacedImage[]
+  /** True for the mirrored object of a static Pod. */
+  readonly isStatic: boolean
   /** Why there is nothing to judge; `undefined` if there is. */
   readonly nothing: 'no-object' | 'other-kind' | 'other-operation' | undefined
 }
@@ -26,6 +28,7 @@ export class ReviewRefused extends Error {
 
 export const REVIEW_VERSION = 'admission.k8s.io/v1'
 const UID_LENGTH_MAX = 128
+const STATIC = 'kubernetes.io/config.mirror'
 
 /** Reads the body of a request. Throws a {@link ReviewRefused} for what is no `AdmissionReview` of v1. */
 export function parseReview(body: string): Review {
@@ -60,6 +63,7 @@ function reviewOf(request: Readonly<Record<string, unknown>>, uid: string): Revi
     name: textOf(request['name']) || textOf(metadata?.['name']) || textOf(metadata?.['generateName']),
     user: textOf(objectOf(request['userInfo'])?.['username']),
     added: isJudged && spec !== undefined ? addedTo(imagesOf(spec), before && imagesOf(before)) : [],
+    isStatic: objectOf(metadata?.['annotations'])?.[STATIC] !== undefined,
     nothing: whyNothing({ isJudged, object, hasSpec: spec !== undefined }),
   }
 }

@@ -13,6 +13,8 @@ export const USAGE = `A pull-through caching mirror for OCI registries.
   entrepot credential-provider --for REGISTRY    give the kubelet credentials for the mirror (KEP-4412)
   entrepot import <directory> [--dry-run]        take what another registry has stored into hosted repositories
   entrepot admission [options]                   gate of a Kubernetes cluster: which images Pods may use
+  entrepot policy --kubernetes [options]         print the rules of the gate for the API server itself
+  entrepot verify-image -name NAME               the same rules for the image-verifier plugin of containerd
   entrepot node-config --mirror URL [options]    keep the mirror in the runtimes of a Kubernetes node
   entrepot completion bash | zsh | fish          print the completion of a shell
   entrepot help <command>                        explain a command, with examples

@@ -26,6 +26,8 @@ export interface Tool {
   readonly examples: readonly [Example, ...Example[]]
   /** What its words are, for completion: names of cached images, or one of these. */
   readonly completes?: 'images' | readonly string[]
+  /** True if its flags may have one dash, as programs in Go have. */
+  readonly hasGoFlags?: boolean
   /** Throws a {@link ConfigError} for mistakes of the user. */
   run(environment: Environment, words: ToolWords): Promise<ExitCode>
 }
@@ -45,7 +47,9 @@ export async function runTool(
   tool: Tool,
   environment: Environment,
 ): Promise<{ readonly help: string } | ExitCode> {
-  const { parsed, help } = await parse(name, tool, environment.argv.slice(1))
+  const words = environment.argv.slice(1)
+  const argv = tool.hasGoFlags === true ? words.map(word => word.replace(/^-(?=[a-z]{2})/, '--')) : words
+  const { parsed, help } = await parse(name, tool, argv)
   if (help !== '') return { help }
   return await tool.run(environment, readWords(tool, parsed))
 }

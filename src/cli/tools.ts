@@ -17,6 +17,8 @@ import { doctor } from './doctor.ts'
 import { importRegistry } from './import.ts'
 import { admission } from './kubernetes/admission.ts'
 import { nodeConfig } from './kubernetes/node-config.ts'
+import { policy } from './kubernetes/policy.ts'
+import { verifyImage } from './kubernetes/verify-image.ts'
 import { setup } from './setup.ts'
 import type { Tool } from './tool.ts'
 
@@ -44,5 +46,7 @@ export const TOOLS: ReadonlyMap<string, Tool> = new Map<string, Tool>([
   ['token', token],
   ['admission', admission],
   ['node-config', nodeConfig],
+  ['policy', policy],
+  ['verify-image', verifyImage],
   ['completion', completion],
 ])

@@ -69,6 +69,12 @@ export function canonicalText(text: string): Namespace {
   return ALIASES.get(name) ?? (name as Namespace)
 }
 
+/** A namespace and its aliases. */
+export function spellingsOf(namespace: Namespace): readonly string[] {
+  const aliases = [...ALIASES].filter(([, meant]) => meant === namespace).map(([alias]) => alias)
+  return [namespace, ...aliases]
+}
+
 interface HostAndPort {
   readonly name: string
   readonly port: string | undefined

@@ -1,9 +1,11 @@
 import { resolve } from 'node:path'
+import type { Rewriting } from '../../admission/rewrite.ts'
 import type { ListenAddress } from '../../config/config.ts'
 import type { NamedFile } from '../../config/file/section.ts'
 import { parseListen } from '../../config/listen.ts'
 import { ConfigError, flagProblem, type Problem, wordProblem } from '../../config/problem.ts'
 import { parseDuration } from '../../lib/duration.ts'
+import { parseConfiguredNamespace } from '../../oci/namespace.ts'
 import type { Environment } from '../environment.ts'
 import type { ToolWords } from '../tool.ts'
 import type { GateCertificate } from './gate-certificate.ts'
@@ -15,6 +17,7 @@ export interface AdmissionOptions {
   readonly listen: Extract<ListenAddress, { readonly kind: 'tcp' }>
   readonly file: NamedFile
   readonly certificate: GateCertificate
+  readonly rewriting: Rewriting | undefined
   readonly drainDelayMs: number
   readonly logging: Logging
 }
@@ -34,6 +37,7 @@ export function readAdmissionOptions({ cwd }: Environment, words: ToolWords): Ad
   const certificate = readCertificate(cwd, words, refuse)
   const drainDelayMs = parseDuration(words.text('drain-delay') ?? '0s')
   if (drainDelayMs === undefined) refuse('drain-delay', 'is not a duration', 'such as 5s')
+  const rewriting = readRewriting(words, refuse)
   const logging = readLogging(words, problems)
   if (
     problems.length > 0 ||
@@ -44,7 +48,7 @@ export function readAdmissionOptions({ cwd }: Environment, words: ToolWords): Ad
   )
     throw new ConfigError(problems)
   const file = { name, path: resolve(cwd, name) }
-  return { listen, file, certificate, drainDelayMs, logging }
+  return { listen, file, certificate, rewriting, drainDelayMs, logging }
 }
 
 type Refuse = (flag: string, message: string, hint: string) => void
@@ -63,4 +67,18 @@ function readCertificate(cwd: string, words: ToolWords, refuse: Refuse): GateCer
   const flag = cert === undefined ? 'tls-cert' : 'tls-key'
   refuse(flag, 'is missing', 'the API server speaks TLS only: a certificate and its key, or --self-signed')
   return undefined
+}
+
+function readRewriting(words: ToolWords, refuse: Refuse): Rewriting | undefined {
+  const text = words.text('rewrite-to')
+  const mirror = parseConfiguredNamespace(text ?? '')
+  if (text !== undefined && mirror === undefined)
+    refuse('rewrite-to', 'is not a host', 'such as mirror.example.com:8443')
+  const texts = words.list('rewrite').flatMap(list => list.split(','))
+  const registries = texts.map(parseConfiguredNamespace).filter(name => name !== undefined)
+  if (registries.length < texts.length)
+    refuse('rewrite', 'has something that is no registry', 'such as ghcr.io')
+  if (texts.length > 0 && text === undefined)
+    refuse('rewrite', 'has no effect without --rewrite-to', 'name it')
+  return mirror === undefined ? undefined : { mirror, registries: texts.length === 0 ? 'all' : registries }
 }

@@ -40,6 +40,16 @@ export const admission: Tool = {
       value: 'NAME',
       description: 'with --self-signed: a name of the Service, such as gate.ns.svc; may be repeated',
     },
+    'rewrite-to': {
+      type: 'text',
+      value: 'HOST',
+      description: 'rewrite images to names of this mirror, at /mutate; docs/admission.md has the dangers',
+    },
+    rewrite: {
+      type: 'list',
+      value: 'REGISTRIES',
+      description: 'with --rewrite-to: registries whose images are rewritten, with commas; all by default',
+    },
     'drain-delay': {
       type: 'text',
       value: 'TIME',
@@ -74,15 +84,16 @@ async function run(environment: Environment, options: AdmissionOptions): Promise
   using signals = new StopSignals(environment.signals)
   const log = openCommandLog(environment, options.logging)
   const metrics = createAdmissionMetrics()
-  let judge = new ImageJudge(await loadAdmission(options.file))
+  let judge = await loadJudge(options)
   const certificate = await loadGateCertificate(options.certificate)
   metrics.certificateExpiry.set(certificate.notAfterMs / 1000)
   const isReady = (): boolean => !signals.stop.aborted
-  const parts = { judge: () => judge, metrics, log, clock: systemClock, isReady }
+  const { rewriting } = options
+  const parts = { judge: () => judge, rewriting, metrics, log, clock: systemClock, isReady }
   await using gate = await openGate(parts, options.listen, certificate.tls)
   using reloading = new Reloading({ log, count: (what, result) => metrics.reloads.inc({ what, result }) })
   await reloading.watch('rules', [options.file.path], async () => {
-    judge = new ImageJudge(await loadAdmission(options.file))
+    judge = await loadJudge(options)
     return summaryOf(judge.rules)
   })
   await reloading.watch('certificate', certificate.files, async () => {
@@ -97,6 +108,13 @@ async function run(environment: Environment, options: AdmissionOptions): Promise
   log.info({}, 'the gate closes')
   await systemClock.delay(options.drainDelayMs, signals.hurry).catch(() => undefined)
   return EXIT.ok
+}
+
+/** An image that was rewritten is judged by what it stands for. */
+async function loadJudge({ file, rewriting }: AdmissionOptions): Promise<ImageJudge> {
+  const rules = await loadAdmission(file)
+  const mirrors = rewriting === undefined ? rules.mirrors : [...rules.mirrors, rewriting.mirror]
+  return new ImageJudge({ ...rules, mirrors })
 }
 
 function summaryOf({ mode, isAllowedByDefault, rules }: AdmissionRules): object {

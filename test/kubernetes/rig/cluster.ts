@@ -171,6 +171,8 @@ async function startApiServer(parts: ApiServerParts, undo: AsyncDisposableStack)
     ['--token-auth-file', join(room, 'tokens.csv')],
     ['--authorization-mode', 'Node,RBAC'],
     ['--allow-privileged'],
+    // On by default since Kubernetes 1.35.
+    ['--feature-gates', 'ImageVolume=true'],
   ].flat()
   const server = undo.use(new Child('kube-apiserver', [need('kube-apiserver'), ...flags]))
   const url = `https://127.0.0.1:${port}`
