@@ -88,6 +88,7 @@ export class Peering implements AsyncDisposable {
       wire: this.#wire,
       metrics,
       events,
+      clock,
       instance,
       isLeaving: () => this.#isLeaving,
     })

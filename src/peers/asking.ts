@@ -1,3 +1,4 @@
+import type { Clock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
 import type { PeerMetrics } from '../observe/peer-metrics.ts'
 import { UpstreamError } from '../oci/error.ts'
@@ -7,12 +8,16 @@ import { type PeerReply, PeerTrouble, type PeerWire, type WireOptions } from './
 
 /** Members that do not answer one question, before the registry itself is asked. */
 const FAILURES_MAX = 2
+/** Longest time until another replica has noticed that the owner has failed, in milliseconds. */
+const NOTICING_MS = 2500
+const AGAIN_MS = 50
 
 export interface PeerAskingParts {
   readonly members: Members
   readonly wire: PeerWire
   readonly metrics: PeerMetrics
   readonly events: Events
+  readonly clock: Clock
   /** Name of this process. */
   readonly instance: string
   /** True while this process leaves: it then owns nothing any more. */
@@ -58,7 +63,7 @@ export class PeerAsking {
       if (journey.asked.has(member)) continue
       if (journey.failures >= FAILURES_MAX) break
       journey.asked.add(member)
-      const found = await this.#askOne(member, question, options)
+      const found = await this.#patiently(member, question, { ...options, journey })
       if (found === undefined) journey.failures += 1
       if (found === undefined || found.answer.kind === 'refused') continue
       if (found.answer.kind !== 'failed') return found
@@ -67,6 +72,26 @@ export class PeerAsking {
     }
     journey.isDirect = true
     return undefined
+  }
+
+  /**
+   * If the owner has failed, the next one in order may not have noticed that yet: it still follows the owner,
+   * and says so. Both would then ask the registry. So it is asked again until it has noticed.
+   */
+  async #patiently(
+    member: Member,
+    question: PeerQuestion,
+    options: WireOptions & { readonly journey: Journey },
+  ): Promise<Found | undefined> {
+    const { clock } = this.parts
+    const isFirst = options.journey.asked.size === 1
+    const untilMs = clock.monotonicMs() + (isFirst ? 0 : NOTICING_MS)
+    for (;;) {
+      const found = await this.#askOne(member, question, options)
+      const isFollowing = found?.answer.kind === 'refused' && found.answer.why === 'following'
+      if (!isFollowing || clock.monotonicMs() >= untilMs) return found
+      await clock.delay(AGAIN_MS, options.signal)
+    }
   }
 
   /** `undefined` if the member does not answer. An answer without content has no body left. */

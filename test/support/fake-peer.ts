@@ -28,6 +28,8 @@ export interface FakePeer extends AsyncDisposable {
   /** The questions it got, without greetings. */
   readonly questions: readonly PeerQuestion[]
   react: (question: PeerQuestion) => FakeAnswer
+  /** Closes its connections. */
+  dropConnections(): void
 }
 
 export interface FakePeerOptions {
@@ -82,6 +84,7 @@ export async function startFakePeer(options: FakePeerOptions = {}): Promise<Fake
     set react(next) {
       react = next
     },
+    dropConnections: () => server.closeAllConnections(),
     [Symbol.asyncDispose]: async () => {
       const closed = once(server, 'close')
       server.close()

@@ -5,6 +5,7 @@ import { HERDS } from './herd.ts'
 import { KILL, KILL_CALLS, PAIR } from './kill.ts'
 import { POWER, POWER_CONTROL } from './power.ts'
 import { PUSH_KILL, PUSH_POWER, PUSH_POWER_CONTROL } from './push.ts'
+import { REPLICAS } from './replicas.ts'
 import type { Rig } from './rig.ts'
 import { DRAIN, RELOAD } from './signals.ts'
 import { DNS, NAMES } from './strangers.ts'
@@ -26,6 +27,7 @@ export const RIGS: readonly Rig[] = [
   DISK,
   CLOCK,
   ...HERDS,
+  ...REPLICAS,
   DRAIN,
   RELOAD,
   NAMES,

@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { test } from 'node:test'
+import { PeerKey } from '../../src/peers/peer-key.ts'
+import { PeerTrouble, PeerWire } from '../../src/peers/wire.ts'
+import { startFakePeer } from '../support/fake-peer.ts'
+import { freePorts, PEER_SECRET } from '../support/replicas.ts'
+import { startCanary } from '../support/upstream.ts'
+
+const LIMITS = { connectMs: 300, signMs: 50, beatMs: 50, freeMs: 1000 }
+const { signal } = new AbortController()
+
+function openWire(): PeerWire {
+  const key = new PeerKey(PEER_SECRET, 'test')
+  return new PeerWire({ key, instance: 'entrepot-000000000000', limits: LIMITS })
+}
+
+async function troubleAt(port: number): Promise<string> {
+  using wire = openWire()
+  try {
+    await wire.ask({ host: '127.0.0.1', port }, { kind: 'hello' }, { signal })
+  } catch (error) {
+    assert.ok(error instanceof PeerTrouble)
+    return error.kind
+  }
+  return 'none'
+}
+
+test('a replica that accepts and says nothing is silent, and one that does not accept is unreachable', async () => {
+  await using canary = await startCanary()
+  const [dead = 0] = await freePorts(1)
+  assert.equal(await troubleAt(canary.port), 'silent')
+  assert.equal(await troubleAt(dead), 'unreachable')
+})
+
+test('a replica that is slow to answer is waited for while it gives signs of life, and no longer', async () => {
+  let signs = 0
+  const server = createServer((_request, response) => {
+    const timer = setInterval(() => {
+      signs += 1
+      if (signs > 5) clearInterval(timer)
+      else response.writeProcessing()
+    }, 20)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  await using _ = {
+    [Symbol.asyncDispose]: async () => {
+      const closed = once(server, 'close')
+      server.close()
+      server.closeAllConnections()
+      await closed
+    },
+  }
+  assert.equal(await troubleAt((server.address() as AddressInfo).port), 'silent')
+  assert.equal(signs, 6)
+})
+
+test('an answer that is not signed with the secret, or for another question, is a stranger', async () => {
+  const server = createServer((_request, response) => response.end('hello'))
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  await using _ = {
+    [Symbol.asyncDispose]: async () => {
+      const closed = once(server, 'close')
+      server.close()
+      server.closeAllConnections()
+      await closed
+    },
+  }
+  assert.equal(await troubleAt((server.address() as AddressInfo).port), 'stranger')
+  const key = new PeerKey(PEER_SECRET, 'test')
+  const field = key.signAnswer('entrepot-000000000000', 'one nonce', 'an answer')
+  assert.equal(typeof key.readAnswer(field, 'one nonce', 'an answer'), 'object')
+  assert.equal(key.readAnswer(field, 'another nonce', 'an answer'), 'secret')
+  assert.equal(key.readAnswer(field, 'one nonce', 'another answer'), 'secret')
+})
+
+test('a question on a kept connection that the replica has closed is asked again', async () => {
+  await using peer = await startFakePeer()
+  using wire = openWire()
+  const address = { host: '127.0.0.1', port: peer.port }
+  const ask = async (): Promise<string> => {
+    const { answer, body } = await wire.ask(address, { kind: 'hello' }, { signal })
+    body.resume()
+    await once(body, 'close')
+    return answer.kind
+  }
+  assert.equal(await ask(), 'hello')
+  peer.dropConnections()
+  assert.equal(await ask(), 'hello')
+})
