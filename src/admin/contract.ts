@@ -3,6 +3,7 @@ import type { RecentClient } from '../observe/recent-clients.ts'
 import type { Outcome } from '../oci/content.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Platform } from '../oci/platform.ts'
+import type { ReplicasReport } from './replicas-report.ts'
 
 /**
  * The answer of each endpoint below `/_admin/v1/`, by method and path. Sizes are in bytes, names that end in
@@ -66,6 +67,8 @@ export interface DaemonReport {
   /** The last reload of the upstream file; absent if there was none. */
   readonly lastReload?: { readonly at: string; readonly failure?: string | undefined } | undefined
   readonly store: string
+  /** The replicas of this mirror, itself included; absent if it works alone. */
+  readonly replicas?: ReplicasReport | undefined
   /** Number of running downloads from upstreams. */
   readonly flows: number
   /**

@@ -7,6 +7,7 @@ import type { RecentPulls } from '../observe/recent-pulls.ts'
 import type { Traffic } from '../observe/traffic.ts'
 import type { Desk } from '../space/desk.ts'
 import type { ClientReport, VerifyLine } from './contract.ts'
+import type { ReplicasReport } from './replicas-report.ts'
 import type { RobotTokenParts } from './robot-tokens.ts'
 import type { HostingDesk } from './tags.ts'
 import type { WarmSchedule } from './warm-schedule.ts'
@@ -30,6 +31,8 @@ export interface AdminRoutesParts extends RobotTokenParts {
   /** Why the store takes nothing at present. */
   storeTrouble(): string | undefined
   readonly notifications: Notifications
+  /** The replicas of this mirror; `undefined` if it works alone. */
+  replicas(): ReplicasReport | undefined
   readonly hosting: HostingDesk
   readonly about: { readonly version: string; readonly startedAtMs: number; readonly store: string }
 }

@@ -24,6 +24,7 @@ export async function reportStatus(parts: AdminRoutesParts): Promise<DaemonRepor
     warming: parts.warming.report,
     lastReload:
       lastReload === undefined ? undefined : { at: isoOf(lastReload.atMs), failure: lastReload.message },
+    replicas: parts.replicas(),
     flows: mirror.flows.length,
     lostTags: mirror.lostTags.map(({ namespace, repository, tag, lostForMs }) => ({
       image: `${namespace}/${repository}:${tag}`,

@@ -64,6 +64,7 @@ function adminParts(
     identities,
     hosting,
     warming,
+    peering,
   }: DaemonParts,
   isSocket: boolean,
 ): Omit<AdminParts, 'page'> {
@@ -77,6 +78,7 @@ function adminParts(
     desk: space === undefined ? undefined : new Desk(space),
     recentPulls,
     notifications,
+    replicas: () => peering?.report(),
     hosting,
     recentClients: async () => {
       await threads?.report()

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import type { ReplicasReport } from '../admin/replicas-report.ts'
 import type { Config } from '../config/config.ts'
 import type { PeersConfig } from '../config/peers/peers-config.ts'
 import type { FileSender } from '../http/file-sender.ts'
@@ -46,6 +47,9 @@ interface Answering {
   readonly inForce: { readonly current: { readonly directory: Directory } }
   readonly sender: FileSender | undefined
 }
+
+/** With more members than this, nobody reads their shares. */
+const SHARES_MAX = 100
 
 /** Replicas sit behind few addresses. */
 const LISTENER_LIMITS: ServerLimits = {
@@ -152,6 +156,27 @@ export class Peering implements AsyncDisposable {
     await roll.start()
     telling.start(this.members, this.#wire)
     return address
+  }
+
+  /** The members, for administrators. */
+  report(): ReplicasReport {
+    const { members, following } = this
+    const shares = members.all.length > SHARES_MAX ? undefined : members.shares()
+    return {
+      cluster: this.#config.cluster,
+      following: following.count,
+      members: members.all.map(member => ({
+        address: member.name,
+        state: member.state,
+        version: member.isSelf ? version() : member.met?.version,
+        owns: shares?.get(member.name),
+        asked: member.counts.asked,
+        receivedBytes: member.counts.receivedBytes,
+        failures: member.counts.failures,
+        wrongContent: member.counts.lies,
+        trouble: member.trouble,
+      })),
+    }
   }
 
   /** Stops accepting; resolves when the last question is answered. */

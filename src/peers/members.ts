@@ -6,6 +6,8 @@ import type { PeerAddress } from './wire.ts'
 /** Time for which a replica that cannot be talked to is not asked, in milliseconds. */
 const IGNORED_MS = 60_000
 
+const SAMPLES = 500
+
 /** How another replica last answered. */
 export interface Acquaintance {
   /** Name of its process. */
@@ -122,10 +124,15 @@ export class Members {
     }
   }
 
-  /** True if this process owns the key, in its own view. */
-  owns(key: string): boolean {
-    const [owner] = inOrder(this.#members.values(), seedOf(`${this.#cluster}\n${key}`))
-    return owner?.isSelf === true
+  /** Share of all keys that each member owns now, measured by a sample. */
+  shares(): ReadonlyMap<string, number> {
+    const able = this.all.filter(({ state }) => state === 'self' || state === 'alive')
+    const counts = new Map<string, number>()
+    for (let sample = 0; sample < SAMPLES; sample += 1) {
+      const [owner] = inOrder(able, seedOf(`${this.#cluster}\n${sample}`))
+      if (owner !== undefined) counts.set(owner.name, (counts.get(owner.name) ?? 0) + 1 / SAMPLES)
+    }
+    return counts
   }
 }
 

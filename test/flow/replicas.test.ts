@@ -5,6 +5,7 @@ import { request as openRequest } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
+import type { DaemonReport } from '../../src/admin/contract.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import type { RepositoryName } from '../../src/oci/name.ts'
 import { DOCKER_HUB } from '../../src/oci/namespace.ts'
@@ -16,6 +17,7 @@ import { startFakePeer } from '../support/fake-peer.ts'
 import { startMirror, type TestMirror } from '../support/mirror.ts'
 import {
   freePorts,
+  met,
   metricOf,
   PEER_SECRET,
   peersConfig,
@@ -100,6 +102,27 @@ suite('three replicas with stores of their own', () => {
       assert.equal(world().upstream.count({ method: 'GET', path: pathOf(digest) }), 1)
     for (const digest of [image.config, ...image.layers])
       assert.equal(world().upstream.count({ method: 'HEAD', path: pathOf(digest) }), 0)
+  })
+
+  test('the status shows each replica, what it owns, and what came from it', async () => {
+    const statuses = await Promise.all(
+      world().replicas.mirrors.map(async mirror => {
+        const { body } = await mirror.admin('GET', '/_admin/v1/status')
+        return (JSON.parse(body.toString()) as DaemonReport).replicas
+      }),
+    )
+    for (const replicas of statuses) {
+      assert.ok(replicas !== undefined)
+      const { members } = replicas
+      assert.deepEqual(members.map(({ state }) => state).toSorted(), ['alive', 'alive', 'self'])
+      const owned = members.reduce((sum, { owns = 0 }) => sum + owns, 0)
+      assert.ok(Math.abs(owned - 1) < 0.01)
+      assert.ok(members.every(({ version, failures }) => version !== undefined && failures === 0))
+    }
+    const received = statuses.flatMap(
+      replicas => replicas?.members.map(({ receivedBytes }) => receivedBytes) ?? [],
+    )
+    assert.ok(received.reduce((sum, bytes) => sum + bytes, 0) >= 2 * SIZE)
   })
 })
 
@@ -353,4 +376,53 @@ test('a question that has passed this replica before is answered 508', async () 
   const own = String(first.headers[PEER_FIELD]).split(' ')[1] ?? ''
   const headers = { [PEER_FIELD]: signed.field, 'cdn-loop': `${own}, entrepot-000000000000` }
   assert.equal((await askRaw(port, target, headers)).status, 508)
+})
+
+test('replicas find each other by a name, and one whose name has no addresses works alone and says so once', async () => {
+  await using upstream = await startUpstream()
+  const digest = upstream.putBlob('content')
+  const [port = 0] = await freePorts(1)
+  let addresses: readonly string[] = ['127.0.0.2', '127.0.0.3']
+  const resolve = async (name: string): Promise<readonly string[]> => {
+    await Promise.resolve()
+    return name === 'all' ? addresses : ['127.0.0.1']
+  }
+  const start = async (host: string): Promise<TestMirror> =>
+    await startMirror({
+      upstream: upstream.host,
+      config: peersConfig(port, [], {
+        listen: { kind: 'tcp', host, port },
+        members: { kind: 'dns', name: { host: 'all', port } },
+      }),
+      overrides: { upstream: { resolve } },
+    })
+  await using first = await start('127.0.0.2')
+  await using second = await start('127.0.0.3')
+  await met(first, 1)
+  await met(second, 1)
+  for (const mirror of [first, second])
+    assert.equal((await mirror.get(pathOf(digest))).body.toString(), 'content')
+  assert.equal(upstream.count(BLOB), 1)
+  addresses = []
+  await using third = await start('127.0.0.4')
+  assert.equal((await third.get(pathOf(upstream.putBlob('more')))).body.toString(), 'more')
+  assert.equal(linesOf(third, 'no replica is listed: this one works alone until there is one').length, 1)
+})
+
+test('a tag that one replica sees move is asked for by the others at their next pull', async () => {
+  await using upstream = await startUpstream()
+  const [before, later] = [upstream.putImage({ config: { n: 1 } }), upstream.putImage({ config: { n: 2 } })]
+  upstream.tag('team/app', 'v1', before.manifest)
+  await using replicas = await startReplicas(2, () => ({ upstream: upstream.host }))
+  const [first, second] = replicas.mirrors
+  assert.ok(first !== undefined && second !== undefined)
+  const path = '/v2/team/app/manifests/v1'
+  for (const mirror of [first, second]) assert.equal(digestOf((await mirror.get(path)).body), before.manifest)
+  upstream.tag('team/app', 'v1', later.manifest)
+  const fresh = await first.get(path, { 'cache-control': 'no-cache' })
+  assert.equal(digestOf(fresh.body), later.manifest)
+  await until(
+    async () => digestOf((await second.get(path)).body) === later.manifest,
+    'the other replica has been told',
+  )
 })

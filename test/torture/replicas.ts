@@ -91,10 +91,16 @@ class Trio implements AsyncDisposable {
       directory,
       upstream: this.#upstream,
       flags: [
-        ...['--peer-listen', `${HOST}:${this.#ports[index]}`],
-        ...['--peers', this.#ports.map(port => `${HOST}:${port}`).join(',')],
-        ...['--peer-secret-file', join(this.#context.directory, 'secret')],
-        ...['--workers', '1', '--log-level', 'info', '--drain-timeout', '20s'],
+        '--peer-listen',
+        `${HOST}:${this.#ports[index]}`,
+        '--peers',
+        this.#ports.map(port => `${HOST}:${port}`).join(','),
+        '--peer-secret-file',
+        join(this.#context.directory, 'secret'),
+        '--workers',
+        '1',
+        '--drain-timeout',
+        '20s',
       ],
     })
     this.daemons[index] = daemon
@@ -180,12 +186,12 @@ async function owners(context: RigContext): Promise<void> {
   await using trio = await Trio.start(context, counted.host)
   const sizeBytes = (isSmoke ? 8 : 64) * MIB
   upstream.on({ path: /blobs/ }, { drip: { bytes: 128 * 1024, everyMs: isSmoke ? 15 : 4 } })
-  const watch = stopwatch(forMs)
+  const watch = stopwatch(isSmoke ? 0 : forMs)
   do {
     for (const signal of ['SIGKILL', 'SIGSTOP'] as const)
       for (const percent of isSmoke ? [50] : [10, 50, 99])
         await loseOwner({ counted, trio, random, tally }, { signal, percent, sizeBytes })
-  } while (!watch.isOver() && !isSmoke)
+  } while (!watch.isOver())
   for (const root of trio.roots) await verifyVisible(root, tally)
 }
 
@@ -240,10 +246,10 @@ async function rolling(context: RigContext): Promise<void> {
   await using counted = await startCounted()
   const { upstream } = counted
   await using trio = await Trio.start(context, counted.host)
-  let isOver = false
+  const over = new AbortController()
   let images = 0
   const client = async (): Promise<void> => {
-    while (!isOver) {
+    while (!over.signal.aborted) {
       images += 1
       const tag = `r${images}`
       const image = putImage(upstream, random, tag)
@@ -267,7 +273,7 @@ async function rolling(context: RigContext): Promise<void> {
       await trio.restart(index)
     }
   }
-  isOver = true
+  over.abort()
   await Promise.all(clients)
   tally.figure('restarts', COUNT * (isSmoke ? 1 : 3))
   tally.figure('images', images)

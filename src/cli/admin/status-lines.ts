@@ -42,6 +42,7 @@ export function statusLines(
     ...lostLines(report.lostTags),
     ...warmingLines(report.warming, look),
     ...registryLines(report.registries, look),
+    ...replicaLines(report.replicas, look),
     ...flowLines(flows),
   ]
 }
@@ -50,6 +51,32 @@ function healthLines({ degraded }: DaemonReport, { paint }: StatusLook): readonl
   if (degraded.length === 0) return [`health    ${paint('good', 'healthy')}`]
   return [`health    ${paint('bad', 'degraded')}`, ...degraded.map(reason => `  ${paint('bad', reason)}`)]
 }
+
+/** The other replicas, and what came from them. */
+function replicaLines(replicas: DaemonReport['replicas'], { paint }: StatusLook): readonly string[] {
+  if (replicas === undefined) return []
+  const { cluster, following, members } = replicas
+  const here = members.filter(({ state }) => state === 'self' || state === 'alive').length
+  const rows = members
+    .slice(0, REPLICAS_SHOWN_MAX)
+    .map(({ address, state, version = '–', owns, asked, receivedBytes, failures, trouble = '' }) => [
+      address,
+      paint(state === 'self' || state === 'alive' ? 'good' : 'bad', state),
+      version,
+      owns === undefined ? '–' : `${Math.round(owns * 100)} %`,
+      String(asked),
+      sizeText(receivedBytes),
+      String(failures),
+      trouble,
+    ])
+  return [
+    `replicas  ${here} of ${members.length} of ${cluster} are here, ${countText(following, 'download')} from others now`,
+    tableText([REPLICA_HEADING.map(text => paint('heading', text)), ...rows], new Set([3, 4, 5, 6])),
+  ]
+}
+
+const REPLICAS_SHOWN_MAX = 20
+const REPLICA_HEADING = ['REPLICA', 'STATE', 'VERSION', 'OWNS', 'ASKED', 'RECEIVED', 'FAILURES', ''] as const
 
 const INDEX_TEXT = {
   absent: 'not opened yet',
