@@ -19,6 +19,8 @@ export interface Doomed {
 export interface RemovalParts {
   readonly mirror: Mirror
   readonly desk: Desk | undefined
+  /** True if a hosted repository holds the content: it stays. */
+  readonly isHosted: (digest: Digest) => Promise<boolean>
   /** Removes nothing, and reports what would be removed. */
   readonly isDryRun: boolean
 }
@@ -99,7 +101,8 @@ export class Removal {
       const entry = entries.get(digest)
       if (known === undefined && !(await this.#parts.mirror.inspection.manifest(digest, '')).isCached)
         continue
-      if (entry !== undefined && this.#isShared(source, entry)) {
+      const isShared = entry !== undefined && this.#isShared(source, entry)
+      if (isShared || (await this.#parts.isHosted(digest))) {
         await this.#unlink(source, digest)
         continue
       }

@@ -192,8 +192,17 @@ export async function deleteImage(
   query: URLSearchParams,
 ): Promise<AdminAnswers['DELETE images']> {
   const { source, reference, name } = await namedImage(parts, query)
-  const removal = new Removal({ ...parts, isDryRun: isOn(query, 'dry-run') })
+  const removal = removalOf(parts, isOn(query, 'dry-run'))
   return { image: name, ...(await removal.remove({ source, reference })) }
+}
+
+function removalOf(parts: AdminRoutesParts, isDryRun: boolean): Removal {
+  const { shelf } = parts.hosting.hosted
+  const isHosted = async (digest: Digest): Promise<boolean> => {
+    for await (const _ of shelf.holds(digest)) return true
+    return false
+  }
+  return new Removal({ ...parts, isHosted, isDryRun })
 }
 
 async function* streamRemoval(
@@ -202,8 +211,7 @@ async function* streamRemoval(
   signal: AbortSignal,
 ): AsyncGenerator<AdminStreams['POST remove']> {
   const desk = requireDesk(parts.desk)
-  const isDryRun = isOn(query, 'dry-run')
-  const removal = new Removal({ ...parts, isDryRun })
+  const removal = removalOf(parts, isOn(query, 'dry-run'))
   for await (const entry of matchingImages(desk, query)) {
     signal.throwIfAborted()
     const image = imageName(entry)

@@ -56,8 +56,24 @@ export interface ContentAnswering {
   headBlob(asked: Asked, digest: Digest): Promise<Head>
 }
 
+/** A question for the manifests that refer to one. */
+export interface ReferrersQuestion {
+  readonly digest: Digest
+  /** The only type that is wanted; all types if it is `undefined`. */
+  readonly artifactType: string | undefined
+  /** The last one that was looked at for the page before this one. */
+  readonly last: Digest | undefined
+}
+
+/** A part of the referrers, as an index. */
+export interface ReferrersPage {
+  readonly index: Uint8Array
+  /** The `last` of the next page; `undefined` if there is none. */
+  readonly next: Digest | undefined
+}
+
 /** Answers all requests about a repository; errors as above. */
 export interface Answering extends ContentAnswering {
   listTags(asked: Asked, page: TagsPageRequest): Promise<Listing<TagsPage>>
-  referrers(asked: Asked, digest: Digest, artifactType: string | undefined): Promise<Listing<Uint8Array>>
+  referrers(asked: Asked, question: ReferrersQuestion): Promise<Listing<ReferrersPage>>
 }

@@ -1,4 +1,12 @@
-import type { Answer, Answering, Asked, Head, Listing } from '../content/answering.ts'
+import type {
+  Answer,
+  Answering,
+  Asked,
+  Head,
+  Listing,
+  ReferrersPage,
+  ReferrersQuestion,
+} from '../content/answering.ts'
 import type {
   Hosting,
   IncomingBytes,
@@ -93,13 +101,9 @@ export class Claimed implements Answering, Hosting {
     return await from.listTags(as, page)
   }
 
-  async referrers(
-    asked: Asked,
-    digest: Digest,
-    artifactType: string | undefined,
-  ): Promise<Listing<Uint8Array>> {
+  async referrers(asked: Asked, question: ReferrersQuestion): Promise<Listing<ReferrersPage>> {
     const { from, as } = await this.#source(asked)
-    return await from.referrers(as, digest, artifactType)
+    return await from.referrers(as, question)
   }
 
   /** The claim that a name falls to, and what that means for a pull; `undefined` for a mirrored name. */

@@ -1,4 +1,4 @@
-import type { Answer, Answering, Asked, Head, Listing } from '../content/answering.ts'
+import type { Answer, Answering, Asked, Head, Listing, ReferrersQuestion } from '../content/answering.ts'
 import { Epoch } from '../content/epoch.ts'
 import type {
   Hosting,
@@ -119,13 +119,9 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
     return { value: { tags: page, next: isMore ? { n, last: page.at(-1) } : undefined }, outcome: 'hit' }
   }
 
-  async referrers(
-    asked: Asked,
-    subject: Digest,
-    artifactType: string | undefined,
-  ): Promise<Listing<Uint8Array>> {
+  async referrers(asked: Asked, question: ReferrersQuestion): ReturnType<Answering['referrers']> {
     const parts = { shelf: this.shelf, manifests: this.#manifests }
-    return { value: await listReferrers(parts, asked, { subject, artifactType }), outcome: 'hit' }
+    return { value: await listReferrers(parts, asked, question), outcome: 'hit' }
   }
 
   async beginUpload(asked: Asked, algorithm: DigestAlgorithm | undefined): Promise<UploadState> {

@@ -23,6 +23,7 @@ export type Route =
       readonly name: RequestedName
       readonly digest: Digest
       readonly artifactType: string | undefined
+      readonly last: Digest | undefined
     }
   | { readonly kind: 'catalog'; readonly page: TagsPageRequest }
   | PushRoute
@@ -194,6 +195,7 @@ function parseNamed(method: string, segments: readonly string[], query: URLSearc
       name: named(2),
       digest: requireDigest(last),
       artifactType: query.get('artifactType') ?? undefined,
+      last: parseDigest(query.get('last') ?? ''),
     }
   }
   if (rest.length === 1 && last === '_catalog') return { kind: 'catalog', page: parsePage(query) }

@@ -1,4 +1,12 @@
-import type { Answer, Answering, Asked, Head, Listing } from '../content/answering.ts'
+import type {
+  Answer,
+  Answering,
+  Asked,
+  Head,
+  Listing,
+  ReferrersPage,
+  ReferrersQuestion,
+} from '../content/answering.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Reference } from '../oci/reference.ts'
 import type { TagsPage, TagsPageRequest } from '../oci/tags-page.ts'
@@ -39,12 +47,13 @@ export class Answers implements Answering {
     return await this.#parts.mirror.listTags(this.#source(asked), page)
   }
 
+  /** All of them on one page, as the registry has them. */
   async referrers(
     asked: Asked,
-    digest: Digest,
-    artifactType: string | undefined,
-  ): Promise<Listing<Uint8Array>> {
-    return await this.#parts.mirror.referrers(this.#source(asked), digest, artifactType)
+    { digest, artifactType }: ReferrersQuestion,
+  ): Promise<Listing<ReferrersPage>> {
+    const { value, outcome } = await this.#parts.mirror.referrers(this.#source(asked), digest, artifactType)
+    return { value: { index: value, next: undefined }, outcome }
   }
 
   #source({ namespace, repository, trail, client }: Asked): Source {

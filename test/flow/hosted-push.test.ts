@@ -6,6 +6,7 @@ import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { OCI_MANIFEST } from '../../src/oci/media-type.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { type HostedMirror, startHosted } from '../support/hosted.ts'
+import { startUpstream } from '../support/upstream.ts'
 import { until } from '../support/waiting.ts'
 
 const NAME = 'registry.example.com/team/app'
@@ -252,6 +253,63 @@ test('a store that takes no records does not stop a client that may push from pu
   for (const path of ['manifests/v1', `blobs/${config}`])
     for (const method of ['HEAD', 'GET'])
       assert.equal((await hosted.send(method, `/v2/${NAME}/${path}`)).status, 200, `${method} ${path}`)
+})
+
+test('a list of referrers goes on by Link where it would be larger than a manifest may be', async () => {
+  await using hosted = await startHosted({})
+  const config = await pushBlob(hosted, Buffer.from('{}'))
+  const subject = { mediaType: OCI_MANIFEST, digest: digestOf(Buffer.from('subject')), size: 7 }
+  const pushed: Digest[] = []
+  for (const [version, artifactType] of ['a/a', 'a/b', 'a/a', 'a/b'].entries()) {
+    const annotations = { version: String(version), text: 'é'.repeat(version === 3 ? 2_096_700 : 700_000) }
+    const body = manifestOf(config, { subject, artifactType, annotations })
+    const path = `/v2/${NAME}/manifests/${digestOf(body)}`
+    assert.equal((await hosted.send('PUT', path, { body })).status, 201)
+    pushed.push(digestOf(body))
+  }
+  const listed = async (
+    query: string,
+  ): Promise<readonly { digest: string; annotations?: { text: string } }[]> => {
+    const found: { digest: string; annotations?: { text: string } }[] = []
+    let path: string | undefined = `/v2/${NAME}/referrers/${subject.digest}${query}`
+    while (path !== undefined) {
+      const reply = await hosted.send('GET', path)
+      assert.ok(reply.body.byteLength <= 4 * 1024 * 1024, `${reply.body.byteLength}`)
+      found.push(...JSON.parse(String(reply.body)).manifests)
+      path = /^<([^>]+)>; rel="next"$/.exec(String(reply.headers['link'] ?? ''))?.[1]
+    }
+    return found
+  }
+  const all = await listed('')
+  assert.deepEqual(
+    all.map(({ digest }) => digest),
+    pushed.toSorted(),
+  )
+  const whole = all.filter(({ annotations }) => annotations?.text === 'é'.repeat(700_000))
+  assert.equal(whole.length, 3)
+  const ofType = pushed.filter((_, version) => version % 2 === 0)
+  assert.deepEqual(
+    (await listed('?artifactType=a/a')).map(({ digest }) => digest),
+    ofType.toSorted(),
+  )
+})
+
+test('content that a hosted repository holds does not count as removed with a mirrored image', async () => {
+  await using upstream = await startUpstream()
+  const layer = randomBytes(5000)
+  const image = upstream.putImage({ layers: [layer] })
+  upstream.tag('library/app', 'v1', image.manifest)
+  await using hosted = await startHosted({ upstream: upstream.host })
+  for (const path of [`manifests/v1`, `blobs/${image.config}`, `blobs/${digestOf(layer)}`])
+    assert.equal((await hosted.send('GET', `/v2/library/app/${path}`)).status, 200)
+  await pushBlob(hosted, layer)
+  const path = '/_admin/v1/images?image=docker.io/library/app:v1'
+  for (const query of ['&dry-run=true', '']) {
+    const removed = JSON.parse(String((await hosted.admin('DELETE', `${path}${query}`)).body))
+    assert.deepEqual([removed.objects, removed.keptObjects], [2, 1], JSON.stringify(removed))
+    assert.ok(removed.bytes < layer.length)
+  }
+  assert.deepEqual((await hosted.send('GET', `/v2/${NAME}/blobs/${digestOf(layer)}`)).body, layer)
 })
 
 async function statusOf(hosted: HostedMirror): Promise<DaemonReport> {

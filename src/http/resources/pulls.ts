@@ -22,7 +22,7 @@ export async function answerPull(
     case 'tags':
       return await answerTags(requireListings(answering), asked, route)
     case 'referrers':
-      return await answerReferrers(requireListings(answering), asked, route.digest, route.artifactType)
+      return await answerReferrers(requireListings(answering), asked, route)
     default:
       return route satisfies never
   }
