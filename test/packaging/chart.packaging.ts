@@ -74,7 +74,9 @@ function workload(documents: readonly Rendered[]): {
   readonly pod: Pod
   readonly spec: object
 } {
-  const found = documents.find(({ kind }) => WORKLOADS.has(kind))
+  const found = documents.find(
+    ({ kind, metadata }) => WORKLOADS.has(kind) && metadata.name === 'release-entrepot',
+  )
   assert.ok(found?.spec !== undefined)
   const { template } = found.spec as { readonly template: { readonly spec: Pod } }
   return { kind: found.kind, pod: template.spec, spec: found.spec }
@@ -463,7 +465,7 @@ function keysOfSchema(schema: unknown, path = ''): string[] {
 }
 
 const FREE =
-  /^(?:livenessProbe|readinessProbe|startupProbe|resources|podSecurityContext|securityContext|metrics\.dashboard\.labels)\b/
+  /^(?:livenessProbe|readinessProbe|startupProbe|(?:nodeConfig\.|admission\.)?resources|podSecurityContext|securityContext|metrics\.dashboard\.labels)\b/
 
 function keysOfValues(value: unknown, path = ''): string[] {
   const isMap = typeof value === 'object' && value !== null && !Array.isArray(value)

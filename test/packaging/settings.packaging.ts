@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -58,15 +58,17 @@ interface Container {
   readonly env: readonly { readonly name: string; readonly value?: string }[]
 }
 
-async function container(sets: readonly string[]): Promise<Container> {
+/** The container of a workload, with some values. */
+async function container(sets: readonly string[], name = 'release-entrepot'): Promise<Container> {
   const flags = sets.flatMap(set => ['--set', set])
   const text = await runOk([need('helm'), 'template', 'release', CHART, ...KUBE, ...flags])
   for (const document of parseAllDocuments(text)) {
-    const { spec } = (document.toJS() ?? {}) as {
+    const { metadata, spec } = (document.toJS() ?? {}) as {
+      readonly metadata?: { readonly name: string }
       readonly spec?: { readonly template?: { readonly spec: { readonly containers: readonly Container[] } } }
     }
     const found = spec?.template?.spec.containers[0]
-    if (found !== undefined) return found
+    if (found !== undefined && metadata?.name === name) return found
   }
   throw new Error('the chart has no workload')
 }
@@ -112,5 +114,25 @@ describe('the values of the chart', { skip: skipWithout('helm') }, () => {
     } finally {
       await rm(directory, { recursive: true })
     }
+  })
+
+  test('bring the mirror to a node by the arguments of node-config, at the port of the release', async () => {
+    const sets = ['nodeConfig.enabled=true', 'nodeConfig.registries={ghcr.io}', 'hostPort.enabled=true']
+    const { args } = await container(sets, 'release-entrepot-node-config')
+    const root = await mkdtemp(join(tmpdir(), 'entrepot-node-'))
+    try {
+      await mkdir(join(root, 'etc/containerd'), { recursive: true })
+      await writeFile(join(root, 'etc/containerd/config.toml'), 'version = 3\n')
+      const once = args.map(word => word.replace(/^\/host$/, root).replace('--remove-on-exit', '--once'))
+      const ran = await runCommandLine(once)
+      const written = await readFile(join(root, 'etc/containerd/certs.d/ghcr.io/hosts.toml'), 'utf8')
+      assert.match(written, /http:\/\/127\.0\.0\.1:5050/, ran.stderr)
+    } finally {
+      await rm(root, { recursive: true })
+    }
+  })
+
+  test('without an address of the mirror for nodes, node-config is refused with a sentence', async () => {
+    await assert.rejects(container(['nodeConfig.enabled=true']), /nodeConfig\.mirror is required/)
   })
 })

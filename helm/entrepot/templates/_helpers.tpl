@@ -184,3 +184,35 @@ do not help. Where there is no cluster to ask, lookup finds nothing.
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Pods beside the mirror have another name, so that no Service of the mirror leads to them. */}}
+{{- define "entrepot.admissionLabels" -}}
+app.kubernetes.io/name: {{ include "entrepot.name" . | trunc 53 | trimSuffix "-" }}-admission
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "entrepot.nodeConfigLabels" -}}
+app.kubernetes.io/name: {{ include "entrepot.name" . | trunc 51 | trimSuffix "-" }}-node-config
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "entrepot.admissionName" -}}
+{{- include "entrepot.fullname" . | trunc 53 | trimSuffix "-" }}-admission
+{{- end -}}
+
+{{- define "entrepot.admissionSecret" -}}
+{{- default (printf "%s-tls" (include "entrepot.admissionName" .)) .Values.admission.tls.existingSecret -}}
+{{- end -}}
+
+{{/* The address of the mirror as nodes reach it. */}}
+{{- define "entrepot.nodeMirror" -}}
+{{- if .Values.nodeConfig.mirror -}}
+{{- .Values.nodeConfig.mirror -}}
+{{- else if .Values.hostPort.enabled -}}
+{{- printf "http://%s:%d" (.Values.hostPort.hostIP | default "127.0.0.1") (int .Values.hostPort.port) -}}
+{{- else if and (eq .Values.service.type "NodePort") .Values.service.nodePort -}}
+{{- printf "http://127.0.0.1:%d" (int .Values.service.nodePort) -}}
+{{- else -}}
+{{- fail "nodeConfig.mirror is required: the address at which nodes reach the mirror; a hostPort or a service.nodePort of this release would be one" -}}
+{{- end -}}
+{{- end -}}

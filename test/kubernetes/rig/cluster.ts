@@ -87,10 +87,10 @@ export class Cluster implements AsyncDisposable {
   }
 
   /** Creates what a file of manifests says; the API server refuses unknown fields. */
-  async create(manifest: object): Promise<Finished> {
+  async create(manifest: object, flags: readonly string[] = []): Promise<Finished> {
     const file = join(this.room, `manifest-${randomBytes(6).toString('hex')}.json`)
     await writeFile(file, JSON.stringify(manifest))
-    return await this.tryKubectl('create', '--validate=strict', '--filename', file)
+    return await this.tryKubectl('create', '--validate=strict', ...flags, '--filename', file)
   }
 
   /** An object, as the API server has it. */

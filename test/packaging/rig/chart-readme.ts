@@ -37,7 +37,8 @@ export function chartReadme(): string {
 }
 
 /** Maps whose keys are Kubernetes' own and not ours. */
-const WHOLE = /^(?:(?:liveness|readiness|startup)Probe|resources|podSecurityContext|securityContext)$/
+const WHOLE =
+  /^(?:(?:liveness|readiness|startup)Probe|(?:.*\.)?resources|podSecurityContext|securityContext)$/
 
 function rowsOf(map: YAMLMap, path: string): readonly Row[] {
   // The comment before the first key of a map belongs to the map.

@@ -39,6 +39,7 @@ async function writeOwn(directory: string): Promise<void> {
 
 /** Kinds that the chart creates, by group. */
 const KINDS: ReadonlyMap<string, readonly string[]> = new Map([
+  ['admissionregistration.k8s.io', ['ValidatingWebhookConfiguration']],
   ['', ['ConfigMap', 'PersistentVolumeClaim', 'Pod', 'Secret', 'Service', 'ServiceAccount']],
   ['apps', ['DaemonSet', 'Deployment', 'StatefulSet']],
   ['networking.k8s.io', ['Ingress', 'NetworkPolicy']],
