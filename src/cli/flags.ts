@@ -1,7 +1,7 @@
 import type { Options } from 'yargs'
 import { flagProblem, type Problem } from '../config/problem.ts'
 import { FLAGS, type Flag, isFlag, SETTINGS, type SettingSource } from '../config/settings.ts'
-import { nearest } from '../lib/nearest.ts'
+import { nearest } from '../lib/words/nearest.ts'
 
 /** Headings of the flags in the help. */
 const HEADINGS: Readonly<Record<SettingSource['group'], string>> = {

@@ -1,5 +1,5 @@
 import { ConfigError, wordProblem } from '../config/problem.ts'
-import { nearest } from '../lib/nearest.ts'
+import { nearest } from '../lib/words/nearest.ts'
 import { type Example, examplesText } from './tool.ts'
 
 /** First part of `entrepot --help`. */

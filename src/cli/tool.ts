@@ -1,6 +1,6 @@
 import yargs, { type Options } from 'yargs'
 import { ConfigError, flagProblem, type Problem } from '../config/problem.ts'
-import { nearest } from '../lib/nearest.ts'
+import { nearest } from '../lib/words/nearest.ts'
 import type { Environment, ExitCode } from './environment.ts'
 
 /** A flag of a {@link Tool}: a `list` may be given more than once, the others once. */

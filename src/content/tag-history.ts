@@ -4,7 +4,7 @@ import type { Events } from '../observe/events.ts'
 import { type Digest, parseDigest } from '../oci/digest.ts'
 import type { Tag } from '../oci/name.ts'
 import type { Place } from '../oci/place.ts'
-import type { Durability, RecordName, Store } from '../storage/store.ts'
+import type { Durability, RecordName, Store, StoreWrite } from '../storage/store.ts'
 import { DamagedRecordError, openRecord, sealRecord } from './sealed-record.ts'
 
 /** Most moves that are kept of one tag. A hundred of them fit into a record. */
@@ -21,6 +21,8 @@ export interface TagMove {
   /** The identity that moved it, or `upstream`. */
   readonly by: string
 }
+
+type HistoryWrite = Extract<StoreWrite, { readonly kind: 'record' }>
 
 export interface TagHistoryParts {
   readonly store: Pick<Store, 'readRecord' | 'writeRecord'>
@@ -53,27 +55,49 @@ export class TagHistory {
   async add(
     place: Place,
     tag: Tag,
-    { digest, by }: Pick<TagMove, 'digest' | 'by'>,
+    move: Pick<TagMove, 'digest' | 'by'>,
     durability: Durability,
   ): Promise<void> {
-    const { clock, store, events } = this.#parts
-    const move = { digest, by: by.slice(0, BY_LENGTH_MAX), atMs: clock.wallMs() }
+    const { store, events } = this.#parts
     try {
       await this.#turns.take(keyOf(place, tag), async () => {
-        const known = await this.#read(place, tag)
-        const [last] = known
-        if (last === undefined ? digest === undefined : last.digest === digest) return
-        const bytes = writeMoves([move, ...recent(known, move.atMs)])
-        await store.writeRecord(nameOf(place, tag), bytes, durability)
+        const write = await this.#writeOf(place, tag, move)
+        if (write !== undefined) await store.writeRecord(write.name, write.bytes, durability)
       })
     } catch (error) {
       events.storageFailed('write-history', error)
     }
   }
 
+  /**
+   * The write that adds a move, for whoever writes it with the tag and lets nobody else move the tag
+   * meanwhile; `undefined` if it is not a move.
+   */
+  async next(
+    place: Place,
+    tag: Tag,
+    move: Pick<TagMove, 'digest' | 'by'>,
+  ): Promise<HistoryWrite | undefined> {
+    await this.#turns.settled(keyOf(place, tag))
+    return await this.#writeOf(place, tag, move)
+  }
+
   /** Resolves once all moves that are being added have been written. */
   async settled(): Promise<void> {
     await this.#turns.settled()
+  }
+
+  async #writeOf(
+    place: Place,
+    tag: Tag,
+    { digest, by }: Pick<TagMove, 'digest' | 'by'>,
+  ): Promise<HistoryWrite | undefined> {
+    const atMs = this.#parts.clock.wallMs()
+    const known = await this.#read(place, tag)
+    const [last] = known
+    if (last === undefined ? digest === undefined : last.digest === digest) return undefined
+    const moves = [{ digest, by: by.slice(0, BY_LENGTH_MAX), atMs }, ...recent(known, atMs)]
+    return { kind: 'record', name: nameOf(place, tag), bytes: writeMoves(moves) }
   }
 
   async #read(place: Place, tag: Tag): Promise<readonly TagMove[]> {

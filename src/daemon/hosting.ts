@@ -9,6 +9,7 @@ import type { HostedTerms } from '../hosted/terms.ts'
 import { HostedUpkeep, type HostedUpkeepParts } from '../hosted/upkeep.ts'
 import { Usage } from '../hosted/usage.ts'
 import { Answers } from '../mirror/answers.ts'
+import type { Notifications } from '../observe/notifications/notifications.ts'
 import { parseRepositoryName } from '../oci/name.ts'
 import { parseConfiguredNamespace } from '../oci/namespace.ts'
 import type { Place } from '../oci/place.ts'
@@ -19,6 +20,8 @@ import type { DaemonParts } from './parts.ts'
 
 export interface HostingParts
   extends Pick<DaemonParts, 'config' | 'events' | 'clock' | 'epoch' | 'mirror' | 'inForce' | 'space'> {
+  /** Keeps the events for endpoints. */
+  readonly notifications: Pick<Notifications, 'settled'>
   /** The store as {@link Space} watches it. */
   readonly store: Store
 }
@@ -40,7 +43,7 @@ export interface HostingRooms {
 
 /** Builds what is hosted, in front of the mirror; `undo` disposes of it. */
 export function hostingOf(
-  { mirror, inForce, space, ...parts }: HostingParts,
+  { mirror, inForce, space, notifications, ...parts }: HostingParts,
   undo: AsyncDisposableStack,
 ): HostingRooms {
   const { store, events, clock } = parts
@@ -51,7 +54,8 @@ export function hostingOf(
     await requireCreationFor(parts, policy)
   const rules = [new HostedRules({ terms, history, usage, events, requireCreation })]
   const witnesses = [usage, new ChangeWitness({ events, history })]
-  const hosted = undo.use(new Hosted({ ...parts, parties: { rules, witnesses } }))
+  const settled = async (): Promise<void> => await notifications.settled()
+  const hosted = undo.use(new Hosted({ ...parts, parties: { rules, witnesses, settled } }))
   const isNeeded = (): boolean =>
     inForce.current.sections.hosted.length > 0 && parts.config.isReadOnly !== true
   const pulls = undo.use(

@@ -2,8 +2,7 @@ import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import type { Tag } from '../oci/name.ts'
 import type { Place } from '../oci/place.ts'
-import type { HostedTag } from './records.ts'
-import type { Shelf } from './shelf.ts'
+import type { StoreWrite } from '../storage/store.ts'
 
 /** Change of a hosted repository that a client asked for. */
 export type Act = Place & {
@@ -31,6 +30,9 @@ type Deed =
   | { readonly kind: 'tag'; readonly tag: Tag; readonly digest: Digest; readonly from: Digest | undefined }
   | { readonly kind: 'untag'; readonly tag: Tag; readonly from: Digest }
 
+/** A tag is about to be set. */
+export type TagAct = Act & { readonly kind: 'tag' }
+
 /** Judges acts before they happen, such as a quota or a rule of immutable tags. */
 export interface ActRule {
   /** Throws an `OciError` to refuse the act. Returns warnings for the client, mostly none. */
@@ -45,12 +47,16 @@ export interface ActRule {
  */
 export interface ActWitness {
   saw(act: Act): Promise<void>
+  /** Records that are written together with a tag, so that they need no sync of their own. */
+  beside?(act: TagAct): Promise<readonly StoreWrite[]>
 }
 
 /** Everything that has a say in acts, or wants to know of them. */
 export interface ActParties {
   readonly rules: readonly ActRule[]
   readonly witnesses: readonly ActWitness[]
+  /** Resolves once all that the witnesses were told survives a crash; a client is answered after it. */
+  readonly settled?: () => Promise<void>
 }
 
 /** Asks every rule; returns all warnings. Throws if one refuses. */
@@ -65,27 +71,18 @@ export async function reportAct({ witnesses }: ActParties, act: Act): Promise<vo
   for (const witness of witnesses) await witness.saw(act)
 }
 
-/** A tag that is about to be set. */
-type TagAct = Act & { readonly kind: 'tag' }
+/** What the witnesses want to have written together with a tag. */
+export async function writesBeside({ witnesses }: ActParties, act: TagAct): Promise<readonly StoreWrite[]> {
+  const writes = await Promise.all(witnesses.map(async witness => (await witness.beside?.(act)) ?? []))
+  return writes.flat()
+}
 
 /**
- * Sets a tag after every rule has agreed. A tag that keeps its first digest is created and never replaced, so
- * that of several processes on one store only one sets it. The others learn what it names.
+ * True if a tag keeps its first digest and has none yet. It is created and never replaced then, so that of
+ * several processes on one store only one sets it.
  */
-export async function setJudgedTag(
-  { rules }: ActParties,
-  shelf: Shelf,
-  act: TagAct,
-  record: HostedTag,
-): Promise<void> {
-  const { tag, digest, from } = act
-  if (from === undefined && rules.some(rule => rule.keepsFirst?.(act) === true)) {
-    const first = await shelf.createTag(act, tag, record)
-    if (first !== undefined && first !== digest) throw tagTaken(tag, first, digest)
-    return
-  }
-  await shelf.setTag(act, tag, record)
-  if (from !== undefined && from !== digest) await shelf.forgetTagged(act, from, tag)
+export function mustBeFirst({ rules }: ActParties, act: TagAct): boolean {
+  return act.from === undefined && rules.some(rule => rule.keepsFirst?.(act) === true)
 }
 
 /** The refusal to move an immutable tag. */

@@ -1,6 +1,7 @@
 import type { TagHistory } from '../content/tag-history.ts'
 import type { Events } from '../observe/events.ts'
-import type { Act, ActWitness } from './acts.ts'
+import type { StoreWrite } from '../storage/store.ts'
+import type { Act, ActWitness, TagAct } from './acts.ts'
 
 /** Name of a client without an identity, in events and in the history of tags. */
 const ANONYMOUS_ACTOR = 'anonymous'
@@ -18,6 +19,20 @@ export class ChangeWitness implements ActWitness {
     this.#parts = parts
   }
 
+  /** The history of the tag. */
+  async beside({
+    namespace,
+    repository,
+    tag,
+    digest,
+    from,
+    by = ANONYMOUS_ACTOR,
+  }: TagAct): Promise<readonly StoreWrite[]> {
+    if (from === digest) return []
+    const move = await this.#parts.history.next({ namespace, repository }, tag, { digest, by })
+    return move === undefined ? [] : [move]
+  }
+
   async saw(act: Act): Promise<void> {
     const { events, history } = this.#parts
     const { namespace, repository, by = ANONYMOUS_ACTOR } = act
@@ -31,7 +46,6 @@ export class ChangeWitness implements ActWitness {
       case 'tag': {
         const { tag, digest, from: before } = act
         if (before === digest) return
-        await history.add(place, tag, { digest, by }, 'durable')
         events.tagMoved({ ...place, tag, digest, before, by })
         return
       }

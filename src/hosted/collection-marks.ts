@@ -70,6 +70,16 @@ export class CollectionMarks {
       if (name.kind === 'hosted-unneeded') yield name.digest
   }
 
+  /** Takes digests back that are held from now on; `true` if any had a mark. See {@link spare}. */
+  async spareAll(digests: readonly Digest[]): Promise<boolean> {
+    const names = digests.map(digest => ({ kind: 'hosted-unneeded', digest }) as const)
+    const marks = await this.#parts.store.readRecords(names)
+    let wereMarked = false
+    for (const [index, digest] of digests.entries())
+      if (marks[index] !== undefined && (await this.spare(digest))) wereMarked = true
+    return wereMarked
+  }
+
   /**
    * Takes a digest back that is held or claimed from now on; `true` if it had a mark, so that what was known
    * of it before has to be checked again. Waits while another process removes it; throws UNAVAILABLE if that

@@ -202,7 +202,7 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
       async () =>
         await this.publishing.link(actorOf(asked), { digest, sizeBytes: object.sizeBytes }, async () => {
           await using still = await store.open(digest)
-          return still !== undefined
+          return still === undefined ? undefined : []
         }),
     )
   }
@@ -272,11 +272,8 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
 
   async #link(asked: Asked, digest: Digest, upload: UploadBytes): Promise<void> {
     const content = { digest, sizeBytes: upload.receivedBytes }
-    await this.publishing.link(actorOf(asked), content, async () => {
-      await upload.adopt(digest)
-      await this.#proofs.trust(digest)
-      return true
-    })
+    await this.publishing.link(actorOf(asked), content, async () => [await upload.contentWrite(digest)])
+    await this.#proofs.trust(digest)
   }
 
   /** A repository that has the blob and from which the client may pull. */

@@ -1,42 +1,25 @@
-import type { Clock } from '../lib/clock.ts'
 import { atOnce } from '../lib/semaphore.ts'
-import { SharedTurns } from '../lib/turns.ts'
+import { type NeededKeys, SharedTurns } from '../lib/turns.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import type { Tag } from '../oci/name.ts'
 import type { Place } from '../oci/place.ts'
 import { type PushedManifest, requiredBy } from '../oci/pushed-manifest.ts'
-import type { Store } from '../storage/store.ts'
-import { type Act, type ActParties, judgeAct, reportAct, setJudgedTag } from './acts.ts'
-import type { CollectionMarks } from './collection-marks.ts'
+import type { StoreWrite } from '../storage/store.ts'
+import { type Act, judgeAct, reportAct } from './acts.ts'
+import { type Publication, Publisher, type PublisherParts } from './publication.ts'
 import type { HostedContent } from './records.ts'
-import type { ContentName, HostedKind, Shelf } from './shelf.ts'
+import type { ContentName, HostedKind } from './shelf.ts'
 
 const RECORDS_AT_ONCE = 16
 /** A claim is renewed when it is this old: a client that asks again and again costs no writes. */
 const CLAIM_RENEWED_MS = 3_600_000
 
-export interface PublishingParts {
-  readonly store: Store
-  readonly shelf: Shelf
-  readonly clock: Pick<Clock, 'wallMs'>
-  readonly parties: ActParties
+export interface PublishingParts extends PublisherParts {
   /** Called when what a client sees of a repository may have changed. */
   readonly onChange: (place: Place) => void
   /** Called when a claim could not be written. */
   readonly unclaimed?: (error: unknown) => void
-  /** Marks of the collection; without them nothing is collected. */
-  readonly marks?: CollectionMarks
-}
-
-/** A manifest to publish in a repository, under any number of tags. */
-export interface Publication {
-  readonly place: Place
-  readonly digest: Digest
-  readonly bytes: Uint8Array
-  readonly manifest: PushedManifest
-  readonly tags: readonly Tag[]
-  readonly by: string | undefined
 }
 
 /** Who acts where. */
@@ -57,9 +40,11 @@ export interface Actor {
 export class Publishing {
   readonly #parts: PublishingParts
   readonly #turns = new SharedTurns<string>()
+  readonly #publisher: Publisher
 
   constructor(parts: PublishingParts) {
     this.#parts = parts
+    this.#publisher = new Publisher(parts)
   }
 
   /**
@@ -73,35 +58,36 @@ export class Publishing {
       shared: [digest, ...named.blobs, ...named.manifests],
       alone: tags.map(tag => tagKey(place, tag)),
     }
-    return await this.#turns.take(keys, async () => {
-      const warnings = await this.#publishNow(publication, named)
-      for (const tag of tags) warnings.push(...(await this.#setTag({ ...publication, tag })))
+    return await this.#change(keys, async () => {
+      const warnings = await this.#publisher.publish(publication, named)
       this.#parts.onChange(place)
       return warnings
     })
   }
 
   /**
-   * Gives the repository a blob. `bring` makes sure that its content is stored, durably, and returns false if
-   * it is not here: the blob is not linked then.
+   * Gives the repository a blob. `bring` returns the writes that store its content, none if it is stored, and
+   * `undefined` if it is not here: the blob is not linked then.
    */
   async link(
     { place, by }: Actor,
     { digest, sizeBytes }: { readonly digest: Digest; readonly sizeBytes: number },
-    bring: () => Promise<boolean>,
+    bring: () => Promise<readonly StoreWrite[] | undefined>,
   ): Promise<boolean> {
-    return await this.#turns.take({ shared: [digest] }, async () => {
-      const { shelf, clock } = this.#parts
+    return await this.#change({ shared: [digest] }, async () => {
+      const { shelf, clock, store } = this.#parts
       const act = { kind: 'link', ...place, by, digest, sizeBytes } as const
       await judgeAct(this.#parts.parties, act)
       // Held before it is there: whatever looks for content to remove spares it from now on.
       await shelf.hold(place, digest)
       await this.#parts.marks?.spare(digest)
-      if (!(await bring())) return false
+      const content = await bring()
+      if (content === undefined) return false
       await shelf.know(place)
       const nowMs = clock.wallMs()
       const record = { sizeBytes, mediaType: undefined, pushedAtMs: nowMs, claimedAtMs: nowMs, by }
-      await shelf.setContent({ kind: 'hosted-blob', ...place, digest }, record)
+      const linked = shelf.contentWrite({ kind: 'hosted-blob', ...place, digest }, record)
+      await store.writeSteps([content, [linked]], 'durable')
       this.#parts.onChange(place)
       await reportAct(this.#parts.parties, act)
       return true
@@ -121,7 +107,7 @@ export class Publishing {
       const current = await shelf.content(name)
       if (current === undefined) return false
       try {
-        await shelf.setContent(name, { ...current, claimedAtMs: clock.wallMs() }, 'relaxed')
+        await shelf.renew(name, { ...current, claimedAtMs: clock.wallMs() })
       } catch (error) {
         this.#parts.unclaimed?.(error)
       }
@@ -132,11 +118,11 @@ export class Publishing {
 
   /** Sets a tag to a manifest that the repository has; MANIFEST_UNKNOWN if it does not. */
   async tag({ place, by }: Actor, tag: Tag, digest: Digest): Promise<readonly string[]> {
-    return await this.#turns.take({ shared: [digest], alone: [tagKey(place, tag)] }, async () => {
+    return await this.#change({ shared: [digest], alone: [tagKey(place, tag)] }, async () => {
       const found = await this.#parts.shelf.content({ kind: 'hosted-manifest', ...place, digest })
       if (found === undefined)
         throw new OciError('MANIFEST_UNKNOWN', `this repository has no manifest ${digest}`)
-      const warnings = await this.#setTag({ place, by, tag, digest })
+      const warnings = await this.#publisher.tag({ place, by }, tag, digest)
       this.#parts.onChange(place)
       return warnings
     })
@@ -147,7 +133,7 @@ export class Publishing {
    * stays.
    */
   async untag({ place, by }: Actor, tag: Tag, setAtMs?: number): Promise<boolean> {
-    return await this.#turns.take({ alone: [tagKey(place, tag)] }, async () => {
+    return await this.#change({ alone: [tagKey(place, tag)] }, async () => {
       const current = await this.#parts.shelf.tag(place, tag)
       if (setAtMs !== undefined && current?.movedAtMs !== setAtMs) return false
       const wasThere = await this.#removeTag({ place, by }, tag)
@@ -162,7 +148,7 @@ export class Publishing {
     for (;;) {
       const tags = await shelf.tagsOf(actor.place, digest)
       const alone = [digest, ...tags.map(tag => tagKey(actor.place, tag))]
-      const wasThere = await this.#turns.take({ alone }, async () => {
+      const wasThere = await this.#change({ alone }, async () => {
         const now = await shelf.tagsOf(actor.place, digest)
         // A tag that was set meanwhile is not ours to remove yet.
         if (now.some(tag => !tags.includes(tag))) return undefined
@@ -177,7 +163,7 @@ export class Publishing {
   async withdrawUnnamed({ place, by }: Actor, { digest, manifest }: WithdrawnManifest): Promise<boolean> {
     const { shelf, onChange } = this.#parts
     // Whoever is to name it shares its order, so nobody does meanwhile.
-    return await this.#turns.take({ alone: [digest] }, async () => {
+    return await this.#change({ alone: [digest] }, async () => {
       if ((await shelf.tagsOf(place, digest)).length > 0) return false
       for await (const { by: namedBy, ...holder } of shelf.holds(digest))
         if (namedBy !== undefined && isSame(holder, place)) return false
@@ -189,7 +175,7 @@ export class Publishing {
 
   /** Takes a blob from the repository; `false` if it does not have it. */
   async unlink({ place, by }: Actor, digest: Digest): Promise<boolean> {
-    return await this.#turns.take({ alone: [digest] }, async () => {
+    return await this.#change({ alone: [digest] }, async () => {
       const { shelf, parties, onChange } = this.#parts
       const name = { kind: 'hosted-blob', ...place, digest } as const
       if ((await shelf.content(name)) === undefined) return false
@@ -217,83 +203,14 @@ export class Publishing {
     await this.#turns.settled()
   }
 
-  async #publishNow(
-    { place, digest, bytes, manifest, by }: Publication,
-    named: ReturnType<typeof requiredBy>,
-  ): Promise<string[]> {
-    const { shelf, clock, parties } = this.#parts
-    const name = { kind: 'hosted-manifest', ...place, digest } as const
-    const known = await shelf.content(name)
-    const { mediaType, subject } = manifest
-    const sizeBytes = bytes.byteLength
-    const isNew = known === undefined
-    const act = { kind: 'publish', ...place, by, digest, mediaType, sizeBytes, subject, isNew } as const
-    const warnings = [...(await judgeAct(parties, act))]
-    await this.#requireAll(place, named.blobs, 'hosted-blob')
-    await this.#requireAll(place, named.manifests, 'hosted-manifest')
-    await shelf.know(place)
-    await shelf.hold(place, digest)
-    const children = [...named.blobs, ...named.manifests]
-    await atOnce(children, RECORDS_AT_ONCE, async child => await shelf.hold(place, child, digest))
-    if (await this.#spareAll([digest, ...children])) {
-      // Another process may have collected something between the check and the holds.
-      await this.#requireAll(place, named.blobs, 'hosted-blob')
-      await this.#requireAll(place, named.manifests, 'hosted-manifest')
-    }
-    await this.#store(digest, bytes)
-    if (subject !== undefined) await shelf.refer(place, subject, digest)
-    const nowMs = clock.wallMs()
-    await shelf.setContent(name, { sizeBytes, mediaType, pushedAtMs: nowMs, claimedAtMs: nowMs, by })
-    await reportAct(parties, act)
-    return warnings
-  }
-
-  /** Takes back the marks of digests that are held now; `true` if there were any. */
-  async #spareAll(digests: readonly Digest[]): Promise<boolean> {
-    const { marks } = this.#parts
-    let wereMarked = false
-    if (marks === undefined) return wereMarked
-    await atOnce(digests, RECORDS_AT_ONCE, async digest => {
-      if (await marks.spare(digest)) wereMarked = true
-    })
-    return wereMarked
-  }
-
-  async #requireAll(place: Place, digests: readonly Digest[], kind: HostedKind): Promise<void> {
-    const missing: Digest[] = []
-    await atOnce(digests, RECORDS_AT_ONCE, async digest => {
-      if ((await this.#parts.shelf.content({ kind, ...place, digest })) === undefined) missing.push(digest)
-    })
-    if (missing.length === 0) return
-    const what = kind === 'hosted-blob' ? 'blob' : 'manifest'
-    const more = missing.length === 1 ? '' : ` and ${missing.length - 1} more`
-    throw new OciError(
-      'MANIFEST_BLOB_UNKNOWN',
-      `the manifest names the ${what} ${missing[0]}${more}, which this repository does not have`,
-    )
-  }
-
-  async #store(digest: Digest, bytes: Uint8Array): Promise<void> {
-    const { store } = this.#parts
-    await using spool = await store.createSpool(digest)
-    await spool.clear()
-    await spool.append(bytes)
-    await store.adopt(spool, digest, bytes.byteLength)
-  }
-
-  async #setTag({
-    place,
-    by,
-    tag,
-    digest,
-  }: Pick<Publication, 'place' | 'by' | 'digest'> & { readonly tag: Tag }): Promise<readonly string[]> {
-    const { shelf, clock, parties } = this.#parts
-    const from = (await shelf.tag(place, tag))?.digest
-    const act = { kind: 'tag', ...place, by, tag, digest, from } as const
-    const warnings = await judgeAct(parties, act)
-    await setJudgedTag(parties, shelf, act, { digest, movedAtMs: clock.wallMs(), by })
-    await reportAct(parties, act)
-    return warnings
+  /**
+   * Runs a change in its order. The client is answered when the events of it are kept, too: its next request
+   * need not wait for that.
+   */
+  async #change<T>(keys: NeededKeys<string>, action: () => Promise<T>): Promise<T> {
+    const result = await this.#turns.take(keys, action)
+    await this.#parts.parties.settled?.()
+    return result
   }
 
   async #removeTag({ place, by }: Actor, tag: Tag): Promise<boolean> {

@@ -4,7 +4,7 @@ import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Tag } from '../oci/name.ts'
 import type { Place } from '../oci/place.ts'
-import type { Durability, HostedRecordName, RecordName, Store } from '../storage/store.ts'
+import type { HostedRecordName, RecordName, Store, StoreWrite } from '../storage/store.ts'
 import {
   type HostedContent,
   type HostedTag,
@@ -19,6 +19,17 @@ export type HostedKind = 'hosted-manifest' | 'hosted-blob'
 
 /** A record of content, by its name. */
 export type ContentName = Place & { readonly kind: HostedKind; readonly digest: Digest }
+
+/** What a manifest that is to be published has to do with. */
+export interface Surroundings {
+  readonly digest: Digest
+  readonly tags: readonly Tag[]
+  readonly blobs: readonly Digest[]
+  readonly manifests: readonly Digest[]
+}
+
+/** Content that a manifest names and the repository does not have. */
+export type MissingContent = Pick<Surroundings, 'blobs' | 'manifests'>
 
 const NOTHING = new Uint8Array(0)
 const KNOWN_MAX = 10_000
@@ -69,14 +80,19 @@ export class Shelf {
 
   /** The record of a tag; a damaged one counts as absent, and is reported. */
   async tag(place: Place, tag: Tag): Promise<HostedTag | undefined> {
-    const bytes = await this.#store.readRecord({ kind: 'hosted-tag', ...placeOf(place), tag })
+    const bytes = await this.#store.readRecord(tagName(place, tag))
     return bytes === undefined ? undefined : this.#opened(bytes, readHostedTag, undefined)
   }
 
-  /** Sets a tag, durably. The manifest must be durable already. */
-  async setTag(place: Place, tag: Tag, record: HostedTag): Promise<void> {
-    await this.#write(taggedName(place, record.digest, tag), NOTHING, 'ordered')
-    await this.#write({ kind: 'hosted-tag', ...placeOf(place), tag }, writeHostedTag(record), 'durable')
+  /**
+   * The writes that set a tag: the note that it may name the manifest, and then the tag itself. The manifest
+   * must be durable before the second.
+   */
+  tagWrites(place: Place, tag: Tag, record: HostedTag): readonly [StoreWrite, StoreWrite] {
+    return [
+      { kind: 'record', name: taggedName(place, record.digest, tag), bytes: NOTHING },
+      { kind: 'record', name: tagName(place, tag), bytes: writeHostedTag(record) },
+    ]
   }
 
   /**
@@ -84,12 +100,12 @@ export class Shelf {
    * Holds over all processes as {@link Store.createRecord} does. A damaged record is replaced.
    */
   async createTag(place: Place, tag: Tag, record: HostedTag): Promise<Digest | undefined> {
-    await this.#write(taggedName(place, record.digest, tag), NOTHING, 'ordered')
-    const name = { kind: 'hosted-tag', ...placeOf(place), tag } as const
-    const creation = await this.#store.createRecord(name, writeHostedTag(record))
+    const [note, write] = this.tagWrites(place, tag, record)
+    await this.#store.writeSteps([[note]], 'ordered')
+    const creation = await this.#store.createRecord(tagName(place, tag), writeHostedTag(record))
     if (creation.kind === 'created') return undefined
     const found = this.#opened(creation.bytes, readHostedTag, undefined)
-    if (found === undefined) await this.setTag(place, tag, record)
+    if (found === undefined) await this.#store.writeSteps([[write]], 'durable')
     else if (found.digest !== record.digest) await this.forgetTagged(place, record.digest, tag)
     return found?.digest
   }
@@ -101,7 +117,7 @@ export class Shelf {
 
   /** Removes a tag; `false` if it was absent. */
   async removeTag(place: Place, tag: Tag, digest: Digest): Promise<boolean> {
-    const wasThere = await this.#store.deleteRecord({ kind: 'hosted-tag', ...placeOf(place), tag })
+    const wasThere = await this.#store.deleteRecord(tagName(place, tag))
     await this.forgetTagged(place, digest, tag)
     return wasThere
   }
@@ -123,6 +139,33 @@ export class Shelf {
     return tags
   }
 
+  /** Reads the records that the publication of a manifest depends on, all at once. */
+  async lookAround(
+    place: Place,
+    { digest, tags, blobs, manifests }: Surroundings,
+  ): Promise<{
+    readonly isKnown: boolean
+    readonly froms: readonly (Digest | undefined)[]
+    readonly missing: MissingContent
+  }> {
+    const names = [
+      contentName({ kind: 'hosted-manifest', ...place, digest }),
+      ...tags.map(tag => tagName(place, tag)),
+      ...blobs.map(blob => contentName({ kind: 'hosted-blob', ...place, digest: blob })),
+      ...manifests.map(child => contentName({ kind: 'hosted-manifest', ...place, digest: child })),
+    ]
+    const [known, ...records] = await this.#store.readRecords(names)
+    const froms = records
+      .slice(0, tags.length)
+      .map(bytes => (bytes === undefined ? undefined : this.#opened(bytes, readHostedTag, undefined)?.digest))
+    const children = records.slice(tags.length)
+    const missing = {
+      blobs: blobs.filter((_, index) => children[index] === undefined),
+      manifests: manifests.filter((_, index) => children[blobs.length + index] === undefined),
+    }
+    return { isKnown: known !== undefined, froms, missing }
+  }
+
   /**
    * The record of a manifest or blob; `undefined` if the repository does not have it. A damaged one still
    * says that the content is here.
@@ -132,13 +175,14 @@ export class Shelf {
     return bytes === undefined ? undefined : this.#opened(bytes, readHostedContent, UNREADABLE)
   }
 
-  /** Writes the record of a manifest or blob. Its content must be held, and durable. */
-  async setContent(
-    name: ContentName,
-    record: HostedContent,
-    durability: 'durable' | 'relaxed' = 'durable',
-  ): Promise<void> {
-    await this.#write(contentName(name), writeHostedContent(record), durability)
+  /** The write of the record of a manifest or blob. Its content must be held, and durable before it. */
+  contentWrite(name: ContentName, record: HostedContent): StoreWrite {
+    return { kind: 'record', name: contentName(name), bytes: writeHostedContent(record) }
+  }
+
+  /** Renews the claim in the record of a manifest or blob. */
+  async renew(name: ContentName, record: HostedContent): Promise<void> {
+    await this.#store.writeRecord(contentName(name), writeHostedContent(record), 'relaxed')
   }
 
   /** Removes the record of a manifest or blob; `false` if it was absent. */
@@ -152,10 +196,10 @@ export class Shelf {
       if (name.kind === kind) yield name.digest
   }
 
-  /** Notes durably that a manifest names a subject. */
-  async refer(place: Place, subject: Digest, referrer: Digest): Promise<void> {
+  /** The write of the note that a manifest names a subject. */
+  referrerWrite(place: Place, subject: Digest, referrer: Digest): StoreWrite {
     const name = { kind: 'hosted-referrer', ...placeOf(place), digest: subject, referrer } as const
-    await this.#write(name, NOTHING, 'durable')
+    return { kind: 'record', name, bytes: NOTHING }
   }
 
   /** Notes that the manifest that named the subject is gone. */
@@ -171,11 +215,16 @@ export class Shelf {
   }
 
   /**
-   * Holds the content of a digest: for the repository, or for the manifest `by` of it. It is not evicted or
-   * collected from now on.
+   * Holds the content of digests: `itself` for the repository, `named` for the manifest `itself` of it. They
+   * are not evicted or collected from now on.
    */
-  async hold(place: Place, digest: Digest, by?: Digest): Promise<void> {
-    await this.#write(holdName(place, digest, by), NOTHING, 'ordered')
+  async hold(place: Place, itself: Digest, named: readonly Digest[] = []): Promise<void> {
+    const names = [
+      holdName(place, itself, undefined),
+      ...named.map(digest => holdName(place, digest, itself)),
+    ]
+    const writes = names.map((name): StoreWrite => ({ kind: 'record', name, bytes: NOTHING }))
+    await this.#store.writeSteps([writes], 'ordered')
   }
 
   async letGo(place: Place, digest: Digest, by?: Digest): Promise<void> {
@@ -203,10 +252,6 @@ export class Shelf {
       return instead
     }
   }
-
-  async #write(name: HostedRecordName, bytes: Uint8Array, durability: Durability): Promise<void> {
-    await this.#store.writeRecord(name, bytes, durability)
-  }
 }
 
 function placeOf({ namespace, repository }: Place): Place {
@@ -215,6 +260,10 @@ function placeOf({ namespace, repository }: Place): Place {
 
 function repositoryName(place: Place): RecordName {
   return { kind: 'hosted-repository', ...placeOf(place) }
+}
+
+function tagName(place: Place, tag: Tag): HostedRecordName {
+  return { kind: 'hosted-tag', ...placeOf(place), tag }
 }
 
 function taggedName(place: Place, digest: Digest, tag: Tag): HostedRecordName {

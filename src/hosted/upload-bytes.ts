@@ -5,7 +5,7 @@ import { type Digest, type DigestAlgorithm, finishHash, startHash } from '../oci
 import { OciError } from '../oci/error.ts'
 import type { Place } from '../oci/place.ts'
 import type { UploadId } from '../oci/upload-id.ts'
-import type { Store, UploadSpool } from '../storage/store.ts'
+import type { Store, StoreWrite, UploadSpool } from '../storage/store.ts'
 
 const PIECE_BYTES = 1024 * 1024
 /** A power cut may cost an upload at most this much. */
@@ -108,10 +108,10 @@ export class UploadBytes {
     return finishHash(hash, algorithm)
   }
 
-  /** Makes content of the bytes, which are proved to hash to the digest. */
-  async adopt(digest: Digest): Promise<void> {
+  /** The write that makes content of the bytes, which are proved to hash to the digest. */
+  async contentWrite(digest: Digest): Promise<StoreWrite> {
     const spool = this.#spool ?? (await this.#create())
-    await this.#parts.store.adopt(spool, digest, this.#receivedBytes)
+    return { kind: 'spool', digest, spool, sizeBytes: this.#receivedBytes }
   }
 
   /** Ends the upload and removes its bytes. */

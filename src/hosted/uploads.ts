@@ -8,8 +8,8 @@ import { OciError } from '../oci/error.ts'
 import type { Place } from '../oci/place.ts'
 import { newUploadId, type UploadId } from '../oci/upload-id.ts'
 import type { Store } from '../storage/store.ts'
+import { readUploadRecord, type UploadRecord, writeUploadRecord } from './records.ts'
 import { UploadBytes } from './upload-bytes.ts'
-import { readUploadRecord, type UploadRecord, writeUploadRecord } from './upload-record.ts'
 
 /** An upload that nothing has moved on for this long is ended. */
 const IDLE_MS = 24 * 3_600_000

@@ -1,4 +1,4 @@
-import type { Incoming } from '../content/ledger.ts'
+import { type Incoming, NoRoomError } from '../content/ledger.ts'
 import { Turns } from '../lib/turns.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { UploadId } from '../oci/upload-id.ts'
@@ -7,7 +7,6 @@ import type {
   Creation,
   CreationScope,
   Durability,
-  LocalFile,
   RecordGroup,
   RecordName,
   Room,
@@ -15,8 +14,11 @@ import type {
   Store,
   StoredEntry,
   StoredObject,
+  StoreWrite,
   UploadSpool,
+  WriteStep,
 } from '../storage/store.ts'
+import { WatchedObject } from './watched-object.ts'
 import { type RoomKeeper, WatchedSpool } from './watched-spool.ts'
 import { type UploadRoom, WatchedUpload } from './watched-upload.ts'
 
@@ -173,6 +175,10 @@ export class WatchedStore implements Store {
     return await this.#store.readRecord(name)
   }
 
+  async readRecords(names: readonly RecordName[]): Promise<readonly (Uint8Array | undefined)[]> {
+    return await this.#store.readRecords(names)
+  }
+
   async writeRecord(name: RecordName, bytes: Uint8Array, durability: Durability): Promise<void> {
     await this.#store.writeRecord(name, bytes, durability)
     this.#watcher.recordWritten(name, bytes)
@@ -190,6 +196,38 @@ export class WatchedStore implements Store {
 
   async readAgedRecord(name: RecordName): Promise<AgedRecord | undefined> {
     return await this.#store.readAgedRecord(name)
+  }
+
+  async writeSteps(steps: readonly WriteStep[], durability: 'durable' | 'ordered'): Promise<void> {
+    const writes = steps.flat()
+    const content = writes.find(write => write.kind !== 'record')
+    if (content === undefined) await this.#store.writeSteps(steps, durability)
+    else await this.#writeContent(content, steps, durability)
+    for (const write of writes)
+      if (write.kind === 'record') this.#watcher.recordWritten(write.name, write.bytes)
+  }
+
+  /** What is pushed does not count as cache: cached content makes way for it. */
+  async #writeContent(
+    content: Exclude<StoreWrite, { readonly kind: 'record' }>,
+    steps: readonly WriteStep[],
+    durability: 'durable' | 'ordered',
+  ): Promise<void> {
+    const { digest } = content
+    const sizeBytes = content.kind === 'spool' ? content.sizeBytes : content.bytes.byteLength
+    if (content.kind === 'content' && !(await this.#watcher.spare(sizeBytes))) throw new NoRoomError()
+    const release = this.#hold(digest)
+    try {
+      await this.#turns.take(digest, async () => {
+        await this.#store.writeSteps(
+          steps.map(step => step.map(innerWrite)),
+          durability,
+        )
+        this.#watcher.stored(digest, sizeBytes, undefined)
+      })
+    } finally {
+      release()
+    }
   }
 
   async deleteRecord(name: RecordName): Promise<boolean> {
@@ -257,34 +295,10 @@ export class WatchedStore implements Store {
   }
 }
 
-class WatchedObject implements StoredObject {
-  readonly sizeBytes: number
-  readonly version: string
-  readonly #object: StoredObject
-  readonly #release: () => void
-
-  constructor(object: StoredObject, release: () => void) {
-    this.#object = object
-    this.#release = release
-    this.sizeBytes = object.sizeBytes
-    this.version = object.version
-  }
-
-  get file(): LocalFile | undefined {
-    return this.#object.file
-  }
-
-  read(start: number, end: number): AsyncIterable<Uint8Array> {
-    return this.#object.read(start, end)
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      await this.#object[Symbol.asyncDispose]()
-    } finally {
-      this.#release()
-    }
-  }
+function innerWrite(write: StoreWrite): StoreWrite {
+  if (write.kind !== 'spool') return write
+  if (write.spool instanceof WatchedUpload) return { ...write, spool: write.spool.inner }
+  throw new TypeError('only an upload of this store can be adopted with records')
 }
 
 /**

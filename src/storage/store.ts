@@ -76,6 +76,9 @@ export interface Store extends AsyncDisposable {
   /** Reads a record. Records larger than 64 KiB are broken. */
   readRecord(name: RecordName): Promise<Uint8Array | undefined>
 
+  /** Reads several records, in the order of their names. */
+  readRecords(names: readonly RecordName[]): Promise<readonly (Uint8Array | undefined)[]>
+
   /**
    * Replaces a record. A {@link Durability} says what survives a power cut once this resolves.
    */
@@ -96,6 +99,14 @@ export interface Store extends AsyncDisposable {
 
   /** Reads a record, and how long ago it was written. Both times are by the one clock of the store. */
   readAgedRecord(name: RecordName): Promise<AgedRecord | undefined>
+
+  /**
+   * Writes several things in order: what a step writes survives a power cut only if all earlier steps do. The
+   * writes of one step have no order, and at most one of all writes is content. When this resolves, all of it
+   * is visible, and as durable as wanted. If it throws, any of the writes may have happened, and a spool
+   * still belongs to the caller.
+   */
+  writeSteps(steps: readonly WriteStep[], durability: 'durable' | 'ordered'): Promise<void>
 
   /** Removes a record; `false` if it was absent. */
   deleteRecord(name: RecordName): Promise<boolean>
@@ -245,6 +256,20 @@ export interface AgedRecord {
   /** Time since it was last written, in milliseconds; never negative. May be wrong by a second or two. */
   readonly ageMs: number
 }
+
+/** Writes without an order among them. */
+export type WriteStep = readonly StoreWrite[]
+
+/** A record, or content whose bytes the caller has proved. A spool is adopted. */
+export type StoreWrite =
+  | { readonly kind: 'record'; readonly name: RecordName; readonly bytes: Uint8Array }
+  | { readonly kind: 'content'; readonly digest: Digest; readonly bytes: Uint8Array }
+  | {
+      readonly kind: 'spool'
+      readonly digest: Digest
+      readonly spool: SpoolFile
+      readonly sizeBytes: number
+    }
 
 /** Content found by a walk. */
 export interface StoredEntry {

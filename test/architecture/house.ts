@@ -138,7 +138,7 @@ export const KNOWN_SHARED_NAMES: ReadonlySet<string> = new Set([])
 export const KNOWN_STATE: ReadonlyMap<string, string> = new Map([
   ['observe/output.ts: standardOutput', 'a process has one standard output'],
   ['content/index/catalogue-thread.ts: host', 'the entry of a thread, which has one index'],
-  ['observe/notifications/outbox-thread.ts: keeper', 'the entry of a thread, which has one outbox'],
+  ['storage/filesystem/step-writer-thread.ts: keeper', 'the entry of a thread, which has one store'],
 ])
 
 interface Door {
@@ -228,6 +228,10 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
   [
     'storage/filesystem/spool-sweep.ts',
     { modules: ['node:fs/promises'], why: 'removes leftovers at the start' },
+  ],
+  [
+    'storage/filesystem/step-writer-thread.ts',
+    { modules: ['node:fs'], why: 'writes, syncs and places the files of a push' },
   ],
   ['storage/filesystem/store.ts', { modules: ['node:fs/promises'], why: 'adopts and removes objects' }],
   ['storage/s3/spool.ts', { modules: ['node:fs/promises'], why: 'removes a spool file after its upload' }],

@@ -73,10 +73,9 @@ function makeRig(options: RigOptions = {}): Rig {
     pushBlob: async (text, place = PLACE) => {
       const bytes = Buffer.from(text)
       const digest = digestOf(bytes)
-      await publishing.link({ place, by: 'alice' }, { digest, sizeBytes: bytes.length }, async () => {
-        await put(store, digest, bytes)
-        return true
-      })
+      await publishing.link({ place, by: 'alice' }, { digest, sizeBytes: bytes.length }, async () => [
+        { kind: 'content', digest, bytes },
+      ])
       return digest
     },
     pushImage: async (blobs, place = PLACE) => {

@@ -46,7 +46,7 @@ test('of two processes that set one immutable tag at the same time one does, and
   const processes = [processOn(store), processOn(store)] as const
   const digests: readonly Digest[] = ['one', 'two'].map(text => digestOf(Buffer.from(text)))
   for (const digest of digests)
-    await shelf.setContent(
+    await shelf.renew(
       { kind: 'hosted-manifest', ...PLACE, digest },
       { sizeBytes: 1, mediaType: undefined, pushedAtMs: 0, claimedAtMs: 0, by: undefined },
     )

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Act, ActRule, ActWitness } from '../../src/hosted/acts.ts'
-import { type Publication, Publishing } from '../../src/hosted/publishing.ts'
+import type { Publication } from '../../src/hosted/publication.ts'
+import { Publishing } from '../../src/hosted/publishing.ts'
 import { Shelf } from '../../src/hosted/shelf.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { OciError } from '../../src/oci/error.ts'
@@ -10,7 +11,7 @@ import { parseRepositoryName, parseTag, type Tag } from '../../src/oci/name.ts'
 import { parseNamespace } from '../../src/oci/namespace.ts'
 import type { Place } from '../../src/oci/place.ts'
 import { parsePushedManifest } from '../../src/oci/pushed-manifest.ts'
-import { defined, get, put } from '../storage/contract.ts'
+import { defined, get } from '../storage/contract.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { MemoryStore } from '../support/memory-store.ts'
 import { seeEvents } from '../support/seen-events.ts'
@@ -33,7 +34,7 @@ interface Bench {
   readonly written: string[]
 }
 
-function bench(rules: readonly ActRule[] = []): Bench {
+function bench(rules: readonly ActRule[] = [], settled?: () => Promise<void>): Bench {
   const store = new MemoryStore()
   const written: string[] = []
   const write = store.writeRecord.bind(store)
@@ -45,7 +46,7 @@ function bench(rules: readonly ActRule[] = []): Bench {
   const clock = new FakeClock()
   const acts: string[] = []
   const witness: ActWitness = { saw: async act => void acts.push(inWords(act)) }
-  const parties = { rules, witnesses: [witness] }
+  const parties = { rules, witnesses: [witness], ...(settled === undefined ? {} : { settled }) }
   const publishing = new Publishing({ store, shelf, clock, parties, onChange: () => undefined })
   return { store, shelf, publishing, clock, acts, written }
 }
@@ -55,13 +56,12 @@ function inWords(act: Act): string {
   return 'digest' in act ? `${act.kind} ${act.digest} by ${act.by}` : act.kind
 }
 
-async function push(publishing: Publishing, store: MemoryStore, text: string): Promise<Digest> {
+async function push(publishing: Publishing, text: string): Promise<Digest> {
   const bytes = Buffer.from(text)
   const digest = digestOf(bytes)
-  const isLinked = await publishing.link(ACTOR, { digest, sizeBytes: bytes.length }, async () => {
-    await put(store, digest, bytes)
-    return true
-  })
+  const isLinked = await publishing.link(ACTOR, { digest, sizeBytes: bytes.length }, async () => [
+    { kind: 'content', digest, bytes },
+  ])
   assert.ok(isLinked)
   return digest
 }
@@ -96,8 +96,8 @@ async function holdsOf(shelf: Shelf, digest: Digest): Promise<string[]> {
 
 test('a published manifest is stored, holds what it names, and its tag comes last', async () => {
   const { store, shelf, publishing, acts, written } = bench()
-  const config = await push(publishing, store, 'config')
-  const layer = await push(publishing, store, 'layer')
+  const config = await push(publishing, 'config')
+  const layer = await push(publishing, 'layer')
   written.length = 0
   const publication = publicationOf(imageOf(config, layer), [LATEST])
   await publishing.publish(publication)
@@ -113,16 +113,16 @@ test('a published manifest is stored, holds what it names, and its tag comes las
     'hosted-hold',
     'hosted-hold',
     'hosted-hold',
-    'hosted-manifest',
     'hosted-tagged',
+    'hosted-manifest',
     'hosted-tag',
   ])
   assert.equal(acts.at(-1), `tag latest ${publication.digest} from undefined by alice`)
 })
 
 test('a manifest that names what the repository lacks is refused by name, and nothing of it is left', async () => {
-  const { store, shelf, publishing } = bench()
-  const config = await push(publishing, store, 'config')
+  const { shelf, publishing } = bench()
+  const config = await push(publishing, 'config')
   const missing = digestOf(Buffer.from('never pushed'))
   const publication = publicationOf(imageOf(config, missing), [LATEST])
   await assert.rejects(
@@ -143,8 +143,8 @@ test('a rule that refuses an act leaves everything as it was', async () => {
       return act.kind === 'publish' ? ['nearly full'] : []
     },
   }
-  const { store, shelf, publishing, acts } = bench([rule])
-  const config = await push(publishing, store, 'config')
+  const { shelf, publishing, acts } = bench([rule])
+  const config = await push(publishing, 'config')
   const first = publicationOf(imageOf(config), [LATEST])
   assert.deepEqual(await publishing.publish(first), ['nearly full'])
   const second = publicationOf({ ...imageOf(config), annotations: { a: 'b' } }, [LATEST])
@@ -154,8 +154,8 @@ test('a rule that refuses an act leaves everything as it was', async () => {
 })
 
 test('a manifest that is withdrawn takes its tags, its referrers and its holds with it', async () => {
-  const { store, shelf, publishing } = bench()
-  const config = await push(publishing, store, 'config')
+  const { shelf, publishing } = bench()
+  const config = await push(publishing, 'config')
   const subject = digestOf(Buffer.from('subject'))
   const refers = { ...imageOf(config), subject: { mediaType: OCI_MANIFEST, digest: subject, size: 7 } }
   const publication = publicationOf(refers, [LATEST])
@@ -173,8 +173,8 @@ test('a manifest that is withdrawn takes its tags, its referrers and its holds w
 })
 
 test('a tag that moves away from a manifest survives the removal of that manifest', async () => {
-  const { store, shelf, publishing } = bench()
-  const config = await push(publishing, store, 'config')
+  const { shelf, publishing } = bench()
+  const config = await push(publishing, 'config')
   const one = publicationOf(imageOf(config), [LATEST])
   const two = publicationOf({ ...imageOf(config), annotations: { a: 'b' } })
   await publishing.publish(one)
@@ -184,8 +184,8 @@ test('a tag that moves away from a manifest survives the removal of that manifes
 })
 
 test('a tag that was set again is not removed in place of the one that was meant', async () => {
-  const { store, shelf, publishing, clock } = bench()
-  const publication = publicationOf(imageOf(await push(publishing, store, '{}')), [LATEST])
+  const { shelf, publishing, clock } = bench()
+  const publication = publicationOf(imageOf(await push(publishing, '{}')), [LATEST])
   await publishing.publish(publication)
   const meantAtMs = (await shelf.tag(PLACE, LATEST))?.movedAtMs
   clock.advance(1000)
@@ -196,8 +196,8 @@ test('a tag that was set again is not removed in place of the one that was meant
 })
 
 test('a manifest that an index of its repository names is not withdrawn as unnamed', async () => {
-  const { store, shelf, publishing } = bench()
-  const child = publicationOf(imageOf(await push(publishing, store, '{}')))
+  const { shelf, publishing } = bench()
+  const child = publicationOf(imageOf(await push(publishing, '{}')))
   await publishing.publish(child)
   const index = publicationOf(indexOf(child.digest))
   const [, wasThere] = await Promise.all([
@@ -213,14 +213,14 @@ test('a manifest that an index of its repository names is not withdrawn as unnam
 test('a blob whose content cannot be brought is not linked', async () => {
   const { shelf, publishing } = bench()
   const digest = digestOf(Buffer.from('elsewhere'))
-  assert.equal(await publishing.link(ACTOR, { digest, sizeBytes: 9 }, async () => false), false)
+  assert.equal(await publishing.link(ACTOR, { digest, sizeBytes: 9 }, async () => undefined), false)
   assert.equal(await shelf.content({ kind: 'hosted-blob', ...PLACE, digest }), undefined)
   assert.equal(await shelf.knows(PLACE), false)
 })
 
 test('a claim is renewed once an hour, and not for a blob that was removed', async () => {
-  const { store, shelf, publishing, clock } = bench()
-  const digest = await push(publishing, store, 'layer')
+  const { shelf, publishing, clock } = bench()
+  const digest = await push(publishing, 'layer')
   const name = { kind: 'hosted-blob', ...PLACE, digest } as const
   const claimedAtMs = clock.wallMs()
   const record = defined(await shelf.content(name))
@@ -236,8 +236,8 @@ test('a claim is renewed once an hour, and not for a blob that was removed', asy
 })
 
 test('nothing is published while a digest that it names is taken alone', async () => {
-  const { store, shelf, publishing } = bench()
-  const config = await push(publishing, store, 'config')
+  const { shelf, publishing } = bench()
+  const config = await push(publishing, 'config')
   const publication = publicationOf(imageOf(config))
   const order: string[] = []
   const { promise, resolve } = Promise.withResolvers<void>()
@@ -249,4 +249,28 @@ test('nothing is published while a digest that it names is taken alone', async (
   resolve()
   await Promise.all([alone, published])
   assert.deepEqual(order, ['alone: 1', 'published'])
+})
+
+test('a push is answered after its events are kept, and the next one need not wait for them', async () => {
+  const kept = Promise.withResolvers<void>()
+  const asked: PromiseWithResolvers<void>[] = []
+  const { publishing, acts } = bench([], async () => {
+    asked.at(-1)?.resolve()
+    await kept.promise
+  })
+  const begun = Promise.withResolvers<void>()
+  asked.push(begun)
+  let answered = 0
+  const publication = publicationOf({ schemaVersion: 2, mediaType: OCI_INDEX, manifests: [] }, [LATEST])
+  const first = publishing.publish(publication).then(() => (answered += 1))
+  await begun.promise
+  assert.equal(acts.length, 2)
+  const again = Promise.withResolvers<void>()
+  asked.push(again)
+  const second = publishing.publish(publication).then(() => (answered += 1))
+  await again.promise
+  assert.equal(answered, 0)
+  kept.resolve()
+  await Promise.all([first, second])
+  assert.equal(answered, 2)
 })

@@ -8,7 +8,9 @@ import type {
   SpoolFile,
   Store,
   StoredObject,
+  WriteStep,
 } from '../../src/storage/store.ts'
+import { readOneByOne, writeOneByOne } from '../../src/storage/write-steps.ts'
 import type { Scheduler } from './scheduler.ts'
 
 const PIECE_BYTES = 50_000
@@ -208,6 +210,10 @@ export class SimulatedStore implements Store {
     return record
   }
 
+  async readRecords(names: readonly RecordName[]): Promise<readonly (Uint8Array | undefined)[]> {
+    return await readOneByOne(this, names)
+  }
+
   async writeRecord(name: RecordName, bytes: Uint8Array): Promise<void> {
     await this.#turn()
     if (this.#disk.fails('record')) throw failure('ENOSPC')
@@ -231,6 +237,10 @@ export class SimulatedStore implements Store {
   async readAgedRecord(): Promise<never> {
     await this.#turn()
     throw new Error('nobody asks for ages on the simulated disk')
+  }
+
+  async writeSteps(steps: readonly WriteStep[]): Promise<void> {
+    await writeOneByOne(this, steps, 'durable')
   }
 
   async deleteRecord(name: RecordName): Promise<boolean> {

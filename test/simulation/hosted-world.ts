@@ -161,7 +161,7 @@ class HostedWorld {
 
   /** HEAD, and an upload if the blob is not there. */
   async #bring(registry: Registry, { bytes, digest }: Blob): Promise<void> {
-    const { shelf, publishing, store } = registry
+    const { shelf, publishing } = registry
     const name = { kind: 'hosted-blob', ...this.#place, digest } as const
     const isThere = await this.#again(async () => {
       const record = await shelf.content(name)
@@ -173,13 +173,9 @@ class HostedWorld {
     }
     const actor = { place: this.#place, by: 'pusher' }
     await this.#again(async () => {
-      await publishing.link(actor, { digest, sizeBytes: bytes.length }, async () => {
-        await using spool = await store.createSpool(digest)
-        await spool.clear()
-        await spool.append(bytes)
-        await store.adopt(spool, digest, bytes.length)
-        return true
-      })
+      await publishing.link(actor, { digest, sizeBytes: bytes.length }, async () => [
+        { kind: 'content', digest, bytes },
+      ])
     })
     this.#requireStored([digest], 'after its upload was acknowledged')
   }

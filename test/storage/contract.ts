@@ -5,7 +5,14 @@ import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { parseRepositoryName, parseTag } from '../../src/oci/name.ts'
 import { parseNamespace } from '../../src/oci/namespace.ts'
 import { newUploadId } from '../../src/oci/upload-id.ts'
-import type { RecordGroup, RecordName, SpoolFile, Store, StoredObject } from '../../src/storage/store.ts'
+import type {
+  RecordGroup,
+  RecordName,
+  SpoolFile,
+  Store,
+  StoredObject,
+  StoreWrite,
+} from '../../src/storage/store.ts'
 
 /** A store that a test has for itself, and how to be rid of it. */
 export interface OpenedStore {
@@ -112,6 +119,7 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
   describe(`${name}: spools`, { concurrency: true }, () => spoolContract(withStore))
   describe(`${name}: records`, { concurrency: true }, () => recordContract(withStore))
   describe(`${name}: creations`, { concurrency: true }, () => creationContract(withStore))
+  describe(`${name}: steps`, { concurrency: true }, () => stepContract(withStore))
   describe(`${name}: walks`, { concurrency: true }, () => walkContract(withStore))
   describe(`${name}: uploads`, { concurrency: true }, () => uploadContract(withStore))
   describe(`${name}: groups of records`, { concurrency: true }, () => groupContract(withStore))
@@ -599,6 +607,52 @@ function creationContract(withStore: WithStore): void {
     assert.equal(Buffer.from(bytes).toString(), 'young')
     assert.ok(ageMs >= 0 && ageMs < 60_000, `${ageMs} ms`)
   })
+}
+
+function stepContract(withStore: WithStore): void {
+  withStore('steps write a record, content and an adopted upload, and all of it is there', async store => {
+    const [manifest, blob] = [sample(700), sample(300_000)]
+    await using spool = await store.createUpload(newUploadId())
+    await spool.append(blob.bytes)
+    const upload = { kind: 'spool', digest: blob.digest, spool, sizeBytes: blob.bytes.length } as const
+    await store.writeSteps([[upload], [recordWrite('one', 'first')]], 'durable')
+    await store.writeSteps(
+      [
+        [recordWrite('empty', ''), { kind: 'content', ...manifest }],
+        [recordWrite('one', 'second')],
+        [recordWrite('two', 'third'), recordWrite('three', 'fourth')],
+      ],
+      'durable',
+    )
+    assert.deepEqual(await get(store, blob.digest), blob.bytes)
+    assert.deepEqual(await get(store, manifest.digest), manifest.bytes)
+    const names = ['one', 'none', 'empty', 'two', 'three'].map(tag => tagRecord(tag))
+    const texts = (await store.readRecords(names)).map(bytes => bytes && Buffer.from(bytes).toString())
+    assert.deepEqual(texts, ['second', undefined, '', 'third', 'fourth'])
+  })
+
+  withStore(
+    'what is there already is written again, also as empty, and only once for many at a time',
+    async store => {
+      const { bytes, digest } = sample(1000)
+      const write = async (): Promise<void> =>
+        await store.writeSteps([[{ kind: 'content', digest, bytes }], [recordWrite('one', '')]], 'ordered')
+      await store.writeRecord(tagRecord('one'), Buffer.from('longer'), 'relaxed')
+      await Promise.all(Array.from({ length: 8 }, write))
+      assert.deepEqual(await get(store, digest), bytes)
+      assert.equal(defined(await store.readRecord(tagRecord('one'))).length, 0)
+    },
+  )
+
+  withStore('a record that is too large is refused before any step is written', async store => {
+    const large = { kind: 'record', name: tagRecord('large'), bytes: Buffer.alloc(64 * 1024 + 1) } as const
+    await assert.rejects(store.writeSteps([[large]], 'durable'), RangeError)
+    assert.equal(await store.readRecord(tagRecord('large')), undefined)
+  })
+}
+
+function recordWrite(tag: string, text: string): StoreWrite {
+  return { kind: 'record', name: tagRecord(tag), bytes: Buffer.from(text) }
 }
 
 function recordContract(withStore: WithStore): void {

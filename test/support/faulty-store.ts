@@ -14,6 +14,7 @@ import type {
   StoredEntry,
   StoredObject,
   UploadSpool,
+  WriteStep,
 } from '../../src/storage/store.ts'
 
 /** Operations of a store that a test can make fail. */
@@ -84,6 +85,11 @@ export class FaultyStore implements Store {
     return await this.#inner.readRecord(name)
   }
 
+  async readRecords(names: readonly RecordName[]): Promise<readonly (Uint8Array | undefined)[]> {
+    this.refuse('readRecord')
+    return await this.#inner.readRecords(names)
+  }
+
   async writeRecord(name: RecordName, bytes: Uint8Array, durability: Durability): Promise<void> {
     this.refuse('writeRecord')
     await this.#inner.writeRecord(name, bytes, durability)
@@ -101,6 +107,21 @@ export class FaultyStore implements Store {
   async readAgedRecord(name: RecordName): Promise<AgedRecord | undefined> {
     this.refuse('readRecord')
     return await this.#inner.readAgedRecord(name)
+  }
+
+  async writeSteps(steps: readonly WriteStep[], durability: 'durable' | 'ordered'): Promise<void> {
+    const writes = steps.flat()
+    if (writes.some(({ kind }) => kind === 'record')) this.refuse('writeRecord')
+    if (writes.some(({ kind }) => kind === 'content')) this.refuse('append')
+    if (writes.some(({ kind }) => kind !== 'record')) this.refuse('adopt')
+    const inner = steps.map(step =>
+      step.map(write =>
+        write.kind === 'spool' && write.spool instanceof FaultySpool
+          ? { ...write, spool: write.spool.inner }
+          : write,
+      ),
+    )
+    await this.#inner.writeSteps(inner, durability)
   }
 
   async deleteRecord(name: RecordName): Promise<boolean> {

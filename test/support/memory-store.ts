@@ -22,7 +22,9 @@ import type {
   StoredEntry,
   StoredObject,
   UploadSpool,
+  WriteStep,
 } from '../../src/storage/store.ts'
+import { readOneByOne, writeOneByOne } from '../../src/storage/write-steps.ts'
 
 const PIECE_BYTES = 256 * 1024
 
@@ -92,6 +94,10 @@ export class MemoryStore implements Store {
     return this.#records.get(recordKey(name))?.slice()
   }
 
+  async readRecords(names: readonly RecordName[]): Promise<readonly (Uint8Array | undefined)[]> {
+    return await readOneByOne(this, names)
+  }
+
   async writeRecord(name: RecordName, bytes: Uint8Array, _durability: Durability): Promise<void> {
     if (bytes.length > RECORD_BYTES_MAX)
       throw new RangeError(`a record of ${bytes.length} bytes is too large`)
@@ -114,6 +120,10 @@ export class MemoryStore implements Store {
     const bytes = await this.readRecord(name)
     const writtenAtMs = this.#writtenAtMs.get(recordKey(name)) ?? 0
     return bytes === undefined ? undefined : { bytes, ageMs: Math.max(0, this.#clock.wallMs() - writtenAtMs) }
+  }
+
+  async writeSteps(steps: readonly WriteStep[], durability: 'durable' | 'ordered'): Promise<void> {
+    await writeOneByOne(this, steps, durability)
   }
 
   async deleteRecord(name: RecordName): Promise<boolean> {

@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import { nearest } from '../../lib/nearest.ts'
+import { nearest } from '../../lib/words/nearest.ts'
 import type { Problem, ValueOrigin } from '../problem.ts'
 import { isShowable, keyPath, pathText, type YamlSection } from './yaml-file.ts'
 

@@ -1,4 +1,4 @@
-import { nearest } from '../../lib/nearest.ts'
+import { nearest } from '../../lib/words/nearest.ts'
 import type { FileSections } from '../config.ts'
 import type { Problem } from '../problem.ts'
 import { readAdmission } from './admission.ts'

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs'
 import { access, readFile, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { nearest } from '../../lib/nearest.ts'
+import { nearest } from '../../lib/words/nearest.ts'
 import { DOCKER_HUB, DOCKER_HUB_HOST, type Namespace, parseConfiguredNamespace } from '../../oci/namespace.ts'
 import {
   type Config,

@@ -77,9 +77,15 @@ export class Notifications implements EventSink, AsyncDisposable {
     if (this.#unwritten.size === 0) this.#write(parts, this.#outbox)
   }
 
-  /** Resolves once every event taken so far is in the outbox, or has failed to get there. */
+  /**
+   * Resolves once every event taken so far is in the outbox, or has failed to get there. Events that come
+   * meanwhile do not prolong it.
+   */
   async settled(): Promise<void> {
-    while (this.#unwritten.size > 0) await Promise.all(this.#unwritten)
+    const hasGathered = this.#gathered.length > 0
+    await Promise.all(this.#unwritten)
+    // What had gathered is being written now, by the write that began when the one before ended.
+    if (hasGathered) await Promise.all(this.#unwritten)
   }
 
   /** The newest notices before a sequence number. */

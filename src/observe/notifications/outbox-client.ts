@@ -1,4 +1,4 @@
-import { Worker } from 'node:worker_threads'
+import { ThreadClient } from '../../lib/thread-client.ts'
 import type { Addressed, Attempted, DueNotice, ListedNotice, OutboxBounds, ReplayQuery } from './outbox.ts'
 
 /** Calls to the thread that owns the outbox. */
@@ -19,72 +19,20 @@ export interface OutboxCalls {
   close(): void
 }
 
-export interface OutboxQuestion {
-  readonly id: number
-  readonly name: keyof OutboxCalls
-  readonly args: readonly unknown[]
-}
-
-export interface OutboxAnswer {
-  readonly id: number
-  readonly value: unknown
-  /** Set if the call failed. */
-  readonly error: string | undefined
-}
-
 /** The thread that owns the outbox, so that a slow disk blocks no request. Answers calls in order. */
 export class OutboxClient implements AsyncDisposable {
-  readonly #worker: Worker
-  readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>()
-  #lastId = 0
-  #end: Error | undefined
-
-  constructor() {
-    this.#worker = new Worker(threadFile(), { execArgv: ['--disable-warning=ExperimentalWarning'] })
-    this.#worker.on('message', (answer: OutboxAnswer) => this.#settle(answer))
-    this.#worker.on('error', error => this.#fail(String(error)))
-    this.#worker.on('exit', () => this.#fail('the outbox thread has ended'))
-    // Only calls that wait keep the process alive.
-    this.#worker.unref()
-  }
+  readonly #thread = new ThreadClient<OutboxCalls>('outbox', new URL('./outbox-thread.ts', import.meta.url))
 
   /** Calls the outbox. Rejects if the call fails; it then had no effect. */
   async call<Name extends keyof OutboxCalls>(
     name: Name,
     ...args: Parameters<OutboxCalls[Name]>
   ): Promise<ReturnType<OutboxCalls[Name]>> {
-    if (this.#end !== undefined) throw this.#end
-    this.#lastId += 1
-    const waiting = Promise.withResolvers<unknown>()
-    this.#waiting.set(this.#lastId, waiting)
-    this.#worker.ref()
-    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread is not a window
-    this.#worker.postMessage({ id: this.#lastId, name, args } satisfies OutboxQuestion)
-    return (await waiting.promise) as ReturnType<OutboxCalls[Name]>
+    return await this.#thread.call(name, ...args)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.call('close').catch(() => undefined)
-    await this.#worker.terminate()
+    await this.#thread[Symbol.asyncDispose]()
   }
-
-  #settle({ id, value, error }: OutboxAnswer): void {
-    const waiting = this.#waiting.get(id)
-    this.#waiting.delete(id)
-    if (this.#waiting.size === 0) this.#worker.unref()
-    if (error === undefined) waiting?.resolve(value)
-    else waiting?.reject(new Error(error))
-  }
-
-  #fail(message: string): void {
-    this.#end ??= new Error(message)
-    for (const waiting of this.#waiting.values()) waiting.reject(this.#end)
-    this.#waiting.clear()
-  }
-}
-
-/** The thread's file, which the build compiles along with this one. */
-function threadFile(): URL {
-  const source = new URL('./outbox-thread.ts', import.meta.url)
-  return new URL(source.href.replace(/ts$/, import.meta.url.slice(-2)))
 }

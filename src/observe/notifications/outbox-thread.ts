@@ -1,8 +1,9 @@
 import { renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { parentPort } from 'node:worker_threads'
+import { answerCalls } from '../../lib/thread-client.ts'
 import { Outbox, type OutboxBounds } from './outbox.ts'
-import type { OutboxAnswer, OutboxCalls, OutboxQuestion } from './outbox-client.ts'
+import type { OutboxCalls } from './outbox-client.ts'
 
 /** SQLite result codes for a file that another process has locked, and for a file that is unusable. */
 const LOCKED: ReadonlySet<number> = new Set([5 /* SQLITE_BUSY */, 6 /* SQLITE_LOCKED */])
@@ -69,18 +70,4 @@ function codeOf(error: unknown): number {
   return Number((error as { readonly errcode?: unknown } | null)?.errcode ?? 0) & 0xff
 }
 
-const keeper = new Keeper()
-
-parentPort?.on('message', ({ id, name, args }: OutboxQuestion) => {
-  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread is not a window
-  parentPort?.postMessage(answer(id, name, args))
-})
-
-function answer(id: number, name: OutboxQuestion['name'], args: readonly unknown[]): OutboxAnswer {
-  try {
-    const call = keeper.calls[name] as (...given: readonly unknown[]) => unknown
-    return { id, value: call(...args), error: undefined }
-  } catch (error) {
-    return { id, value: undefined, error: error instanceof Error ? error.message : String(error) }
-  }
-}
+answerCalls(parentPort, new Keeper().calls)

@@ -18,6 +18,7 @@ import type {
   StoredObject,
   UploadSpool,
 } from '../store.ts'
+import { readOneByOne } from '../write-steps.ts'
 import { OpenFiles } from './open-files.ts'
 import { readRecordFile } from './record-file.ts'
 import { measureRoom } from './room.ts'
@@ -79,6 +80,10 @@ class ReadOnlyFilesystemStore implements Store {
     return await readRecordFile(this.#root, name)
   }
 
+  async readRecords(names: readonly RecordName[]): Promise<readonly (Uint8Array | undefined)[]> {
+    return await readOneByOne(this, names)
+  }
+
   async writeRecord(name: RecordName, _bytes: Uint8Array, _durability: Durability): Promise<void> {
     if (name.kind !== 'tag' && name.kind !== 'link') await refuse()
   }
@@ -94,6 +99,10 @@ class ReadOnlyFilesystemStore implements Store {
   /** Nothing is written here, so there is no clock of the file system to ask. */
   async readAgedRecord(): Promise<AgedRecord | undefined> {
     return await refuse()
+  }
+
+  async writeSteps(): Promise<void> {
+    await refuse()
   }
 
   async deleteRecord(): Promise<boolean> {

@@ -140,6 +140,13 @@ export class SpoolDirectory implements AsyncDisposable {
     }
   }
 
+  /** This process's own directory, for files that another writer of it makes; it is there. */
+  async scratch(): Promise<string> {
+    if (this.#isClosed) throw new Error('the store is closed')
+    await this.#ensure()
+    return this.#own
+  }
+
   /**
    * Writes, reads and removes a small file; throws on failure. It writes a whole block, so that a full disk
    * is noticed.

@@ -1,4 +1,4 @@
-import { rename, stat, unlink } from 'node:fs/promises'
+import { rename, unlink } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { type Clock, systemClock } from '../../lib/clock.ts'
 import { BufferPool } from '../../lib/reader-buffers.ts'
@@ -21,15 +21,11 @@ import type {
   StoredEntry,
   StoredObject,
   UploadSpool,
+  WriteStep,
 } from '../store.ts'
+import { readOneByOne, writeOneByOne } from '../write-steps.ts'
 import { RecordCreation } from './create-file.ts'
-import {
-  DirectorySyncs,
-  DurableDirectories,
-  makeDirectory,
-  makeDurableDirectory,
-  removeEmpty,
-} from './directories.ts'
+import { DirectorySyncs, DurableDirectories, makeDirectory, removeEmpty } from './directories.ts'
 import { OpenFiles } from './open-files.ts'
 import { Quarantine } from './quarantine.ts'
 import { readRecordFile } from './record-file.ts'
@@ -37,8 +33,9 @@ import { createEmptyFile } from './regular-file.ts'
 import { keepsOrder, measureRoom } from './room.ts'
 import { SpoolDirectory } from './spool-directory.ts'
 import { DiskSpool } from './spool-file.ts'
+import { ObstacleError, StepWriter } from './step-writer.ts'
 import { listContent, listRecords, listRecordsOf } from './walk.ts'
-import { isRefusal, refusalOf, requireWritable } from './writable.ts'
+import { prepareRoot, requireWritable } from './writable.ts'
 
 /** Time for which a successful probe is reused. */
 const PROBE_FRESH_MS = 1_000
@@ -79,20 +76,6 @@ export async function openFilesystemStore(options: FilesystemStoreOptions): Prom
   return store
 }
 
-async function prepareRoot(root: string, mayBeUnwritable: boolean): Promise<void> {
-  try {
-    await makeDurableDirectory(root)
-  } catch (error) {
-    if (isRefusal(error)) {
-      if (mayBeUnwritable) return
-      throw await refusalOf({ path: root, flag: '--root' }, error)
-    }
-    throw new Error(`the storage root ${root} cannot be created`, { cause: error })
-  }
-  const found = await stat(root)
-  if (!found.isDirectory()) throw new Error(`the storage root ${root} is not a directory`)
-}
-
 interface FilesystemStoreParts extends Required<Omit<FilesystemStoreOptions, 'mayBeUnwritable'>> {
   readonly spools: SpoolDirectory
   /** True if a synced change carries all changes before it. */
@@ -107,6 +90,7 @@ export class FilesystemStore implements Store {
   readonly #spools: SpoolDirectory
   readonly #directories: DurableDirectories
   readonly #syncs = new DirectorySyncs()
+  readonly #writer: StepWriter
   readonly #quarantine: Quarantine
   readonly #probe: RememberedSuccess
   readonly #isOrdered: boolean
@@ -119,6 +103,7 @@ export class FilesystemStore implements Store {
     this.#files = new OpenFiles(buffers)
     this.#spools = spools
     this.#directories = new DurableDirectories(root)
+    this.#writer = new StepWriter({ root, isOrdered, scratch: async () => await spools.scratch() })
     this.#creation = new RecordCreation({
       root,
       spools,
@@ -151,8 +136,8 @@ export class FilesystemStore implements Store {
   }
 
   async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {
-    if (!(spool instanceof DiskSpool)) throw new TypeError('a spool of another store cannot be adopted')
     const target = this.#contentPath(digest)
+    if (!(spool instanceof DiskSpool)) throw new TypeError('a spool of another store cannot be adopted')
     await spool.surrender(sizeBytes, 'durable', async path => {
       await this.#replace(path, target, 'durable')
       try {
@@ -176,6 +161,15 @@ export class FilesystemStore implements Store {
     return await readRecordFile(this.#root, name)
   }
 
+  async readRecords(names: readonly RecordName[]): Promise<readonly (Uint8Array | undefined)[]> {
+    try {
+      return await this.#writer.read(names)
+    } catch {
+      // Read one by one, the record that cannot be read says why.
+      return await readOneByOne(this, names)
+    }
+  }
+
   async writeRecord(name: RecordName, bytes: Uint8Array, wanted: Durability): Promise<void> {
     const durability = wanted === 'ordered' ? (this.#isOrdered ? 'relaxed' : 'durable') : wanted
     requireRecordSize(bytes)
@@ -186,6 +180,15 @@ export class FilesystemStore implements Store {
       await this.#replace(path, target, durability)
       if (isDurable) await this.#syncs.sync(dirname(target))
     })
+  }
+
+  async writeSteps(steps: readonly WriteStep[], durability: 'durable' | 'ordered'): Promise<void> {
+    try {
+      await this.#writer.write(steps, durability)
+    } catch (error) {
+      if (!(error instanceof ObstacleError)) throw error
+      await writeOneByOne(this, steps, durability)
+    }
   }
 
   /**
@@ -300,6 +303,7 @@ export class FilesystemStore implements Store {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#writer[Symbol.asyncDispose]()
     await this.#spools[Symbol.asyncDispose]()
   }
 }

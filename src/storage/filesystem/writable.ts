@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { hasCode } from '../../lib/system-error.ts'
 import { StoreUnusableError } from '../../oci/error.ts'
+import { makeDurableDirectory } from './directories.ts'
 
 const REFUSED = ['EACCES', 'EPERM', 'EROFS'] as const
 
@@ -23,12 +24,12 @@ export async function requireWritable(directory: NamedDirectory, write: () => Pr
 }
 
 /** True if this user may not write, whatever the state of the disk. */
-export function isRefusal(error: unknown): boolean {
+function isRefusal(error: unknown): boolean {
   return hasCode(error, ...REFUSED)
 }
 
 /** The refusal in one sentence, with what to change. */
-export async function refusalOf({ path, flag }: NamedDirectory, error: unknown): Promise<StoreUnusableError> {
+async function refusalOf({ path, flag }: NamedDirectory, error: unknown): Promise<StoreUnusableError> {
   const [self, found] = await Promise.all([ownerOf('/proc/self'), ownerOf(path)])
   const user = self === undefined ? 'this user' : `uid ${self.uid}, gid ${self.gid}`
   const remedies = hasCode(error, 'EROFS')
@@ -62,4 +63,19 @@ function reasonOf(error: unknown, found: Owner | undefined): string {
   if (found === undefined) return 'permission denied'
   const mode = (found.mode & 0o7777).toString(8).padStart(4, '0')
   return `it belongs to uid ${found.uid}, gid ${found.gid} with mode ${mode}`
+}
+
+/** Makes the root of a store. Throws if it cannot be made or is not a directory. */
+export async function prepareRoot(root: string, mayBeUnwritable: boolean): Promise<void> {
+  try {
+    await makeDurableDirectory(root)
+  } catch (error) {
+    if (isRefusal(error)) {
+      if (mayBeUnwritable) return
+      throw await refusalOf({ path: root, flag: '--root' }, error)
+    }
+    throw new Error(`the storage root ${root} cannot be created`, { cause: error })
+  }
+  const found = await stat(root)
+  if (!found.isDirectory()) throw new Error(`the storage root ${root} is not a directory`)
 }

@@ -1,12 +1,9 @@
 import { unlink } from 'node:fs/promises'
-import { PutObjectCommand } from '@aws-sdk/client-s3'
 import type { Events } from '../../observe/events.ts'
 import type { DiskSpool } from '../filesystem/spool-file.ts'
 import type { LocalFile, UploadSpool } from '../store.ts'
-import { CONTENT_TYPE, readPart, Upload, type UploadParts } from './upload.ts'
-
-/** Bodies up to this size wait for no memory: a client waits for a manifest. In bytes. */
-const FREE_BYTES_MAX = 1024 * 1024
+import { putContent, QUICK_BYTES_MAX } from './put.ts'
+import { readPart, Upload, type UploadParts } from './upload.ts'
 
 /** What an {@link S3Spool} is made from. */
 export interface S3SpoolParts extends UploadParts {
@@ -112,17 +109,12 @@ export class S3Spool implements UploadSpool {
 
   async #put(sizeBytes: number, key: string): Promise<void> {
     const { connection, buffers } = this.#parts
-    const isFree = sizeBytes <= FREE_BYTES_MAX
+    // A small body waits for no memory: a client waits for a manifest.
+    const isFree = sizeBytes <= QUICK_BYTES_MAX
     using lent = isFree ? undefined : await buffers.borrow(sizeBytes, new AbortController().signal)
     const bytes = lent?.bytes ?? Buffer.allocUnsafeSlow(sizeBytes)
     await readPart(this.#read, bytes, { start: 0 })
-    const { quick, transfer } = connection.limits
-    await connection.send('PutObject', isFree ? quick : transfer, (client, options) =>
-      client.send(
-        new PutObjectCommand({ Bucket: connection.bucket, Key: key, Body: bytes, ContentType: CONTENT_TYPE }),
-        options,
-      ),
-    )
+    await putContent(connection, key, bytes)
   }
 
   readonly #read = (buffer: Uint8Array, position: number): Promise<number> =>

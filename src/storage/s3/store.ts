@@ -31,7 +31,9 @@ import type {
   StoredEntry,
   StoredObject,
   UploadSpool,
+  WriteStep,
 } from '../store.ts'
+import { readOneByOne } from '../write-steps.ts'
 import { BatchDelete } from './batch-delete.ts'
 import { WrongAnswerError } from './body.ts'
 import { S3Buffers } from './buffers.ts'
@@ -41,6 +43,7 @@ import type { S3Limits } from './limits.ts'
 import { listKeys } from './list.ts'
 import { headObject, openS3Object } from './object.ts'
 import { createPresigner } from './presign.ts'
+import { inSteps, putContent } from './put.ts'
 import { type ConditionalPut, raceForKeys, scopeOf } from './race.ts'
 import { createObject, createObjectAlone, readSmallObject, writeSmallObject } from './records.ts'
 import { S3Spool } from './spool.ts'
@@ -207,6 +210,19 @@ export class S3Store implements Store {
       if (this.#conditionalPut === asked) this.#conditionalPut = undefined
       throw error
     }
+  }
+
+  async readRecords(names: readonly RecordName[]): Promise<readonly (Uint8Array | undefined)[]> {
+    return await readOneByOne(this, names)
+  }
+
+  /** Each object is durable once the bucket has answered, so one step waits for the one before. */
+  async writeSteps(steps: readonly WriteStep[]): Promise<void> {
+    await inSteps(steps, async write => {
+      if (write.kind === 'record') await this.writeRecord(write.name, write.bytes, 'durable')
+      else if (write.kind === 'spool') await this.adopt(write.spool, write.digest, write.sizeBytes)
+      else await putContent(this.#parts.connection, this.#contentKey(write.digest), write.bytes)
+    })
   }
 
   async deleteRecord(name: RecordName): Promise<boolean> {

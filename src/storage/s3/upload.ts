@@ -9,12 +9,10 @@ import type { S3Connection } from './connection.ts'
 import { hasS3Code } from './failure.ts'
 import { headObject } from './object.ts'
 import { multipartEtag, type Part, partAfter } from './parts.ts'
+import { CONTENT_TYPE } from './put.ts'
 
 /** Parts of one upload that are sent at once. */
 const PARTS_AT_ONCE = 2
-
-/** The media type of all objects. Clients get theirs from elsewhere. */
-export const CONTENT_TYPE = 'application/octet-stream'
 
 export interface UploadParts {
   readonly connection: S3Connection

@@ -239,3 +239,25 @@ test('without a place for the outbox events are counted as dropped, and nothing 
   assert.equal(rig.seen.of('notifications were dropped').length, 1)
   assert.equal(rig.seen.of('storage failed').length, 1)
 })
+
+test('what is kept by now can be waited for while more events come', async () => {
+  await using room = await makeRoom()
+  const played = playEndpoint()
+  played.answer = () => 500
+  await using rig = await startRig(room.directory, [played.endpoint])
+  rig.move('a/a', 'v1')
+  rig.move('a/a', 'v2')
+  const state = { isOver: false }
+  const goingOn = (async () => {
+    for (let count = 0; !state.isOver; count += 1) {
+      rig.move('b/b', `v${count}`)
+      await new Promise(resolve => setImmediate(resolve))
+    }
+    return state.isOver
+  })()
+  await rig.notifications.settled()
+  const listed = await rig.notifications.list(Number.MAX_SAFE_INTEGER, 100_000)
+  state.isOver = true
+  assert.equal(listed.filter(({ notice }) => String(notice.subject).includes('a/a')).length, 2)
+  assert.equal(await goingOn, true)
+})

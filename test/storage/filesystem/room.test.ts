@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
+import { existsSync, readdirSync, statfsSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { test } from 'node:test'
-import { isJournaled } from '../../../src/storage/filesystem/room.ts'
+import { isJournaled, keepsOrder } from '../../../src/storage/filesystem/room.ts'
 
 const FILE_SYSTEMS: readonly (readonly [string, number, boolean])[] = [
   ['ext4', 0xef53, true],
@@ -17,3 +19,11 @@ for (const [name, type, wanted] of FILE_SYSTEMS) {
     assert.equal(isJournaled(type), wanted)
   })
 }
+
+test('a sync does not carry the changes before it where nothing has a journal', async () => {
+  const hasExt4Journal = existsSync('/proc/fs/jbd2') && readdirSync('/proc/fs/jbd2').length > 0
+  const isXfs = statfsSync(tmpdir()).type === 0x58465342
+  if (!hasExt4Journal && !isXfs) assert.equal(await keepsOrder(tmpdir()), false)
+  assert.equal(await keepsOrder('/proc'), false)
+  assert.equal(await keepsOrder('/nowhere'), false)
+})

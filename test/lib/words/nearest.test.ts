@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { nearest } from '../../src/lib/nearest.ts'
+import { nearest } from '../../../src/lib/words/nearest.ts'
 
 test('a mistyped word finds the candidate that it most likely means', () => {
   const words = ['listen', 'log-level', 'root', 'region']

@@ -1,0 +1,252 @@
+import {
+  closeSync,
+  constants,
+  fdatasync,
+  fsync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import { parentPort, threadId } from 'node:worker_threads'
+import { hasCode } from '../../lib/system-error.ts'
+import { answerCalls } from '../../lib/thread-client.ts'
+import { RECORD_BYTES_MAX } from '../layout.ts'
+import { DirectorySyncs } from './directories.ts'
+import type { FileWrite, StepCalls, StepTask } from './step-writer.ts'
+
+const KNOWN_MAX = 4096
+const NEW_FILE = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
+
+const syncData = promisify(fdatasync)
+const syncAll = promisify(fsync)
+
+/** A file whose bytes are written, and where they are. */
+interface Prepared extends FileWrite {
+  /** `undefined` for an empty file, which is made in its place. */
+  readonly temporary: string | undefined
+  /** Open until its bytes are synced. */
+  fd: number | undefined
+}
+
+/** The files of a store as the thread writes and reads them. */
+class FileKeeper implements StepCalls {
+  readonly #syncs = new DirectorySyncs(syncDirectory)
+  /** Directories whose own entries are durable. */
+  readonly #known = new Set<string>()
+  /** Directories that have to be synced before anything later is, and their syncs that run. */
+  readonly #owed = new Map<string, Promise<void> | undefined>()
+  #lastTemporary = 0
+
+  /**
+   * Writes all files beside each other, waits once for their bytes, and then puts them in their places in
+   * order. A place has the whole file or none, in any order of crashes.
+   *
+   * Where a journal keeps the order of all changes (ext4, xfs), one sync at the end carries every rename and
+   * directory before it, so that no tag survives a power cut without its manifest. Elsewhere the directories
+   * of a step are synced before the next step, and what only wants an order is synced beside the bytes of the
+   * next durable write.
+   */
+  async write(task: StepTask): Promise<void> {
+    const { steps, scratch, isOrdered, isDurable } = task
+    const prepared: Prepared[] = []
+    const placed: Prepared[] = []
+    try {
+      for (const file of steps.flat()) prepared.push(this.#prepare(file, scratch))
+      const syncing = prepared.map(async file => await syncFile(file))
+      await allEnded(isDurable ? [...syncing, this.#syncOwed()] : syncing)
+      let next = 0
+      for (const step of steps) {
+        for (const { path } of step) {
+          const file = prepared[next++]
+          if (file === undefined) throw new Error(`nothing was prepared for ${path}`)
+          this.#place(file)
+          placed.push(file)
+        }
+        if (!isOrdered && isDurable) await this.#syncPlaces(step, task.root)
+        else if (!isOrdered)
+          for (const directory of this.#placesOf(step, task.root).directories)
+            this.#owed.set(directory, undefined)
+      }
+      const last = placed.at(-1)
+      if (isOrdered && isDurable && last !== undefined) await this.#syncs.sync(dirname(last.path))
+    } catch (error) {
+      this.#known.clear()
+      takeBack(prepared, placed)
+      throw error
+    }
+  }
+
+  read(paths: readonly string[]): readonly (Uint8Array | undefined)[] {
+    return paths.map(readWhole)
+  }
+
+  #prepare(file: FileWrite, scratch: string): Prepared {
+    if (file.from !== undefined) {
+      const fd = openSync(file.from, constants.O_RDWR | constants.O_NOFOLLOW)
+      return { ...file, temporary: file.from, fd }
+    }
+    const { bytes = new Uint8Array(0) } = file
+    if (bytes.length === 0) return { ...file, temporary: undefined, fd: undefined }
+    this.#lastTemporary += 1
+    const temporary = join(scratch, `temporary.${threadId}.${this.#lastTemporary}`)
+    const fd = openSync(temporary, NEW_FILE, 0o600)
+    try {
+      for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written)
+    } catch (error) {
+      closeSync(fd)
+      rmSync(temporary, { force: true })
+      throw error
+    }
+    return { ...file, temporary, fd }
+  }
+
+  /** Puts a file in its place, and makes the directories that are missing. */
+  #place(file: Prepared): void {
+    try {
+      placeNow(file)
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT')) throw error
+      const directory = dirname(file.path)
+      const first = mkdirSync(directory, { recursive: true, mode: 0o700 })
+      // A directory that was removed and is there again is not durable any more.
+      for (const at of this.#known) if (first !== undefined && at.startsWith(first)) this.#known.delete(at)
+      placeNow(file)
+    }
+  }
+
+  /** Makes the entries of files durable, with those of the directories above that nobody has synced yet. */
+  async #syncPlaces(step: readonly FileWrite[], root: string): Promise<void> {
+    const { directories, unknown } = this.#placesOf(step, root)
+    await Promise.all([...directories].map(async directory => await this.#syncs.sync(directory)))
+    if (this.#known.size + unknown.length > KNOWN_MAX) this.#known.clear()
+    for (const directory of unknown) this.#known.add(directory)
+  }
+
+  /** The directories in which a step changed something, with those in which it may have made a directory. */
+  #placesOf(
+    step: readonly FileWrite[],
+    root: string,
+  ): { readonly directories: ReadonlySet<string>; readonly unknown: readonly string[] } {
+    const directories = new Set<string>()
+    const unknown: string[] = []
+    for (const { path } of step) {
+      let at = dirname(path)
+      directories.add(at)
+      for (; at !== root && !this.#known.has(at) && at.startsWith(root); at = dirname(at)) {
+        unknown.push(at)
+        directories.add(dirname(at))
+      }
+    }
+    return { directories, unknown }
+  }
+
+  /** Syncs what writes that only wanted an order have left to the next durable one. */
+  async #syncOwed(): Promise<void> {
+    for (const [directory, running] of this.#owed)
+      if (running === undefined) this.#owed.set(directory, this.#pay(directory))
+    await Promise.all([...this.#owed.values()].map(async paying => await paying))
+  }
+
+  #pay(directory: string): Promise<void> {
+    const settle = (next: undefined | 'paid'): void => {
+      // Owed again if something was written to it meanwhile.
+      if (this.#owed.get(directory) !== paying) return
+      if (next === 'paid') this.#owed.delete(directory)
+      else this.#owed.set(directory, undefined)
+    }
+    const paying: Promise<void> = this.#syncs.sync(directory).then(
+      () => settle('paid'),
+      (error: unknown) => {
+        // A directory that is gone has lost its last entry, which is not needed then.
+        settle(hasCode(error, 'ENOENT') ? 'paid' : undefined)
+        if (!hasCode(error, 'ENOENT')) throw error
+      },
+    )
+    return paying
+  }
+}
+
+/** Waits for all, also if one fails, and throws the first failure then. */
+async function allEnded(running: readonly Promise<void>[]): Promise<void> {
+  for (const end of await Promise.allSettled(running)) if (end.status === 'rejected') throw end.reason
+}
+
+async function syncFile(file: Prepared): Promise<void> {
+  if (file.fd === undefined) return
+  try {
+    await syncData(file.fd)
+  } finally {
+    closeSync(file.fd)
+    file.fd = undefined
+  }
+}
+
+function placeNow({ path, temporary }: Prepared): void {
+  if (temporary !== undefined) {
+    renameSync(temporary, path)
+    return
+  }
+  try {
+    closeSync(openSync(path, NEW_FILE, 0o600))
+  } catch (error) {
+    // The record of an earlier push. Anything else is in the way.
+    if (!hasCode(error, 'EEXIST') || !isEmptyFile(path)) throw error
+  }
+}
+
+function isEmptyFile(path: string): boolean {
+  const found = lstatSync(path)
+  return found.isFile() && found.size === 0
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    await syncAll(fd)
+  } catch (error) {
+    // File systems that cannot sync directories offer nothing better.
+    if (!hasCode(error, 'EINVAL', 'ENOTSUP')) throw error
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Leaves no temporary file behind, and gives a file of the caller back. */
+function takeBack(prepared: readonly Prepared[], placed: readonly Prepared[]): void {
+  for (const file of prepared) {
+    const { from, path, temporary } = file
+    try {
+      if (file.fd !== undefined) closeSync(file.fd)
+      if (from === undefined && temporary !== undefined) rmSync(temporary, { force: true })
+      if (from !== undefined && placed.includes(file)) renameSync(path, from)
+    } catch {
+      // The first failure is the one that counts; a sweep removes what is left.
+    }
+  }
+}
+
+/** Most records that are looked for are absent, so this must not cost an exception. */
+function readWhole(path: string): Uint8Array | undefined {
+  const found = lstatSync(path, { throwIfNoEntry: false })
+  if (found === undefined) return undefined
+  if (!found.isFile() || found.size > RECORD_BYTES_MAX) throw new Error(`${path} is not a record`)
+  try {
+    return readFileSync(path)
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined
+    throw error
+  }
+}
+
+const keeper = new FileKeeper()
+
+answerCalls(parentPort, {
+  write: async task => await keeper.write(task),
+  read: paths => keeper.read(paths),
+} satisfies StepCalls)
