@@ -7,28 +7,33 @@ import { DaemonProcess } from './daemon.ts'
 import { NotRun, type Rig, type RigContext, stopwatch } from './rig.ts'
 import { manifestPath, pullImage, putImage } from './state.ts'
 
-const LIBRARY = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1'
+export const FAKETIME_LIBRARY = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1'
 const YEAR_S = 31_557_600
 const JUMPS_S = [10 * YEAR_S, -10 * YEAR_S, 3600, -3600, 86_400, -86_400, 1, -1]
 /** Time for which a tag is fresh: long enough for two requests on a busy machine. */
 const FRESH_MS = 3000
 
-/** The wall clock jumps back and forth under the daemon and between two daemons. */
-async function jump(context: RigContext): Promise<void> {
-  const { random, forMs, tally, directory } = context
-  if (!existsSync(LIBRARY)) throw new NotRun('libfaketime is not installed')
-  await using upstream = await startUpstream({ auth: { kind: 'bearer', expiresIn: 60 } })
-  const root = join(directory, 'root')
-  const file = join(directory, 'time')
-  const setClock = async (offsetS: number): Promise<void> =>
-    await writeFile(file, `${offsetS < 0 ? '' : '+'}${offsetS}s\n`)
-  const env = {
-    LD_PRELOAD: LIBRARY,
+/** Environment of a process whose wall clock is as a file says. */
+export function fakeTimeIn(file: string): Record<string, string> {
+  return {
+    LD_PRELOAD: FAKETIME_LIBRARY,
     FAKETIME_TIMESTAMP_FILE: file,
     FAKETIME_NO_CACHE: '1',
     FAKETIME_DONT_FAKE_MONOTONIC: '1',
     DONT_FAKE_MONOTONIC: '1',
   }
+}
+
+/** The wall clock jumps back and forth under the daemon and between two daemons. */
+async function jump(context: RigContext): Promise<void> {
+  const { random, forMs, tally, directory } = context
+  if (!existsSync(FAKETIME_LIBRARY)) throw new NotRun('libfaketime is not installed')
+  await using upstream = await startUpstream({ auth: { kind: 'bearer', expiresIn: 60 } })
+  const root = join(directory, 'root')
+  const file = join(directory, 'time')
+  const setClock = async (offsetS: number): Promise<void> =>
+    await writeFile(file, `${offsetS < 0 ? '' : '+'}${offsetS}s\n`)
+  const env = fakeTimeIn(file)
   const entry = [`  manifest_invalidation_time: ${FRESH_MS / 1000}s`]
   const start = async (): Promise<DaemonProcess> =>
     await DaemonProcess.start({ root, directory, upstream: upstream.host, env, entry })

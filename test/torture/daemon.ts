@@ -23,6 +23,8 @@ export interface DaemonOptions {
   /** Lines of further sections of the upstream file. */
   readonly sections?: readonly string[]
   readonly flags?: readonly string[]
+  /** Address of the admin listener; none by default. */
+  readonly adminListen?: string
   /**
    * Command that starts the daemon, such as a shell that sets a limit. It must replace itself by the daemon.
    */
@@ -58,12 +60,13 @@ export class DaemonProcess implements AsyncDisposable {
   /** Starts a daemon and does not wait for it. */
   static async spawn(options: DaemonOptions): Promise<DaemonProcess> {
     const { directory, root, upstream, env, entry = [], sections = [], flags = [], through = [] } = options
+    const { adminListen = 'off' } = options
     const file = join(directory, 'upstreams.yaml')
     const upstreams = ['- namespace: docker.io', `  host: ${upstream}`, '  tls: false', ...entry]
     const lines = ['upstreams:', ...upstreams, ...sections]
     await writeFile(file, `${lines.join('\n')}\n`)
     const store = ['filesystem', '--root', root]
-    const listen = ['--listen', '127.0.0.1:0', '--admin-listen', 'off', '--upstream-config-file', file]
+    const listen = ['--listen', '127.0.0.1:0', '--admin-listen', adminListen, '--upstream-config-file', file]
     const command = [...through, process.execPath, MAIN, ...listen, ...flags, ...store]
     const [program = '', ...rest] = command
     const child = spawn(program, rest, {
@@ -80,6 +83,11 @@ export class DaemonProcess implements AsyncDisposable {
 
   get address(): string {
     return this.#address
+  }
+
+  /** Address of the admin listener, if it has one. */
+  get adminAddress(): string {
+    return String(this.linesOf('listening')[0]?.['adminListen'])
   }
 
   /** From its start to its first answer, in milliseconds. */

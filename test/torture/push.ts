@@ -6,20 +6,11 @@ import { pull } from './client.ts'
 import { DaemonProcess } from './daemon.ts'
 import { FrozenDisk } from './frozen-disk.ts'
 import { EAT_MY_DATA } from './power.ts'
-import { HOSTED, Pusher, sendPieces } from './pusher.ts'
+import { HOSTED, HOSTED_SECTIONS, NOWHERE, Pusher, sendPieces } from './pusher.ts'
 import { NotRun, type Rig, type RigContext, stopwatch, Tally } from './rig.ts'
 import { pullChecked, verifyVisible } from './state.ts'
 import { Told, type Upload } from './told.ts'
 
-const SECTIONS = [
-  'hosted:',
-  '- names: registry.example.com/**',
-  'rules:',
-  '- who: everyone',
-  '  may: [pull, push, delete]',
-]
-/** Nothing listens there: hosted names need no registry. */
-const NOWHERE = '127.0.0.1:9'
 const PUSHERS = 3
 /** A directory is left for a new one after this many cycles, so that it does not fill the disk. */
 const CYCLES_PER_ROOT = 12
@@ -32,7 +23,7 @@ interface Place {
 }
 
 async function startHosting(place: Place, tally: Tally): Promise<DaemonProcess> {
-  const daemon = await DaemonProcess.start({ ...place, upstream: NOWHERE, sections: SECTIONS })
+  const daemon = await DaemonProcess.start({ ...place, upstream: NOWHERE, sections: HOSTED_SECTIONS })
   tally.ready(daemon.readyMs)
   return daemon
 }

@@ -6,8 +6,18 @@ import { type Told, type UnfinishedImage, type Upload } from './told.ts'
 
 /** The hosted repository of the rigs. */
 export const HOSTED = '/v2/registry.example.com/team/app'
+/** Sections of the upstream file that make it so. */
+export const HOSTED_SECTIONS = [
+  'hosted:',
+  '- names: registry.example.com/**',
+  'rules:',
+  '- who: everyone',
+  '  may: [pull, push, delete]',
+]
+/** Nothing listens there: hosted names need no registry. */
+export const NOWHERE = '127.0.0.1:9'
 
-const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json'
+export const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json'
 const PIECE_BYTES = 64 * 1024
 const PATIENCE_MS = 30_000
 
@@ -86,7 +96,7 @@ export class Pusher {
     )
     const image: UnfinishedImage = {
       blobs: [config, ...layers],
-      manifest: manifestOf(config, layers),
+      manifest: imageManifest(config, layers),
       tags: [`${this.#name}-${this.#count}`, `${this.#name}-latest`],
     }
     told.unfinished.add(image)
@@ -182,7 +192,7 @@ export class Pusher {
   }
 }
 
-function manifestOf(config: Buffer, layers: readonly Buffer[]): Buffer {
+export function imageManifest(config: Buffer, layers: readonly Buffer[]): Buffer {
   const describe = (mediaType: string, bytes: Buffer): object => {
     return { mediaType, digest: sha256Of(bytes), size: bytes.length }
   }

@@ -8,6 +8,7 @@ import { PUSH_KILL, PUSH_POWER, PUSH_POWER_CONTROL } from './push.ts'
 import { REPLICAS } from './replicas.ts'
 import type { Rig } from './rig.ts'
 import { DRAIN, RELOAD } from './signals.ts'
+import { SOAK } from './soak.ts'
 import { DNS, NAMES } from './strangers.ts'
 
 /** All rigs. */
@@ -19,6 +20,7 @@ export const RIGS: readonly Rig[] = [
   PUSH_KILL,
   PUSH_POWER,
   PUSH_POWER_CONTROL,
+  SOAK,
   PAIR,
   FAULTS,
   FEW_FILES,
