@@ -186,10 +186,11 @@ class PeerRegistry implements Registry {
   }
 
   async #ask(question: PeerQuestion, signal: AbortSignal, journey?: Journey): Promise<Found | undefined> {
-    const { trail } = this.#asker
+    const { trail, client } = this.#asker
     const options = { signal, trail, ...(journey === undefined ? {} : { journey }) }
     using _ = this.#parts.following.begin(keyOfQuestion(question))
-    return await this.#parts.asking.ask(keyOfQuestion(question), question, options)
+    const asked = 'repository' in question ? { ...question, client } : question
+    return await this.#parts.asking.ask(keyOfQuestion(question), asked, options)
   }
 
   async #bodyFromPeers(

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import { z } from 'zod'
 import { type Digest, parseDigest } from '../oci/digest.ts'
 import { parseRepositoryName, parseTag, type RepositoryName, type Tag } from '../oci/name.ts'
@@ -30,6 +31,8 @@ export type PeerQuestion =
 interface QuestionPlace {
   readonly namespace: Namespace
   readonly repository: RepositoryName
+  /** Address of the client that wants it, for the limits per client. */
+  readonly client?: string | undefined
 }
 
 /** A change that replicas tell each other: of a tag of a repository, or of content. */
@@ -45,7 +48,8 @@ export function targetOf(question: PeerQuestion): string {
   const { kind, ...rest } = question
   const query = new URLSearchParams()
   for (const [name, value] of Object.entries(rest))
-    query.set(name, typeof value === 'object' ? JSON.stringify(value) : String(value))
+    if (value !== undefined)
+      query.set(name, typeof value === 'object' ? JSON.stringify(value) : String(value))
   const text = query.toString()
   return text === '' ? `${PREFIX}${kind}` : `${PREFIX}${kind}?${text}`
 }
@@ -60,7 +64,8 @@ export function parseQuestion(target: string): PeerQuestion | undefined {
   const namespace = parseConfiguredNamespace(query.get('namespace') ?? '')
   const repository = parseRepositoryName(query.get('repository') ?? '')
   if (namespace === undefined || repository === undefined) return undefined
-  return parsePlaced(kind, { namespace, repository }, query)
+  const client = query.get('client') ?? ''
+  return parsePlaced(kind, { namespace, repository, ...(isIP(client) === 0 ? {} : { client }) }, query)
 }
 
 function parsePlaced(kind: string, place: QuestionPlace, query: URLSearchParams): PeerQuestion | undefined {
@@ -100,16 +105,11 @@ function parseChanged(text: string): PeerQuestion | undefined {
 
 function changeOf(value: unknown): ToldChange | undefined {
   const fields = (value ?? {}) as Readonly<Record<string, unknown>>
-  const namespace = parseConfiguredNamespace(String(fields['namespace']))
-  const repository = parseRepositoryName(String(fields['repository']))
+  const textOf = (name: string): string => (typeof fields[name] === 'string' ? fields[name] : '')
+  const namespace = parseConfiguredNamespace(textOf('namespace'))
+  const repository = parseRepositoryName(textOf('repository'))
   if (namespace === undefined || repository === undefined) return undefined
-  const [tag, digest] = [fields['tag'], fields['digest']]
-  return {
-    namespace,
-    repository,
-    tag: typeof tag === 'string' ? parseTag(tag) : undefined,
-    digest: typeof digest === 'string' ? parseDigest(digest) : undefined,
-  }
+  return { namespace, repository, tag: parseTag(textOf('tag')), digest: parseDigest(textOf('digest')) }
 }
 
 const SIZE = z.int().min(0)

@@ -141,11 +141,15 @@ export class Responding {
   }
 
   #source(
-    { namespace, repository }: Pick<Source, 'namespace' | 'repository'>,
+    {
+      namespace,
+      repository,
+      client,
+    }: Pick<Source, 'namespace' | 'repository'> & { readonly client?: string | undefined },
     trail: readonly string[],
   ): Source {
     const source = sourceAt(this.#parts.directory(), { namespace, repository })
-    const registry = source.registry.onBehalfOf({ trail, client: undefined })
+    const registry = source.registry.onBehalfOf({ trail, client })
     return { ...source, registry, trail }
   }
 }
