@@ -352,9 +352,40 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
     )
   })
 
+  test('replicas find each other by a headless Service of ready pods, and only they reach its port', async () => {
+    const documents = await render([caseFile('peers')])
+    const peers = documents.filter(({ metadata }) => metadata.name === 'release-entrepot-peers')
+    const service = ofKind(peers, 'Service')
+    assert.equal(service.spec?.['clusterIP'], 'None')
+    assert.equal(service.spec?.['publishNotReadyAddresses'], undefined)
+    const { pod } = workload(documents)
+    const env = new Map(pod.containers[0]?.env.map(({ name, value }) => [name, value]))
+    assert.equal(env.get('PEERS_DNS'), 'release-entrepot-peers.mirrors.svc:8082')
+    assert.equal(env.get('PEER_CLUSTER'), 'production')
+    assert.match(JSON.stringify(pod.volumes), /"secretName":"mirror-peers"/)
+    const rules = ofKind(peers, 'NetworkPolicy').spec?.['ingress'] as readonly {
+      ports: readonly { port: string }[]
+      from?: readonly object[]
+    }[]
+    const [rule, ...others] = rules
+    assert.deepEqual(rule?.ports, [{ port: 'peers' }])
+    assert.equal(rule?.from?.length, 1)
+    assert.deepEqual(others, [])
+    const open = await render([caseFile('peers')], ['networkPolicy.enabled=false'])
+    const other = ofKind(open, 'NetworkPolicy').spec?.['ingress'] as typeof rules
+    assert.deepEqual(
+      other.map(({ ports, from }) => [ports.map(({ port }) => port), from !== undefined]),
+      [
+        [['peers'], true],
+        [['http', 'metrics'], false],
+      ],
+    )
+  })
+
   const REFUSED: readonly (readonly [string, readonly string[], RegExp])[] = [
     ['a value that is not known', ['replica=2'], /replica/],
     ['a number that is a text', ['replicas=two'], /replicas/],
+    ['replicas without a secret', ['peers.enabled=true'], /peers\.existingSecret is required/],
     ['a bucket without a name', ['storage.mode=s3'], /storage\.s3\.bucket is required/],
     ['a DaemonSet over claims', ['workload=DaemonSet'], /a DaemonSet keeps its cache on its node/],
     ['two pods over one claim', ['workload=Deployment', 'replicas=2'], /replicas of one volume need/],

@@ -109,6 +109,9 @@ spec:
         - name: ADMIN_TOKEN_FILE
           value: /etc/entrepot/admin/token
         {{- include "entrepot.settings" . | nindent 8 }}
+        {{- if .Values.peers.enabled }}
+        {{- include "entrepot.peerEnv" . | nindent 8 }}
+        {{- end }}
         {{- if $s3Secret }}
         - name: S3_ACCESS_KEY
           valueFrom:
@@ -145,6 +148,10 @@ spec:
         - name: metrics
           containerPort: {{ .Values.metrics.port }}
         {{- end }}
+        {{- if .Values.peers.enabled }}
+        - name: peers
+          containerPort: {{ .Values.peers.port }}
+        {{- end }}
       {{- with .Values.livenessProbe }}
       livenessProbe:
         {{- toYaml . | nindent 8 }}
@@ -171,6 +178,11 @@ spec:
         # The whole directory: Kubernetes does not update single files.
         - name: upstreams
           mountPath: /etc/entrepot/upstreams
+          readOnly: true
+        {{- end }}
+        {{- if .Values.peers.enabled }}
+        - name: peers
+          mountPath: /etc/entrepot/peers
           readOnly: true
         {{- end }}
         {{- if .Values.tls.enabled }}
@@ -222,6 +234,10 @@ spec:
 {{- if include "entrepot.hasUpstreams" . -}}
 {{- $secret := dict "secretName" (include "entrepot.upstreamsSecret" .) "defaultMode" 288 -}}
 {{- $volumes = append $volumes (dict "name" "upstreams" "secret" $secret) -}}
+{{- end -}}
+{{- if .Values.peers.enabled -}}
+{{- $name := required "peers.existingSecret is required with peers.enabled: a Secret with the key secret, such as the output of openssl rand -hex 32" .Values.peers.existingSecret -}}
+{{- $volumes = append $volumes (dict "name" "peers" "secret" (dict "secretName" $name "defaultMode" 288)) -}}
 {{- end -}}
 {{- if .Values.tls.enabled -}}
 {{- $secret := dict "secretName" (include "entrepot.serverTlsSecret" .) "defaultMode" 288 -}}
