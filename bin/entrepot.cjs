@@ -40,6 +40,8 @@ function refuse() {
 function start() {
   var source = path.join(root, 'src', 'main.ts')
   var program = fs.existsSync(source) ? source : path.join(root, 'dist', 'main.js')
+  // As in main.ts, and before main.ts is compiled itself: that alone would load the compiler of types.
+  require('module').enableCompileCache(path.join(root, 'node_modules', '.cache', 'entrepot'))
   import(require('url').pathToFileURL(program).href)
 }
 

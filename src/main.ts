@@ -20,7 +20,11 @@ async function main(): Promise<void> {
   setFlagsFromString('--heap-growing-percent=40')
   // Compiled code is cached beside the packages, and only there: writing to that directory takes the same
   // rights as changing the program.
-  enableCompileCache(fileURLToPath(new URL('../node_modules/.cache/entrepot', import.meta.url)))
+  const compiled = fileURLToPath(new URL('../node_modules/.cache/entrepot', import.meta.url))
+  enableCompileCache(compiled)
+  // For the threads. A thread of a checkout that finds no compiled code loads the compiler of types, which
+  // takes 12 MiB.
+  process.env['NODE_COMPILE_CACHE'] ??= compiled
   const { openLog } = await import('./observe/log.ts')
   // A defect: the state is unknown, so the process ends at once.
   const fail = (error: unknown): never => {

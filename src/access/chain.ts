@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
-import { decodeJwt } from 'jose'
 import type { AuthConfig } from '../config/config.ts'
 import type { Clock } from '../lib/clock.ts'
+import { jose } from '../lib/libraries.ts'
 import type { Events } from '../observe/events.ts'
 import { OciError } from '../oci/error.ts'
 import { ANONYMOUS, type Identity } from '../oci/identity.ts'
@@ -227,7 +227,7 @@ function isSession(presented: Presented): boolean {
 function issuerOf(token: string): string | undefined {
   if (!/^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$/.test(token)) return undefined
   try {
-    return decodeJwt(token).iss
+    return jose().decodeJwt(token).iss
   } catch {
     return undefined
   }

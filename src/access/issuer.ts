@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto'
-import { createLocalJWKSet, errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from 'jose'
+import type { createLocalJWKSet, JWTPayload, JWTVerifyGetKey } from 'jose'
 import type { IssuerConfig } from '../config/config.ts'
 import type { Clock } from '../lib/clock.ts'
+import { jose } from '../lib/libraries.ts'
 import { OciError } from '../oci/error.ts'
 import { claimTexts, fillTemplate, missingClaim } from './claims.ts'
 
@@ -86,7 +87,7 @@ export class Issuer {
     try {
       return await this.#verifyBy(token, await this.#current())
     } catch (error) {
-      if (!(error instanceof errors.JWKSNoMatchingKey)) throw this.#refusal(error)
+      if (!(error instanceof jose().errors.JWKSNoMatchingKey)) throw this.#refusal(error)
     }
     // The issuer may have a new key.
     try {
@@ -98,7 +99,7 @@ export class Issuer {
 
   async #verifyBy(token: string, { find }: Keys): Promise<JWTPayload> {
     const { config, clock } = this.#parts
-    const { payload } = await jwtVerify(token, find, {
+    const { payload } = await jose().jwtVerify(token, find, {
       algorithms: [...ALGORITHMS],
       issuer: config.issuer,
       audience: [...config.audiences],
@@ -149,7 +150,9 @@ export class Issuer {
     const { config, fetchDocument } = this.#parts
     try {
       const url = config.jwksUrl ?? (await this.#discover())
-      const find = createLocalJWKSet((await fetchDocument(url)) as Parameters<typeof createLocalJWKSet>[0])
+      const find = jose().createLocalJWKSet(
+        (await fetchDocument(url)) as Parameters<typeof createLocalJWKSet>[0],
+      )
       this.#keys = { find, fetchedAtMs: nowMs }
       return this.#keys
     } catch (error) {
@@ -171,6 +174,7 @@ export class Issuer {
 
   #refusal(error: unknown): unknown {
     const { name } = this.#parts.config
+    const { errors } = jose()
     if (error instanceof errors.JWTExpired) return wrong(`the token of ${name} has expired`)
     if (error instanceof errors.JWTClaimValidationFailed)
       return wrong(`the token of ${name} is not accepted: see its claim ${error.claim}`)

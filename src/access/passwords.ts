@@ -1,7 +1,7 @@
 import { hash, randomBytes } from 'node:crypto'
 import { Worker } from 'node:worker_threads'
-import { LRUCache } from 'lru-cache'
 import type { Clock } from '../lib/clock.ts'
+import { lruCache } from '../lib/lru.ts'
 import { OciError } from '../oci/error.ts'
 import { Tries } from './tries.ts'
 
@@ -29,7 +29,7 @@ const REMEMBERED_MAX = 1000
  */
 export class Passwords implements AsyncDisposable {
   readonly #key = randomBytes(32).toString('base64')
-  readonly #remembered = new LRUCache<string, true>({ max: REMEMBERED_MAX })
+  readonly #remembered = lruCache<string, true>(REMEMBERED_MAX)
   /** Running checks. Requests with the same password at the same time share one. */
   readonly #checks = new Map<string, Promise<boolean>>()
   readonly #tries: Tries

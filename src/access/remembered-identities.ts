@@ -1,6 +1,6 @@
 import { hash, randomBytes } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
 import type { Clock } from '../lib/clock.ts'
+import { lruCache } from '../lib/lru.ts'
 import type { SharedCount } from '../lib/shared-count.ts'
 import type { Identity } from '../oci/identity.ts'
 import type { Peer } from './peer.ts'
@@ -26,7 +26,7 @@ export interface RememberedIdentitiesParts {
 export class RememberedIdentities {
   readonly #parts: RememberedIdentitiesParts
   readonly #key = randomBytes(32).toString('base64')
-  readonly #entries = new LRUCache<string, Entry>({ max: ENTRIES_MAX })
+  readonly #entries = lruCache<string, Entry>(ENTRIES_MAX)
   /** The latest field of each open connection: comparing it costs less than hashing it. */
   readonly #latest = new WeakMap<Peer, { readonly authorization: string; readonly entry: Entry }>()
 

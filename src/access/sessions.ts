@@ -1,5 +1,5 @@
-import { errors, jwtVerify, SignJWT } from 'jose'
 import type { Clock } from '../lib/clock.ts'
+import { jose } from '../lib/libraries.ts'
 
 const ISSUER = 'entrepot'
 const ALGORITHM = 'HS256'
@@ -36,7 +36,7 @@ export class Sessions {
     const nowSeconds = Math.floor(this.#clock.wallMs() / 1000)
     const seconds = Math.max(1, Math.min(SESSION_SECONDS, Math.floor(untilMs / 1000) - nowSeconds))
     const claims = { groups, gen: generation, ...(proof === undefined ? {} : { proof }) }
-    const token = await new SignJWT(claims)
+    const token = await new (jose().SignJWT)(claims)
       .setProtectedHeader({ alg: ALGORITHM, typ: 'JWT' })
       .setIssuer(ISSUER)
       .setAudience(ISSUER)
@@ -52,7 +52,7 @@ export class Sessions {
     try {
       return await this.#verifyBy(token, await this.#currentKey())
     } catch (error) {
-      if (!(error instanceof errors.JWSSignatureVerificationFailed)) return refused(error)
+      if (!(error instanceof jose().errors.JWSSignatureVerificationFailed)) return refused(error)
     }
     // Another process may have replaced the key.
     if (this.#clock.monotonicMs() - this.#readAtMs < KEY_PAUSE_MS) return undefined
@@ -78,7 +78,7 @@ export class Sessions {
   }
 
   async #verifyBy(token: string, key: Uint8Array): Promise<TokenSession> {
-    const { payload } = await jwtVerify(token, key, {
+    const { payload } = await jose().jwtVerify(token, key, {
       algorithms: [ALGORITHM],
       issuer: ISSUER,
       audience: ISSUER,
@@ -101,7 +101,7 @@ const KEY_PAUSE_MS = 30_000
 
 /** A token that is not valid is no session; any other failure is one of ours. */
 function refused(error: unknown): undefined {
-  if (!(error instanceof errors.JOSEError)) throw error
+  if (!(error instanceof jose().errors.JOSEError)) throw error
 }
 
 /** A token and its life. */

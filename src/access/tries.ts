@@ -1,6 +1,6 @@
-import { LRUCache } from 'lru-cache'
 import type { Clock } from '../lib/clock.ts'
 import { addressBytes } from '../lib/ip-address.ts'
+import { lruCache } from '../lib/lru.ts'
 
 /** Wrong passwords in a row before the next one has to wait, and the time that earns another. */
 const BURST = 5
@@ -19,8 +19,8 @@ interface Bucket {
  */
 export class Tries {
   readonly #clock: Pick<Clock, 'monotonicMs'>
-  readonly #buckets = new LRUCache<string, Bucket>({ max: KEYS_MAX })
-  readonly #knowing = new LRUCache<string, true>({ max: KEYS_MAX })
+  readonly #buckets = lruCache<string, Bucket>(KEYS_MAX)
+  readonly #knowing = lruCache<string, true>(KEYS_MAX)
 
   constructor(clock: Pick<Clock, 'monotonicMs'>) {
     this.#clock = clock

@@ -1,7 +1,7 @@
-import { request as plainRequest } from 'node:http'
 import { request as tlsRequest } from 'node:https'
 import { type ClientListener, clientListeners, formatListen } from '../config/listen.ts'
 import type { LoadedConfig } from '../config/load.ts'
+import { request as plainRequest } from '../lib/libraries.ts'
 import { hasCode } from '../lib/system-error.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
 

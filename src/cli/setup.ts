@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { ConfigError, flagProblem, type Problem, wordProblem } from '../config/problem.ts'
-import { lineDiff } from '../lib/line-diff.ts'
 import { nearest } from '../lib/words/nearest.ts'
 import { type Namespace, parseConfiguredNamespace } from '../oci/namespace.ts'
 import { planBuildkit } from './clients/buildkit.ts'
@@ -14,6 +13,7 @@ import { planK3s } from './clients/k3s.ts'
 import { planKind } from './clients/kind.ts'
 import { parseMirrorUrl } from './clients/mirror-url.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
+import { lineDiff } from './line-diff.ts'
 import type { Tool, ToolWords } from './tool.ts'
 
 /** The clients that can be configured, by the words of the command line. */

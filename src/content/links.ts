@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { lruCache } from '../lib/lru.ts'
 import { Turns } from '../lib/turns.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
@@ -23,7 +23,7 @@ export class Links implements AsyncDisposable {
   readonly #store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>
   readonly #events: Events
   readonly #epoch: Epoch
-  readonly #remembered = new LRUCache<string, true>({ max: REMEMBERED_MAX })
+  readonly #remembered = lruCache<string, true>(REMEMBERED_MAX)
   /**
    * Writes and removals of one record run in the order of the calls, so that a write under way does not undo
    * a later removal.

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { SharedCalls } from '../lib/flights.ts'
+import { lruCache } from '../lib/lru.ts'
 import type { Events } from '../observe/events.ts'
 import type { ByteRange, Content } from '../oci/content.ts'
 import { algorithmOf, type Digest, finishHash, startHash } from '../oci/digest.ts'
@@ -55,8 +56,8 @@ export class Proofs implements AsyncDisposable {
   readonly #parts: ProofParts
   readonly #aheadBytes: number
   readonly #smallBytes: number
-  readonly #proved = new LRUCache<Digest, string>({ max: REMEMBERED_MAX })
-  readonly #damaged = new LRUCache<Digest, string>({ max: DAMAGED_MAX })
+  readonly #proved = lruCache<Digest, string>(REMEMBERED_MAX)
+  readonly #damaged = lruCache<Digest, string>(DAMAGED_MAX)
   readonly #small = new LRUCache<Digest, Uint8Array>({
     maxSize: SMALL_TOTAL_BYTES,
     sizeCalculation: bytes => bytes.byteLength + 256,

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { lruCache } from '../lib/lru.ts'
 import type { Events } from '../observe/events.ts'
 import { type Digest, matchesDigest } from '../oci/digest.ts'
 import { MANIFEST_SIZE_MAX, type Manifest, ManifestError, parseManifest } from '../oci/manifest.ts'
@@ -32,7 +33,7 @@ export class StoredManifests {
    * Manifests that the store could not take, with the namespace charged for each. Each is offered to the
    * store again whenever it is requested.
    */
-  readonly #unstored = new LRUCache<Digest, string>({ max: UNSTORED_MAX })
+  readonly #unstored = lruCache<Digest, string>(UNSTORED_MAX)
 
   constructor(parts: StoredManifestsParts) {
     this.#parts = parts

@@ -1,6 +1,6 @@
-import { LRUCache } from 'lru-cache'
 import type { Clock } from '../lib/clock.ts'
 import { SharedCalls } from '../lib/flights.ts'
+import { lruCache } from '../lib/lru.ts'
 import { Turns } from '../lib/turns.ts'
 import { UPSTREAM_ACTOR } from '../observe/event.ts'
 import type { Events } from '../observe/events.ts'
@@ -66,14 +66,12 @@ export class Tags {
   readonly #events: Events
   readonly #clock: Clock
   readonly #epoch: Epoch
-  readonly #remembered = new LRUCache<string, Entry>({ max: REMEMBERED_MAX })
-  readonly #lost = new LRUCache<string, Omit<LostTag, 'lostForMs'> & { readonly atMs: number }>({
-    max: LOST_MAX,
-  })
+  readonly #remembered = lruCache<string, Entry>(REMEMBERED_MAX)
+  readonly #lost = lruCache<string, Omit<LostTag, 'lostForMs'> & { readonly atMs: number }>(LOST_MAX)
   /** Tags whose new manifest is not stored yet, by its place and digest. */
-  readonly #expected = new LRUCache<string, Map<Tag, number>>({ max: REMEMBERED_MAX })
+  readonly #expected = lruCache<string, Map<Tag, number>>(REMEMBERED_MAX)
   /** Time of the last removal of a tag: it cancels what was expected before. */
-  readonly #removedAtMs = new LRUCache<string, number>({ max: REMEMBERED_MAX })
+  readonly #removedAtMs = lruCache<string, number>(REMEMBERED_MAX)
   /**
    * Writes and removals of one record run in the order of the calls, so that a write under way does not undo
    * a later removal.

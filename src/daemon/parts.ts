@@ -23,7 +23,6 @@ import type { DirectoryText } from '../http/threads/protocol.ts'
 import { Threads, type ThreadsParts } from '../http/threads/threads.ts'
 import type { ListenerTls } from '../http/tls/listener-tls.ts'
 import type { Clock } from '../lib/clock.ts'
-import type { Current } from '../lib/current.ts'
 import type { BufferPool } from '../lib/reader-buffers.ts'
 import { SharedCount } from '../lib/shared-count.ts'
 import type { Turns } from '../lib/turns.ts'
@@ -48,6 +47,7 @@ import { type RegistriesOptions, UpstreamRegistries } from '../upstream/registri
 import type { Registries } from '../upstream/registry.ts'
 import type { Identities } from './access.ts'
 import type { ClientServers } from './client-servers.ts'
+import type { Current } from './current.ts'
 import type { Peering } from './peering.ts'
 
 export interface RegistriesParts {

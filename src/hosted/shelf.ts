@@ -1,5 +1,5 @@
-import { LRUCache } from 'lru-cache'
 import { DamagedRecordError } from '../content/sealed-record.ts'
+import { lruCache } from '../lib/lru.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Tag } from '../oci/name.ts'
@@ -52,7 +52,7 @@ export class Shelf {
   readonly #store: Store
   readonly #events: Pick<Events, 'recordDamaged'>
   /** Repositories whose record is there: it is never removed. */
-  readonly #known = new LRUCache<string, true>({ max: KNOWN_MAX })
+  readonly #known = lruCache<string, true>(KNOWN_MAX)
 
   constructor(store: Store, events: Pick<Events, 'recordDamaged'>) {
     this.#store = store

@@ -1,14 +1,8 @@
-import {
-  createServer,
-  type IncomingMessage,
-  type Server,
-  type ServerOptions,
-  type ServerResponse,
-  STATUS_CODES,
-} from 'node:http'
+import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'node:http'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
+import { createServer, STATUS_CODES } from '../lib/libraries.ts'
 import { OciError } from '../oci/error.ts'
 import { ConnectionCounts } from './connection-counts.ts'
 import { failureBody, failureOf, failureReply } from './failure.ts'

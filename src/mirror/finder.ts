@@ -1,8 +1,8 @@
-import { LRUCache } from 'lru-cache'
 import type { Links } from '../content/links.ts'
 import type { StoredManifest, StoredManifests } from '../content/stored-manifests.ts'
 import type { Clock } from '../lib/clock.ts'
 import { SharedCalls } from '../lib/flights.ts'
+import { lruCache } from '../lib/lru.ts'
 import type { Outcome } from '../oci/content.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OciError, overloaded, UpstreamError } from '../oci/error.ts'
@@ -58,7 +58,7 @@ export interface FindOptions {
 export class ManifestFinder {
   readonly #parts: FinderParts
   readonly #questions = new SharedCalls<ManifestHead | undefined>(QUESTIONS_MAX, overloaded)
-  readonly #askedAnewAtMs = new LRUCache<string, number>({ max: NAMES_MAX })
+  readonly #askedAnewAtMs = lruCache<string, number>(NAMES_MAX)
 
   constructor(parts: FinderParts) {
     this.#parts = parts

@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { lruCache } from '../lib/lru.ts'
 import type { Outcome } from '../oci/content.ts'
 import { formatImage } from '../oci/image-name.ts'
 import type { Place } from '../oci/place.ts'
@@ -40,7 +40,7 @@ type Answered = (place: Place, reference: Reference, use: Pick<Pulled, 'hits'>) 
 
 /** Remembers the last pull of each image, in memory, so that an operator can see why one failed. */
 export class RecentPulls {
-  readonly #pulls = new LRUCache<string, RecentPull>({ max: REMEMBERED_MAX })
+  readonly #pulls = lruCache<string, RecentPull>(REMEMBERED_MAX)
   readonly #answered: Answered | undefined
 
   /** @param answered is called for each pull that was answered with a manifest. */

@@ -1,5 +1,5 @@
-import { LRUCache } from 'lru-cache'
 import type { Clock } from '../lib/clock.ts'
+import { lruCache } from '../lib/lru.ts'
 import { UpstreamError } from '../oci/error.ts'
 import type { Log } from './log.ts'
 
@@ -27,7 +27,7 @@ interface Repetition {
 export class RepeatedLines {
   readonly #log: Log
   readonly #clock: Pick<Clock, 'monotonicMs'>
-  readonly #repetitions = new LRUCache<string, Repetition>({ max: KINDS_MAX })
+  readonly #repetitions = lruCache<string, Repetition>(KINDS_MAX)
 
   constructor(log: Log, clock: Pick<Clock, 'monotonicMs'>) {
     this.#log = log

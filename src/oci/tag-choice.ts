@@ -1,4 +1,4 @@
-import semver from 'semver'
+import { semver } from '../lib/libraries.ts'
 
 /** Selects tags of a repository. */
 export interface TagChoice {
@@ -12,7 +12,7 @@ export interface TagChoice {
 
 /** The range in normal form; `undefined` if the text is not a range of versions. */
 export function parseSemverRange(text: string): string | undefined {
-  return semver.validRange(text) === null || text.trim() === '' ? undefined : text
+  return semver().validRange(text) === null || text.trim() === '' ? undefined : text
 }
 
 /** The chosen tags, the newest versions first if versions matter, otherwise in their order. */
@@ -23,14 +23,15 @@ export function chooseTags(
   const matchers = patterns.map(expressionOf)
   const named = matchers.length === 0 ? tags : tags.filter(tag => matchers.some(form => form.test(tag)))
   if (range === undefined && newest === undefined) return named
-  const versions = named.flatMap(tag => {
+  const { satisfies, rcompare } = semver()
+  const candidates = named.flatMap(tag => {
     const version = versionOf(tag)
-    return version === undefined || (range !== undefined && !semver.satisfies(version, range))
+    return version === undefined || (range !== undefined && !satisfies(version, range))
       ? []
       : [{ tag, version }]
   })
-  return versions
-    .toSorted((one, other) => semver.rcompare(one.version, other.version))
+  return candidates
+    .toSorted((one, other) => rcompare(one.version, other.version))
     .slice(0, newest)
     .map(({ tag }) => tag)
 }
@@ -44,5 +45,5 @@ function versionOf(tag: string): string | undefined {
   const [, major, minor = '0', patch = '0', rest = ''] =
     /^v?(\d{1,10})(?:\.(\d{1,10}))?(?:\.(\d{1,10}))?(-[0-9A-Za-z.-]+)?$/.exec(tag) ?? []
   if (major === undefined) return undefined
-  return semver.valid(`${Number(major)}.${Number(minor)}.${Number(patch)}${rest}`) ?? undefined
+  return semver().valid(`${Number(major)}.${Number(minor)}.${Number(patch)}${rest}`) ?? undefined
 }

@@ -1,6 +1,7 @@
-import { Agent, type ClientRequest, type IncomingMessage, request as openRequest } from 'node:http'
+import type { ClientRequest, IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { type Clock, systemClock } from '../lib/clock.ts'
+import { Agent, request as openRequest } from '../lib/libraries.ts'
 import { PEER_FIELD, type PeerKey } from './peer-key.ts'
 import { ANSWER_FIELD, type PeerAnswer, type PeerQuestion, parseAnswer, targetOf } from './protocol.ts'
 

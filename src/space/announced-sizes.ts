@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { lruCache } from '../lib/lru.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Descriptor } from '../oci/manifest.ts'
 
@@ -10,7 +10,7 @@ const SIZES_MAX = 10_000
  * `Content-Length`, and a download of unknown size gets no room that has to be made first.
  */
 export class AnnouncedSizes {
-  readonly #sizes = new LRUCache<Digest, number>({ max: SIZES_MAX })
+  readonly #sizes = lruCache<Digest, number>(SIZES_MAX)
 
   note(descriptors: readonly Descriptor[]): void {
     for (const { digest, sizeBytes } of descriptors) this.#sizes.set(digest, sizeBytes)

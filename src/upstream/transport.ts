@@ -1,5 +1,6 @@
-import { Agent, type Dispatcher } from 'undici'
+import type { Agent, Dispatcher } from 'undici'
 import type { Clock } from '../lib/clock.ts'
+import { undici } from '../lib/libraries.ts'
 import { UpstreamError } from '../oci/error.ts'
 import { type AnswerHeaders, discardBody, headerOf, type UpstreamAnswer } from './answer.ts'
 import type { Dialer } from './dial/dialer.ts'
@@ -112,7 +113,7 @@ export class Transport implements AsyncDisposable {
   /** Opened on first use: many registries are named and never asked. */
   #openAgent(): Agent {
     const { dialer, idle } = this.#options
-    this.#agent ??= new Agent({
+    this.#agent ??= new (undici().Agent)({
       connect: dialer.connect,
       allowH2: false,
       pipelining: 1,

@@ -90,6 +90,7 @@ const MODULES = new Map(
           "import { join } from 'node:path'",
           "import { GetObjectCommand, S3Client } from '@aws-sdk/client-s3'",
           "import unknown from 'some-package'",
+          "import { createServer, semver, STATUS_CODES, undici } from '../lib/libraries.ts'",
           "const secret = await import('node:dgram')",
           "const got = await fetch('http://example.com')",
           "const other = globalThis.fetch('http://example.com')",
@@ -280,8 +281,10 @@ test('every way to a socket, a file or a process is found', () => {
     'node:dgram: *',
     'node:fs/promises: writeFile',
     'node:fs: *',
+    'node:http: createServer',
     'node:net: connect',
     'some-package: *',
+    'undici: undici',
   ])
 })
 

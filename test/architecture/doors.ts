@@ -59,8 +59,6 @@ const HARMLESS_NAMES: ReadonlyMap<string, ReadonlySet<string>> = new Map([
   ['node:net', new Set(['BlockList', 'SocketAddress', 'isIP', 'isIPv4', 'isIPv6'])],
   ['node:module', new Set(['enableCompileCache', 'stripTypeScriptTypes'])],
   ['node:tls', new Set(['getCACertificates', 'rootCertificates', 'checkServerIdentity'])],
-  // The rest of it fetches keys by itself.
-  ['jose', new Set(['createLocalJWKSet', 'decodeJwt', 'errors', 'jwtVerify', 'SignJWT'])],
   ['node:v8', new Set(['getHeapStatistics', 'setFlagsFromString'])],
 ])
 
@@ -79,6 +77,14 @@ const HARMLESS_PACKAGES: ReadonlySet<string> = new Set([
   'zod',
 ])
 
+/** What `lib/libraries.ts` hands out of other modules. The rest of it only computes. */
+const HANDED_OUT: ReadonlyMap<string, string> = new Map([
+  ['Agent', 'node:http'],
+  ['createServer', 'node:http'],
+  ['request', 'node:http'],
+  ['undici', 'undici'],
+])
+
 /** Globals that open sockets, load code, or reach the modules above without an import. */
 const FORBIDDEN_GLOBALS: ReadonlySet<string> = new Set([
   'EventSource',
@@ -95,7 +101,7 @@ const FORBIDDEN_PROPERTIES: ReadonlySet<string> = new Set(['getBuiltinModule', '
 
 /** Everything in a file by which it can open a socket, make a file or start a process: `module: name`. */
 export function doorsOf(module: Module): readonly string[] {
-  return [...new Set([...importedDoors(module), ...globalDoors(module)])].toSorted()
+  return [...new Set([...importedDoors(module), ...handedDoors(module), ...globalDoors(module)])].toSorted()
 }
 
 function importedDoors({ imports }: Module): readonly string[] {
@@ -108,6 +114,17 @@ function importedDoors({ imports }: Module): readonly string[] {
         .filter(name => harmless?.has(name) !== true && !isCommand(specifier, name))
         .map(name => `${specifier}: ${name}`)
     })
+}
+
+function handedDoors({ imports }: Module): readonly string[] {
+  return imports
+    .filter(({ specifier, isTypeOnly }) => !isTypeOnly && specifier.endsWith('lib/libraries.ts'))
+    .flatMap(({ values }) =>
+      values.flatMap(name => {
+        const from = name === '*' ? 'node:http' : HANDED_OUT.get(name)
+        return from === undefined ? [] : [`${from}: ${name}`]
+      }),
+    )
 }
 
 /** A command of the S3 SDK is a value; only a client can send it. */

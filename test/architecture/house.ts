@@ -251,6 +251,10 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
     { modules: ['node:fs'], why: 'puts an outbox aside that is damaged' },
   ],
   // Logs.
+  [
+    'lib/libraries.ts',
+    { modules: ['node:module', 'global'], why: 'loads libraries late; opens nothing itself' },
+  ],
   ['observe/log.ts', { modules: ['pino'], why: 'log lines, to standard error' }],
   ['observe/file-output.ts', { modules: ['node:fs/promises'], why: 'the audit log' }],
   ['observe/output.ts', { modules: ['pino'], why: 'standard output and standard error' }],

@@ -1,6 +1,7 @@
-import { request as httpRequest, type IncomingHttpHeaders } from 'node:http'
+import type { IncomingHttpHeaders } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { getCACertificates } from 'node:tls'
+import { request as httpRequest } from '../../lib/libraries.ts'
 
 /** A whole answer over HTTP. */
 export interface HttpAnswer {

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
+import type { LRUCache } from 'lru-cache'
 import { untilAborted } from '../../lib/abort.ts'
 import type { Clock } from '../../lib/clock.ts'
+import { lruCache } from '../../lib/lru.ts'
 import { UpstreamError } from '../../oci/error.ts'
 import type { Namespace } from '../../oci/namespace.ts'
 import { isSameOrigin, type Origin, originText } from '../dial/target.ts'
@@ -29,7 +30,7 @@ const TOKEN_MS = 10_000
 
 /** Creates the token cache that all upstreams share, so that its bound is one of the whole daemon. */
 export function createTokenCache(): LRUCache<string, HeldToken> {
-  return new LRUCache({ max: TOKENS_MAX })
+  return lruCache(TOKENS_MAX)
 }
 
 export interface AuthorizerOptions {

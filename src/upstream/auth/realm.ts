@@ -1,4 +1,4 @@
-import { getDomain } from 'tldts'
+import { tldts } from '../../lib/libraries.ts'
 import { OciError, UpstreamError } from '../../oci/error.ts'
 import type { Namespace } from '../../oci/namespace.ts'
 import {
@@ -66,6 +66,7 @@ function isTrusted(realm: Origin, { origin, realms }: RealmTerms): boolean {
 
 /** True if two names have the same registrable domain. Addresses and bare suffixes have none. */
 function haveSameOwner(one: string, other: string): boolean {
+  const { getDomain } = tldts()
   const owner = getDomain(one, { allowPrivateDomains: true })
   return owner !== null && owner === getDomain(other, { allowPrivateDomains: true })
 }

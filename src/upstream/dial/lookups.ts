@@ -1,7 +1,7 @@
-import { LRUCache } from 'lru-cache'
-import { getDomain } from 'tldts'
 import { untilAborted } from '../../lib/abort.ts'
 import type { Clock } from '../../lib/clock.ts'
+import { tldts } from '../../lib/libraries.ts'
+import { lruCache } from '../../lib/lru.ts'
 import { Semaphore } from '../../lib/semaphore.ts'
 import { Trouble } from '../failure.ts'
 import { isAbsentName, type Resolve } from './resolve.ts'
@@ -67,12 +67,10 @@ export class Lookups {
   readonly #clients: Queues
   readonly #domains: Queues
   readonly #running = new Map<string, Promise<readonly string[]>>()
-  readonly #outcomes = new LRUCache<string, Outcome>({ max: OUTCOMES_MAX })
+  readonly #outcomes = lruCache<string, Outcome>(OUTCOMES_MAX)
   /** Names that resolved once. To look them up again needs no allowance. */
-  readonly #known = new LRUCache<string, true>({ max: KNOWN_MAX })
-  readonly #allowances = new LRUCache<string, { readonly names: number; readonly atMs: number }>({
-    max: CLIENTS_MAX,
-  })
+  readonly #known = lruCache<string, true>(KNOWN_MAX)
+  readonly #allowances = lruCache<string, { readonly names: number; readonly atMs: number }>(CLIENTS_MAX)
 
   constructor(options: LookupsOptions) {
     const { limits } = options
@@ -91,7 +89,7 @@ export class Lookups {
     const found = this.#recall(hostname)
     if (found !== undefined) return await found
     if (client !== undefined) this.#requireAllowance(hostname, client)
-    const leave = await this.#enter(client, getDomain(hostname) ?? hostname)
+    const leave = await this.#enter(client, tldts().getDomain(hostname) ?? hostname)
     try {
       return await (this.#recall(hostname) ?? this.#begin(hostname))
     } finally {

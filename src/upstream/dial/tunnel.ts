@@ -1,5 +1,5 @@
-import { request } from 'node:http'
 import type { Socket } from 'node:net'
+import { request } from '../../lib/libraries.ts'
 import { Trouble } from '../failure.ts'
 import type { Proxy } from './egress.ts'
 import type { Origin } from './target.ts'

@@ -1,5 +1,5 @@
-import { LRUCache } from 'lru-cache'
 import type { Clock } from '../../lib/clock.ts'
+import { lruCache } from '../../lib/lru.ts'
 
 /** A remembered answer: 404 is `absent`, 401 and 403 are `refused`. */
 export type Denial = 'absent' | 'refused'
@@ -15,7 +15,7 @@ interface Held {
 /** Remembers denials for a short while, so that a client that keeps asking costs the upstream nothing. */
 export class NegativeCache {
   readonly #clock: Pick<Clock, 'monotonicMs'>
-  readonly #entries = new LRUCache<string, Held>({ max: ENTRIES_MAX })
+  readonly #entries = lruCache<string, Held>(ENTRIES_MAX)
 
   constructor(clock: Pick<Clock, 'monotonicMs'>) {
     this.#clock = clock

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
+import type { LRUCache } from 'lru-cache'
 import { untilAborted } from '../../lib/abort.ts'
 import { type Attempt, Breaker, type BreakerChange, type Quiet } from '../../lib/breaker.ts'
 import type { Clock } from '../../lib/clock.ts'
+import { lruCache } from '../../lib/lru.ts'
 import { OciError, UpstreamError } from '../../oci/error.ts'
 
 /** Breakers of repositories by upstream and repository, shared by all upstreams so that one bound holds. */
@@ -11,7 +12,7 @@ export type RepositoryBreakers = LRUCache<string, Breaker>
 const REPOSITORIES_MAX = 10_000
 
 export function createRepositoryBreakers(): RepositoryBreakers {
-  return new LRUCache({ max: REPOSITORIES_MAX })
+  return lruCache(REPOSITORIES_MAX)
 }
 
 export interface OutagesParts {

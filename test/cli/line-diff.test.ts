@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { array, asyncProperty, constantFrom, assert as holds, pre } from 'fast-check'
-import { lineDiff } from '../../src/lib/line-diff.ts'
+import { lineDiff } from '../../src/cli/line-diff.ts'
 
 test('a difference has the form of diff -u, with three lines around each change', () => {
   const before = 'a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\nl\n'
