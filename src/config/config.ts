@@ -74,6 +74,8 @@ export interface Config {
   readonly workers?: number
   /** Send files inside the kernel where that works; `true` by default. */
   readonly usesSendfile?: boolean
+  /** Send traces to a collector; `false` by default. */
+  readonly traces?: boolean
 }
 
 /**

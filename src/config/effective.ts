@@ -59,6 +59,7 @@ export function effectiveSettings(
     setting('workers', String(config.workers), 'workers'),
     setting('sendfile', config.usesSendfile ?? true, 'sendfile'),
     setting('setup_scripts', config.servesSetup ?? true, 'setup-scripts'),
+    setting('traces', config.traces ?? false, 'traces'),
     setting('log_format', config.logFormat ?? 'auto', 'log-format'),
     setting('log_level', config.logLevel, 'log-level'),
     setting('audit_log', auditLog(config), 'audit-log'),

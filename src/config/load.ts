@@ -162,6 +162,7 @@ type Scalars = Pick<
   | 'drainMs'
   | 'workers'
   | 'usesSendfile'
+  | 'traces'
   | 'servesSetup'
   | 'logFormat'
   | 'logLevel'
@@ -194,6 +195,7 @@ function readScalars(reader: SettingsReader): Scalars {
       reader.parse(reader.find('workers'), parseWorkers) ??
       Math.min(availableParallelism(), WORKERS_DEFAULT_MAX),
     usesSendfile: reader.parse(reader.find('sendfile'), parseBoolean) ?? true,
+    traces: reader.parse(reader.find('traces'), parseBoolean) ?? false,
     servesSetup: reader.parse(reader.find('setup-scripts'), parseBoolean) ?? true,
     logFormat: reader.parse(reader.find('log-format'), parseLogFormat) ?? 'auto',
     logLevel: reader.parse(reader.find('log-level'), parseLogLevel) ?? 'info',

@@ -183,6 +183,16 @@ export const SETTINGS = {
     noun: 'true or false',
     hint: 'write true or false',
   },
+  traces: {
+    environment: 'TRACES',
+    type: 'boolean',
+    group: 'general',
+    default: 'false',
+    description:
+      'Send traces by OTLP over HTTP to the collector that the OTEL_EXPORTER_OTLP_* variables name',
+    noun: 'true or false',
+    hint: 'write true or false',
+  },
   'log-format': {
     environment: 'LOG_FORMAT',
     type: 'text',

@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import { lruCache } from '../lib/lru.ts'
 import type { Events } from '../observe/events.ts'
+import { traced } from '../observe/tracing/span.ts'
 import { type Digest, matchesDigest } from '../oci/digest.ts'
 import { MANIFEST_SIZE_MAX, type Manifest, ManifestError, parseManifest } from '../oci/manifest.ts'
 import type { Store, StoredObject } from '../storage/store.ts'
@@ -101,7 +102,7 @@ export class StoredManifests {
         return false
       }
       await spool.append(bytes)
-      await store.adopt(spool, digest, bytes.byteLength)
+      await traced('store', () => store.adopt(spool, digest, bytes.byteLength))
       events.bypassChanged(false, 'manifests')
       this.#unstored.delete(digest)
       return true

@@ -325,6 +325,7 @@ export function threadsOf(
     waitingLog: waitingLog.memory,
     connections: connections.memory,
     usesSendfile,
+    tracing: rest.events.tracing?.settings,
     directory: directoryText(names, identities.policy),
     identityChanges: identities.changes.memory,
   }

@@ -54,6 +54,7 @@ import {
   warmingOf,
 } from './parts.ts'
 import { listenForPeers, peeringOf } from './peering.ts'
+import { answerBy, traceBy } from './tracing.ts'
 
 /** A daemon that listens. */
 export interface Daemon {
@@ -148,6 +149,7 @@ async function compose(
   const events = openEvents(config, { log, metrics, clock, sinks: [notifications, telling] }, undo)
   const tls = await loadListenerTls(config, { clock, events })
   const instance = `entrepot-${randomBytes(6).toString('hex')}`
+  await traceBy(config, { events, instance, ...overrides.upstream }, undo)
   const registries = undo.use(registriesOf(config, { events, clock, instance, epoch }, overrides.upstream))
   const { resolve } = overrides.upstream ?? {}
   const reporting = { config, clock, events, metrics, instance, draining, leaving }
@@ -280,11 +282,8 @@ function serve({
     },
     ...(firstHeaderMs === undefined ? {} : { firstHeaderMs }),
   })
-  const clientServer = new ClientServers(config, {
-    handler: async (request, response) => await dispatch.handle(request, response),
-    connections,
-    tls,
-  })
+  const handler = answerBy(dispatch, events)
+  const clientServer = new ClientServers(config, { handler, connections, tls })
   const counted = { epoch, running, connections, clientLimits }
   const content = { answering: hosting.entrance.answering, mirror, ledger, identities }
   const threads = threadsOf(config, {
@@ -300,7 +299,7 @@ function serve({
     names: inForce.current.names,
     usesSendfile: sender !== undefined,
     identifier: identities.chain,
-    handle: async (request, response, peer) => await dispatch.handle(request, response, peer),
+    handle: handler,
   })
   return { recentPulls, dispatch, clientServer, threads, claimed: hosting.entrance.answering }
 }

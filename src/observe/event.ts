@@ -150,6 +150,11 @@ export interface EventDetails {
     readonly status: number
     readonly durationMs: number
   }
+  readonly 'spans-dropped': {
+    readonly count: number
+    /** The reason, if the collector or the way to it gave one; otherwise too many were waiting. */
+    readonly error: unknown
+  }
   readonly 'upstream-failed': {
     readonly namespace: Namespace
     readonly verb: string

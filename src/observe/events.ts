@@ -17,6 +17,7 @@ import { LogSink } from './log-sink.ts'
 import type { Metrics } from './metrics.ts'
 import { MetricsSink } from './metrics-sink.ts'
 import { RecentClients } from './recent-clients.ts'
+import type { Tracing } from './tracing/tracing.ts'
 
 /** Kinds of writes to the store. A probe is a few KiB that are removed at once. */
 type Writing = 'blobs' | 'manifests' | 'probe'
@@ -33,8 +34,8 @@ export interface DamagedRecord {
  * Reports what happens in the daemon, one method per event. Each method builds one {@link Event} and hands it
  * to all sinks: the metrics, the log, then any further ones.
  *
- * Three methods call the metrics and the log directly, because they run once per request or once per piece of
- * a download: `requestStarted`, `requestFinished` and `upstreamReceived`. Further sinks do not see these.
+ * `requestStarted`, `requestFinished` and `upstreamReceived` call the metrics and the log directly, because
+ * they run once per request or piece of a download. Further sinks do not see these.
  */
 export class Events {
   /** Clients that pulled recently. */
@@ -44,6 +45,8 @@ export class Events {
   readonly #metrics: MetricsSink
   readonly #log: LogSink
   readonly #sinks: readonly EventSink[]
+  /** Set before anything is served, if requests are traced. */
+  tracing: Tracing | undefined
   /** What the store failed to take at the last attempt, with the failure. */
   readonly #unwritable = new Map<Writing, unknown>()
   readonly #damagedRecords = new Map<OwnRecord, DamagedRecord>()
@@ -117,6 +120,7 @@ export class Events {
     this.#metrics.requestFinished(request)
     this.recentClients.saw(request)
     this.#log.requestFinished(request)
+    this.tracing?.requestFinished(request)
   }
 
   upstreamAnswered(details: EventDetails['upstream-answered']): void {
@@ -149,6 +153,7 @@ export class Events {
 
   fillFinished(details: FinishedFill): void {
     this.#emit({ kind: 'fill-finished', details })
+    this.tracing?.fillFinished(details)
   }
 
   staleServed(details: EventDetails['stale-served']): void {
@@ -158,6 +163,11 @@ export class Events {
   /** Reports a tag that its upstream has deleted and that is still served from the cache. */
   tagLost(details: EventDetails['tag-lost']): void {
     this.#emit({ kind: 'tag-lost', details })
+  }
+
+  /** Reports spans that did not reach the collector of traces. */
+  spansDropped(count: number, error?: unknown): void {
+    this.#emit({ kind: 'spans-dropped', details: { count, error } })
   }
 
   /** Reports a request to the bucket. */

@@ -77,6 +77,7 @@ export class LogSink implements EventSink {
     'notification-sent': sent => this.#notificationSent(sent),
     'endpoint-disabled': fields =>
       this.#log.error(fields, 'endpoint answered 410 and gets no more notifications'),
+    'spans-dropped': ({ error }) => this.#repeated.warn('spans', { err: error }, 'traces were dropped'),
     'notifications-dropped': fields => this.#log.error(fields, 'notifications were dropped'),
   }
 

@@ -89,6 +89,7 @@ export class MetricsSink implements EventSink {
     'retention-removed': () => this.#metrics.retentionRemovals.inc(),
     'notification-sent': ({ result }) => this.#metrics.notifications.inc({ result }),
     'endpoint-disabled': undefined,
+    'spans-dropped': ({ count }) => this.#metrics.spansDropped.inc(count),
     'notifications-dropped': ({ count }) => this.#metrics.notifications.inc({ result: 'dropped' }, count),
   }
 

@@ -69,6 +69,7 @@ export interface Metrics extends PeerMetrics {
   readonly collectedObjects: Counter
   readonly collectedBytes: Counter
   readonly notifications: Counter<'result'>
+  readonly spansDropped: Counter
 }
 
 /**
@@ -319,6 +320,7 @@ type ChangeMetrics = Pick<
   | 'quotaRefusals'
   | 'retentionRemovals'
   | 'notifications'
+  | 'spansDropped'
   | 'collectedObjects'
   | 'collectedBytes'
 >
@@ -337,11 +339,9 @@ function changeMetrics(registry: Registry): ChangeMetrics {
     deletions: counter('deletions_total', 'Tags, manifests and blobs deleted on request.', ['what']),
     quotaRefusals: counter('quota_refusals_total', 'Pushes refused because a quota is used up.'),
     retentionRemovals: counter('retention_removed_tags_total', 'Tags that a retention rule removed.'),
-    collectedObjects: counter(
-      'collected_objects_total',
-      'Objects that no hosted repository needed any more.',
-    ),
+    collectedObjects: counter('collected_objects_total', 'Objects that nothing hosted needed any more.'),
     collectedBytes: counter('collected_bytes_total', 'Bytes of collected objects.'),
     notifications: counter('notifications_total', 'Notifications to endpoints, by result.', ['result']),
+    spansDropped: counter('trace_spans_dropped_total', 'Spans that did not reach the collector of traces.'),
   }
 }

@@ -9,6 +9,7 @@ import { isGzipped } from './encoding.ts'
 import { asUpstreamError, DowngradeError, isWorthRetrying, Trouble } from './failure.ts'
 import { retryAfterMs } from './manners/retry-after.ts'
 import { type Asker, OURSELVES } from './registry.ts'
+import { traceExchange } from './trace-exchange.ts'
 
 /** One request to an upstream. */
 export interface Exchange {
@@ -159,6 +160,11 @@ export class Transport implements AsyncDisposable {
 
   /** One exchange: no retry, no redirect. */
   async send(exchange: Exchange, signal: AbortSignal): Promise<UpstreamAnswer> {
+    const { method, target } = exchange
+    return await traceExchange({ method, ...target.origin }, () => this.#send(exchange, signal))
+  }
+
+  async #send(exchange: Exchange, signal: AbortSignal): Promise<UpstreamAnswer> {
     const { target } = exchange
     const late = new AbortController()
     const timer = setTimeout(

@@ -77,8 +77,9 @@ const ROOMS: House['rooms'] = new Map([
   [
     'observe',
     new Map([
-      ['.', []],
+      ['.', ['tracing']],
       ['notifications', ['.']],
+      ['tracing', ['.']],
     ]),
   ],
   [
@@ -137,6 +138,7 @@ export const KNOWN_SHARED_NAMES: ReadonlySet<string> = new Set([])
 /** Variables of modules that may change, each with the reason. */
 export const KNOWN_STATE: ReadonlyMap<string, string> = new Map([
   ['observe/output.ts: standardOutput', 'a process has one standard output'],
+  ['observe/tracing/span.ts: current', 'work has one span, wherever it is asked for'],
   ['content/index/catalogue-thread.ts: host', 'the entry of a thread, which has one index'],
   ['storage/filesystem/step-writer-thread.ts: keeper', 'the entry of a thread, which has one store'],
 ])

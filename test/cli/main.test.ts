@@ -93,6 +93,7 @@ test('entrepot check prints the effective configuration with the origin of every
     `workers: ${Math.min(availableParallelism(), 4)} # default`,
     'sendfile: true # default',
     'setup_scripts: true # default',
+    'traces: false # default',
     'log_format: auto # default',
     'log_level: info # default',
     'audit_log: log # default',

@@ -5,6 +5,7 @@ import type { LogLevel } from '../../lib/log-level.ts'
 import type { AuditEntry } from '../../observe/event.ts'
 import type { ThreadMetrics } from '../../observe/metrics.ts'
 import type { SeenClient } from '../../observe/recent-clients.ts'
+import type { TracingSettings } from '../../observe/tracing/tracing.ts'
 import type { ByteRange, Outcome } from '../../oci/content.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Identity } from '../../oci/identity.ts'
@@ -33,6 +34,8 @@ export interface ThreadSettings {
   readonly directory: DirectoryText
   /** True if the thread sends files inside the kernel. */
   readonly usesSendfile: boolean
+  /** Set if requests are traced. */
+  readonly tracing: TracingSettings | undefined
   /** See `RememberedIdentities`. */
   readonly identityChanges: SharedArrayBuffer
   /** Path to the first thread, which answers everything but content. */
@@ -112,7 +115,12 @@ export interface NotedPull {
 }
 
 /** A request for content that a further thread passes to the first one. */
-export type ContentRequest = { readonly method: 'GET' | 'HEAD'; readonly asked: Asked } & (
+export type ContentRequest = {
+  readonly method: 'GET' | 'HEAD'
+  readonly asked: Asked
+  /** Names the span of the request, if it is traced. */
+  readonly traceparent?: string | undefined
+} & (
   | { readonly kind: 'manifest'; readonly reference: Reference }
   | { readonly kind: 'blob'; readonly digest: Digest }
 )

@@ -1,5 +1,6 @@
 import type { Answer, Asked, ContentAnswering, Head } from '../../content/answering.ts'
 import type { Repeatable } from '../../content/epoch.ts'
+import { currentSpan } from '../../observe/tracing/span.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Reference } from '../../oci/reference.ts'
 import type { Channel } from './channel.ts'
@@ -35,7 +36,7 @@ export class RemoteMirror implements ContentAnswering {
   }
 
   async #get(request: ContentRequest): Promise<Answer> {
-    const answer = await this.#channel.call('answer', request)
+    const answer = await this.#channel.call('answer', { ...request, ...trace() })
     if (!('content' in answer)) throw new Error('a GET was answered without content')
     const { outcome, digest } = answer
     const content = remoteContent(answer, this.#channel, this.#buffers)
@@ -43,7 +44,7 @@ export class RemoteMirror implements ContentAnswering {
   }
 
   async #head(request: ContentRequest): Promise<Head> {
-    const head = await this.#channel.call('answer', request)
+    const head = await this.#channel.call('answer', { ...request, ...trace() })
     if ('content' in head) throw new Error('a HEAD was answered with content')
     return { ...head, repeatable: this.#repeatable(head, head.digest) }
   }
@@ -56,4 +57,9 @@ export class RemoteMirror implements ContentAnswering {
     const { epoch, forMs, isShown } = repeatable
     return isShown ? { epoch, forMs, again: () => this.#shown(digest) } : { epoch, forMs }
   }
+}
+
+/** Tells the first thread what its work is part of. */
+function trace(): Pick<ContentRequest, 'traceparent'> {
+  return { traceparent: currentSpan()?.traceparent }
 }

@@ -34,7 +34,7 @@ export interface HostParts {
   readonly ledger: Pick<Ledger, 'used'>
   readonly recentPulls: Pick<RecentPulls, 'note'>
   readonly recentClients: Pick<RecentClients, 'merge'>
-  readonly events: Pick<Events, 'audited' | 'storageFailed'>
+  readonly events: Pick<Events, 'audited' | 'storageFailed' | 'tracing'>
   /** Destination of the thread's log lines. */
   readonly output: Output
   /** Number of log characters on their way from threads. */
@@ -123,7 +123,11 @@ export class ThreadHost implements AsyncDisposable {
 
   #calls(): MirrorCalls & Calls {
     return {
-      answer: async request => await this.#answer(request),
+      answer: async request => {
+        const { tracing } = this.#parts.events
+        if (tracing === undefined) return await this.#answer(request)
+        return await tracing.resume(request.traceparent, () => this.#answer(request))
+      },
       identify: async (authorization, client) => {
         const { identity, untilMs } = await this.#parts.identifier.identify(authorization, client)
         return { identity, untilMs }

@@ -1,3 +1,4 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setImmediate } from 'node:timers/promises'
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { RuledAccess } from '../../access/ruled-access.ts'
@@ -8,6 +9,8 @@ import { Events } from '../../observe/events.ts'
 import { openLog } from '../../observe/log.ts'
 import { createMetrics } from '../../observe/metrics.ts'
 import { batchOutput } from '../../observe/output.ts'
+import { startTracing } from '../../observe/tracing/start.ts'
+import type { Tracing } from '../../observe/tracing/tracing.ts'
 import type { NameRules } from '../../oci/place.ts'
 import { ClientLimits } from '../client-limits.ts'
 import { ConnectionCounts } from '../connection-counts.ts'
@@ -15,6 +18,7 @@ import { Dispatch } from '../dispatch.ts'
 import { type FileSender, openFileSender } from '../file-sender.ts'
 import { type Handler, HttpServer, SERVER_LIMITS } from '../server.ts'
 import type { ListenerTls } from '../tls/listener-tls.ts'
+import { tracedHandler } from '../traced-handler.ts'
 import { Accounts } from './accounts.ts'
 import { type Calls, Channel } from './channel.ts'
 import { Forwarding, isContentRequest } from './forward.ts'
@@ -36,7 +40,8 @@ class ServingThread {
   readonly #accounts: Accounts
   readonly #channel: Channel<MirrorCalls>
   readonly #servers: HttpServer[] = []
-  readonly #handler: Handler
+  readonly #handler: Promise<Handler>
+  readonly #tracing: Promise<Tracing | undefined>
   readonly #connections: ConnectionCounts
   #tls: ListenerTls | undefined
   readonly #dispatch: Dispatch
@@ -88,10 +93,19 @@ class ServingThread {
     this.#dispatch = dispatch
     this.#tls = settings.tls
     this.#connections = new ConnectionCounts(settings.connections)
-    this.#handler = async (request, response) =>
-      isContentRequest(request)
-        ? await dispatch.handle(request, response)
-        : await forwarding.handle(request, response)
+    const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> =>
+      await dispatch.handle(request, response)
+    this.#tracing =
+      settings.tracing === undefined
+        ? Promise.resolve(undefined)
+        : startTracing(this.#events, settings.tracing)
+    this.#handler = this.#tracing.then(tracing => {
+      const traced = tracedHandler(tracing, answer)
+      return async (request, response) =>
+        isContentRequest(request)
+          ? await traced(request, response)
+          : await forwarding.handle(request, response)
+    })
   }
 
   #dispatchOf(
@@ -148,7 +162,7 @@ class ServingThread {
 
   async #listen({ host, port, isTls }: SharedAddress): Promise<void> {
     const tls = isTls ? this.#tls : undefined
-    const server = new HttpServer(this.#handler, SERVER_LIMITS, this.#connections, tls)
+    const server = new HttpServer(await this.#handler, SERVER_LIMITS, this.#connections, tls)
     this.#servers.push(server)
     await server.listen({ kind: 'tcp', host, port }, { isShared: true })
   }
@@ -158,6 +172,7 @@ class ServingThread {
     await this.#dispatch.settled()
     await setImmediate()
     this.#account()
+    await (await this.#tracing)?.[Symbol.asyncDispose]()
   }
 
   /**

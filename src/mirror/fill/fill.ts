@@ -4,6 +4,7 @@ import type { Clock } from '../../lib/clock.ts'
 import type { BufferPool } from '../../lib/reader-buffers.ts'
 import type { FinishedFill } from '../../observe/event.ts'
 import type { Events } from '../../observe/events.ts'
+import { traced } from '../../observe/tracing/span.ts'
 import { OciError, UpstreamError } from '../../oci/error.ts'
 import type { SpoolFile, Store } from '../../storage/store.ts'
 import type { Source } from '../sources.ts'
@@ -313,7 +314,7 @@ export class Fill {
       // Another namespace may have stored the same bytes already; its object stays.
       if (await proofs.holds(this.wanted.digest)) return 'stored'
       if (await this.#isKeptByPeer(spool, download)) return 'stored'
-      await store.adopt(file, this.wanted.digest, spool.writtenBytes)
+      await traced('store', () => store.adopt(file, this.wanted.digest, spool.writtenBytes))
       await proofs.trust(this.wanted.digest)
       events.bypassChanged(false)
       return 'stored'

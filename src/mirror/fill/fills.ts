@@ -1,5 +1,6 @@
 import { Flights } from '../../lib/flights.ts'
 import { BufferPool } from '../../lib/reader-buffers.ts'
+import { currentSpan, type Span, within } from '../../observe/tracing/span.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { OciError, overloaded } from '../../oci/error.ts'
 import type { RepositoryName } from '../../oci/name.ts'
@@ -34,6 +35,7 @@ export class Fills implements FillOwner, AsyncDisposable {
   readonly #flights = new Flights<Fill>(FILLS_MAX, overloaded)
   readonly #orphans = new Set<Fill>()
   readonly #all = new Set<Fill>()
+  readonly #spans = new WeakMap<Fill, Span>()
 
   constructor(parts: Omit<FillParts, 'bypass' | 'buffers'> & Partial<Pick<FillParts, 'bypass' | 'buffers'>>) {
     this.bypass = parts.bypass ?? new Bypass(parts)
@@ -48,8 +50,10 @@ export class Fills implements FillOwner, AsyncDisposable {
   /** Joins the running fill, or starts one. The caller is a participant until it calls `leave`, once. */
   enter(wanted: Wanted): { readonly fill: Fill; readonly leave: () => void; readonly isNew: boolean } {
     const key = keyOf(wanted.source.namespace, wanted.digest)
-    const { job: fill, isNew } = this.#flights.join(key, () => new Fill(this.#parts, wanted, this))
+    const { job: fill, isNew } = this.#flights.join(key, () => this.#begin(wanted))
+    const span = this.#spans.get(fill)
     if (isNew) this.#own(fill)
+    else if (span !== undefined) currentSpan()?.link(span)
     this.#orphans.delete(fill)
     return { fill, leave: fill.enter(), isNew }
   }
@@ -89,6 +93,22 @@ export class Fills implements FillOwner, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const fill of this.#flights.running()) fill.abandon(new Error('the mirror is shutting down'))
     await Promise.all([...this.#all].map(async fill => await fill.over))
+  }
+
+  /** A fill may outlive the request that starts it, so it is traced apart from it. */
+  #begin(wanted: Wanted): Fill {
+    const { source, digest } = wanted
+    const { namespace, repository } = source
+    const span = currentSpan()?.beginApart('fill', {
+      'entrepot.namespace': namespace,
+      'entrepot.repository': repository,
+      'entrepot.reference': digest,
+    })
+    if (span === undefined) return new Fill(this.#parts, wanted, this)
+    const fill = within(span, () => new Fill(this.#parts, wanted, this))
+    this.#spans.set(fill, span)
+    void fill.ended.then(() => span.end())
+    return fill
   }
 
   #own(fill: Fill): void {

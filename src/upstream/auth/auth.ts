@@ -3,6 +3,7 @@ import type { LRUCache } from 'lru-cache'
 import { untilAborted } from '../../lib/abort.ts'
 import type { Clock } from '../../lib/clock.ts'
 import { lruCache } from '../../lib/lru.ts'
+import { traced } from '../../observe/tracing/span.ts'
 import { UpstreamError } from '../../oci/error.ts'
 import type { Namespace } from '../../oci/namespace.ts'
 import { isSameOrigin, type Origin, originText } from '../dial/target.ts'
@@ -132,7 +133,9 @@ export class Authorizer {
   async #renew(audience: Audience, challenge: Challenge, signal: AbortSignal): Promise<string> {
     const key = this.#key(audience)
     const running = this.#flights.get(key)
-    const flight = running ?? this.#fetch(audience, challenge).finally(() => this.#flights.delete(key))
+    const flight =
+      running ??
+      traced('authenticate', () => this.#fetch(audience, challenge)).finally(() => this.#flights.delete(key))
     if (running === undefined) this.#flights.set(key, flight)
     return await untilAborted(flight, signal)
   }

@@ -2,6 +2,7 @@ import { connect as connectTcp, type Socket } from 'node:net'
 import type { buildConnector } from 'undici'
 import { untilAborted } from '../../lib/abort.ts'
 import { type Address, addressText, parseAddress } from '../../lib/ip-address.ts'
+import { type SpanAttributes, traced } from '../../observe/tracing/span.ts'
 import { Trouble, troubleOf } from '../failure.ts'
 import { type AddressKind, judgeAddress } from './address.ts'
 import type { Proxy, ProxyChoice } from './egress.ts'
@@ -92,7 +93,7 @@ export class Dialer {
 
   async #answer(origin: Origin, callback: buildConnector.Callback): Promise<void> {
     try {
-      const socket = await this.#open(origin)
+      const socket = await traced('dial', () => this.#open(origin), dialled(origin))
       callback(null, socket)
     } catch (error) {
       callback(error instanceof Error ? error : new Error('dialling failed', { cause: error }), null)
@@ -306,4 +307,8 @@ async function firstOf(
 async function destroyUnless(attempt: Promise<Socket>, winner: Socket): Promise<void> {
   const socket = await attempt.catch(() => undefined)
   if (socket !== winner) socket?.destroy()
+}
+
+function dialled({ hostname, port }: Origin): SpanAttributes {
+  return { 'server.address': hostname, 'server.port': port }
 }
