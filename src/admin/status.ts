@@ -80,7 +80,9 @@ function reasonsOf(
   const reasons: string[] = []
   if (storeTrouble !== undefined) reasons.push(`nothing is cached, pulls pass through: ${storeTrouble}`)
   if (roomRefusedAtMs !== undefined && nowMs - roomRefusedAtMs < ROOM_MS)
-    reasons.push('downloads are not cached for want of room: everything in the cache is pinned or in use')
+    reasons.push(
+      'downloads are not cached for want of room: they are larger than the cache can grow (see used and free), or everything in it is pinned or in use',
+    )
   if (lost !== undefined)
     reasons.push(
       `hosted content is damaged or gone, ${lost.count} in all, such as ${lost.example}: the next push of it heals it`,

@@ -61,6 +61,9 @@ export class Health implements EventSink {
     },
     'upstream-answered': ({ namespace }) => this.#note(namespace, { answeredAtMs: this.#now() }),
     'upstream-failed': failure => this.#failed(failure),
+    'fill-finished': ({ namespace, result, error }) => {
+      if (result === 'mismatch') this.#failed({ namespace, kind: 'mismatch', verb: 'get-blob', error })
+    },
     'breaker-changed': ({ namespace, isOpen, forMs }) =>
       this.#note(namespace, { quietUntilMs: isOpen ? this.#now() + forMs : undefined }),
     'hosted-content-lost': ({ digest, ...place }) => {

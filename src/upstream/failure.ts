@@ -43,8 +43,10 @@ export function asUpstreamError(
 /** The kind of a failed connection, and what happened as the end of a sentence that begins with a host. */
 export function troubleOf(error: unknown): Pick<Trouble, 'kind' | 'message'> {
   if (error instanceof Trouble) return error
-  const kind = kindOf(codeOf(error))
-  return { kind, message: DESCRIBED[kind] }
+  const code = codeOf(error)
+  const kind = kindOf(code)
+  const cause = CAUSES.get(code)
+  return { kind, message: cause === undefined ? DESCRIBED[kind] : `${DESCRIBED[kind]}: ${cause}` }
 }
 
 /**
@@ -112,6 +114,27 @@ const TLS_CODES: ReadonlySet<string> = new Set([
   'HOSTNAME_MISMATCH',
   'PATH_LENGTH_EXCEEDED',
   'EPROTO',
+])
+
+const UNKNOWN_CA = 'its certificate is from a CA that is not trusted here (give the CA as ca_file)'
+const OTHER_NAME = 'its certificate is for another name'
+const NO_TLS = 'it does not speak TLS (tls: false is for plain http)'
+
+/** What is behind a failure, where its code tells. */
+const CAUSES: ReadonlyMap<string, string> = new Map([
+  ['EMFILE', 'this process has too many files open (raise its limit of descriptors)'],
+  ['DEPTH_ZERO_SELF_SIGNED_CERT', UNKNOWN_CA],
+  ['SELF_SIGNED_CERT_IN_CHAIN', UNKNOWN_CA],
+  ['UNABLE_TO_GET_ISSUER_CERT', UNKNOWN_CA],
+  ['UNABLE_TO_GET_ISSUER_CERT_LOCALLY', UNKNOWN_CA],
+  ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', UNKNOWN_CA],
+  ['CERT_HAS_EXPIRED', 'its certificate has expired, or the clock here is wrong'],
+  ['CERT_NOT_YET_VALID', 'its certificate is not valid yet, or the clock here is wrong'],
+  ['ERR_TLS_CERT_ALTNAME_INVALID', OTHER_NAME],
+  ['HOSTNAME_MISMATCH', OTHER_NAME],
+  ['EPROTO', NO_TLS],
+  ['ERR_SSL_WRONG_VERSION_NUMBER', NO_TLS],
+  ['ERR_SSL_PACKET_LENGTH_TOO_LONG', NO_TLS],
 ])
 
 const DESCRIBED = {

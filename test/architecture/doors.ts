@@ -65,6 +65,10 @@ const HARMLESS_NAMES: ReadonlyMap<string, ReadonlySet<string>> = new Map([
 /** Packages that only compute. */
 const HARMLESS_PACKAGES: ReadonlySet<string> = new Set([
   '@aws-sdk/s3-request-presigner',
+  '@opentelemetry/api',
+  '@opentelemetry/core',
+  '@opentelemetry/resources',
+  '@opentelemetry/sdk-trace',
   'bcryptjs',
   'lru-cache',
   'prom-client',

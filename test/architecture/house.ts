@@ -257,6 +257,13 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
     'lib/libraries.ts',
     { modules: ['node:module', 'global'], why: 'loads libraries late; opens nothing itself' },
   ],
+  [
+    'observe/tracing/otlp.ts',
+    {
+      modules: ['@opentelemetry/exporter-trace-otlp-http'],
+      why: 'sends spans to the collector that the operator named',
+    },
+  ],
   ['observe/log.ts', { modules: ['pino'], why: 'log lines, to standard error' }],
   ['observe/file-output.ts', { modules: ['node:fs/promises'], why: 'the audit log' }],
   ['observe/output.ts', { modules: ['pino'], why: 'standard output and standard error' }],

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Health } from '../../src/observe/health.ts'
+import type { Digest } from '../../src/oci/digest.ts'
 import { UpstreamError } from '../../src/oci/error.ts'
 import { DOCKER_HUB } from '../../src/oci/namespace.ts'
+
+const DIGEST = `sha256:${'a'.repeat(64)}` as Digest
 
 function healthAt(): { readonly health: Health; readonly clock: { nowMs: number } } {
   const clock = { nowMs: 1000 }
@@ -37,4 +40,14 @@ test('a registry that is left alone keeps the error for which it is', () => {
   failed('connect', 'the connection was refused')
   failed('breaker', 'it is left alone')
   assert.equal(health.registries.get(DOCKER_HUB)?.failure?.message, 'the connection was refused')
+})
+
+test('a registry that sends other bytes than it was asked for keeps that as its last error', () => {
+  const { health } = healthAt()
+  const error = new UpstreamError('mismatch', 'the upstream sent other bytes')
+  const fill = { namespace: DOCKER_HUB, digest: DIGEST, sizeBytes: 10, durationMs: 1, resumes: 0 }
+  health.take({ kind: 'fill-finished', details: { ...fill, result: 'stored', error: undefined } })
+  assert.equal(health.registries.get(DOCKER_HUB)?.failure, undefined)
+  health.take({ kind: 'fill-finished', details: { ...fill, result: 'mismatch', error } })
+  assert.equal(health.registries.get(DOCKER_HUB)?.failure?.message, 'the upstream sent other bytes')
 })

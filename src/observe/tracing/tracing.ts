@@ -8,7 +8,8 @@ interface TracedRequest {
 }
 
 /**
- * How to trace, in a form that can be sent to another thread. The exporter reads the rest from the environment.
+ * How to trace, in a form that can be sent to another thread. The exporter reads the rest from the
+ * environment.
  */
 export interface TracingSettings {
   /** `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`. */

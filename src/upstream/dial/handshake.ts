@@ -7,7 +7,7 @@ import {
   type TLSSocket,
 } from 'node:tls'
 import { parseAddress } from '../../lib/ip-address.ts'
-import { Trouble } from '../failure.ts'
+import { Trouble, troubleOf } from '../failure.ts'
 import type { Origin } from './target.ts'
 
 /** Settings of TLS with one upstream. Certificates and keys are PEM texts. */
@@ -73,5 +73,6 @@ export function secure(socket: Socket, origin: Origin, side: TlsSide, withinMs: 
 /** An error of the socket during the handshake is trouble of TLS too. */
 function asHandshakeTrouble(cause: Error): Error {
   if (cause instanceof Trouble) return cause
-  return new Trouble('tls', 'did not prove its identity by TLS', { cause })
+  const { kind, message } = troubleOf(cause)
+  return new Trouble('tls', kind === 'tls' ? message : 'did not prove its identity by TLS', { cause })
 }
