@@ -80,7 +80,7 @@ export function section(id: string, heading: string, body: Html): Html {
 /** A table that scrolls by itself where the screen is narrow; the keyboard can scroll it, too. */
 export function table(caption: string, heads: readonly (string | Html)[], rows: readonly Html[]): Html {
   const cells = heads.map(head => html`<th scope="col">${head}</th>`)
-  return html`<div class="scroll" role="region" aria-label="${caption}" tabindex="0"><table>
+  return html`<div class="scroll" role="region" aria-label="Table: ${caption}" tabindex="0"><table>
 <caption>${caption}</caption>
 <thead><tr>${cells}</tr></thead>
 <tbody>${rows}</tbody>

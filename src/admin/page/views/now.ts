@@ -31,7 +31,7 @@ type Part = readonly [id: string, heading: string, body: Html]
 export async function nowView({ snapshots, jobs, viewer }: ViewContext): Promise<View> {
   const now = { snapshot: await snapshots.take(), jobs: jobs.all, sees: viewer.sees }
   const parts = partsOf(now).map(([id, heading, body]) => section(id, heading, body))
-  return { title: 'Now', body: html`${parts}`, isLive: true }
+  return { title: 'Now', body: html`<div class="cards">${parts}</div>`, isLive: true }
 }
 
 /** The parts of the page Now that change while it is open. */
@@ -43,13 +43,12 @@ function partsOf({ snapshot, jobs, sees }: Now): readonly Part[] {
   const mayName = sees !== 'numbers'
   const { status, flows } = snapshot
   return [
-    ['state', 'State', state(status, mayName)],
-    ['next', 'What to do next', nextSteps(snapshot)],
+    ['state', 'State', html`${state(status, mayName)}${nextSteps(snapshot)}`],
+    ['disk', 'Disk', disk(status)],
     ['traffic', 'Traffic', traffic(snapshot)],
     ['downloads', 'Running downloads', mayName ? downloads(flows) : downloadCount(flows.length)],
-    ['warming', 'Warming', warming(jobs, mayName)],
     ['registries', 'Registries', registries(snapshot, mayName)],
-    ['disk', 'Disk', disk(status)],
+    ['warming', 'Warming', warming(jobs, mayName)],
   ]
 }
 
@@ -66,7 +65,8 @@ function state({ degraded, startedAt }: DaemonReport, mayName: boolean): Html {
 function nextSteps({ status: { traffic, space } }: Snapshot): Html {
   if (traffic.requests > 0 || (space?.objects ?? 0) > 0)
     return html`<p><a href="images">See what is cached</a>, or <a href="setup">set up another client</a>.</p>`
-  return html`<p>The cache is empty, and nothing has been pulled yet.</p>
+  return html`<h3>What to do next</h3>
+<p>The cache is empty, and nothing has been pulled yet.</p>
 <ol>
 <li><a href="setup">Point a client at this mirror</a>: the page has the configuration for Docker, containerd,
 Podman and others, ready to copy.</li>
