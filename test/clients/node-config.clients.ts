@@ -52,13 +52,16 @@ describe('the runtime of a node goes where node-config sends it', { skip: skipFo
       let etc: string
 
       before(async () => {
-        const { room } = world
+        const { room, certificates } = world
+        const env = { SSL_CERT_FILE: certificates.caFile }
         const directory = await room.makeDirectory(`node-${kind.name}`)
         etc = await room.makeDirectory(`node-${kind.name}/etc`)
         const socket = join(directory, 'containerd.sock')
         await writeFile(join(etc, 'config.toml'), configText(directory, socket, format))
         await runOk(room.inside(['mount', '--bind', etc, '/etc/containerd']))
-        daemon = new Child(kind.name, room.inside([containerd, '--config', '/etc/containerd/config.toml']))
+        daemon = new Child(kind.name, room.inside([containerd, '--config', '/etc/containerd/config.toml']), {
+          env,
+        })
         const version = room.inside([ctr, '--address', socket, 'version'])
         await daemon.ready(async () => (await run(version)).code === 0)
         images = await connectCri(socket)
@@ -81,6 +84,7 @@ describe('the runtime of a node goes where node-config sends it', { skip: skipFo
       }
 
       test('it pulls through the mirror, goes directly once the mirror is dead for the limit, and comes back', async () => {
+        await using owned = new AsyncDisposableStack()
         const mirror = await Mirror.start(world, `node-${kind.name}`)
         const { port } = mirror
         const flags = ['--mirror', `http://${mirror.address}`]
@@ -89,19 +93,18 @@ describe('the runtime of a node goes where node-config sends it', { skip: skipFo
         await runOk(argv('--once'))
         assert.equal(await pull('through'), 0)
         const times = ['--interval', '1s', '--unhealthy-after', '2s', '--healthy-after', '1s']
-        const loop = new Child('node-config', argv(...times, '--remove-on-exit'))
+        const loop = owned.use(new Child('node-config', argv(...times, '--remove-on-exit')))
         const isWritten = async (): Promise<boolean> =>
           (await readdir(join(etc, 'certs.d'))).includes('_default')
         await loop.ready(isWritten)
         await mirror[Symbol.asyncDispose]()
         await loop.ready(async () => !(await isWritten()))
         assert.ok((await pull('directly')) > 0)
-        const again = await Mirror.start(world, `node-${kind.name}`, port)
+        owned.use(await Mirror.start(world, `node-${kind.name}`, port))
         await loop.ready(isWritten)
         assert.equal(await pull('again'), 0)
         await loop.stop()
         assert.deepEqual(await readdir(join(etc, 'certs.d')), [])
-        await again[Symbol.asyncDispose]()
       })
     })
   }
