@@ -39,11 +39,12 @@ export async function writeNode(
   const outcomes: OwnedOutcome[] = []
   const notes: string[] = []
   const problems: string[] = []
-  for (const runtime of await findRuntimes(files, {
-    named: wish.runtimes,
-    containerdVersion: wish.containerdVersion,
-  })) {
-    notes.push(...runtime.notes.map(note => `${runtime.name}: ${note}`))
+  const { runtimes: named, containerdVersion } = wish
+  const runtimes = await findRuntimes(files, { named, containerdVersion })
+  if (runtimes.length === 0 && isWanted)
+    problems.push(`no runtime is found below ${files.locate('/')}: mount the node's root there, or name one`)
+  for (const runtime of runtimes) {
+    if (isWanted) notes.push(...runtime.notes.map(note => `${runtime.name}: ${note}`))
     if (runtime.problem !== undefined) problems.push(`${runtime.name}: ${runtime.problem}`)
     try {
       outcomes.push(...(await writeRuntime(files, runtime, isWanted ? wish : undefined, nowMs)))

@@ -147,6 +147,14 @@ test('a containerd whose configuration cannot be parsed is reported and left as 
   ])
 })
 
+test('a root without any runtime is reported, so that a mount that is missing does not go unseen', async () => {
+  const root = await machines.make({ '/etc/hostname': 'node' })
+  const { code, stdout } = await nodeConfig(root, ...MIRROR, '--once')
+  assert.equal(code, 1)
+  assert.match(stdout, /no runtime is found below .*: mount the node's root there, or name one/)
+  assert.equal((await nodeConfig(root, '--remove')).code, 0)
+})
+
 test('a containerd that does not read certs.d is named, unless its version does by default', async () => {
   const root = await machines.make({ '/etc/containerd/config.toml': 'version = 2\n' })
   const { stdout } = await nodeConfig(root, ...MIRROR, '--once')
