@@ -12,7 +12,7 @@ export type Act = Place & {
 
 type Deed =
   /** Bytes of an upload are about to be received: this many in all, as far as known. */
-  | { readonly kind: 'receive'; readonly sizeBytes: number }
+  | { readonly kind: 'receive'; readonly sizeBytes: number; readonly digest?: Digest | undefined }
   /** The repository gets a blob, by an upload or by a mount. */
   | { readonly kind: 'link'; readonly digest: Digest; readonly sizeBytes: number }
   | { readonly kind: 'unlink'; readonly digest: Digest }
@@ -30,6 +30,9 @@ type Deed =
   | { readonly kind: 'tag'; readonly tag: Tag; readonly digest: Digest; readonly from: Digest | undefined }
   | { readonly kind: 'untag'; readonly tag: Tag; readonly from: Digest }
 
+/** A repository is about to get a blob. */
+export type LinkAct = Act & { readonly kind: 'link' }
+
 /** A tag is about to be set. */
 export type TagAct = Act & { readonly kind: 'tag' }
 
@@ -37,6 +40,8 @@ export type TagAct = Act & { readonly kind: 'tag' }
 export interface ActRule {
   /** Throws an `OciError` to refuse the act. Returns warnings for the client, mostly none. */
   judge(act: Act): Promise<readonly string[]>
+  /** The act was done, or was not: what was set aside for it is free again. */
+  ended?(act: Act): void
   /** True if the tag keeps its first digest: it may be created, and never replaced. */
   keepsFirst?(act: Act & { readonly kind: 'tag' }): boolean
 }
@@ -64,6 +69,22 @@ export async function judgeAct({ rules }: ActParties, act: Act): Promise<readonl
   const warnings: string[] = []
   for (const rule of rules) warnings.push(...(await rule.judge(act)))
   return warnings
+}
+
+/**
+ * Asks every rule about an act, and has it done. The rules know that it is under way until it is over, so
+ * that acts which cannot all be allowed are not begun side by side.
+ */
+export async function underRules<T>(
+  parties: ActParties,
+  act: Act,
+  action: (warnings: readonly string[]) => Promise<T>,
+): Promise<T> {
+  try {
+    return await action(await judgeAct(parties, act))
+  } finally {
+    for (const rule of parties.rules) rule.ended?.(act)
+  }
 }
 
 /** Reports an act to every witness. */

@@ -25,14 +25,14 @@ import type { Reference } from '../oci/reference.ts'
 import type { TagsPage, TagsPageRequest } from '../oci/tags-page.ts'
 import { newUploadId, type UploadId } from '../oci/upload-id.ts'
 import type { Store } from '../storage/store.ts'
-import { type ActParties, judgeAct } from './acts.ts'
+import { type ActParties, underRules } from './acts.ts'
 import { CollectionMarks } from './collection-marks.ts'
 import { type Actor, Publishing } from './publishing.ts'
 import { listReferrers } from './referrers.ts'
 import { Shelf } from './shelf.ts'
 import { storing } from './store-trouble.ts'
 import { UploadBytes } from './upload-bytes.ts'
-import { Uploads } from './uploads.ts'
+import { Uploads, type UploadsParts } from './uploads.ts'
 
 export interface HostedParts {
   readonly store: Store
@@ -71,7 +71,7 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
       unclaimed: error => events.storageFailed('claim', error),
       onChange: place => epoch.bump({ kind: 'place', place }),
     })
-    this.uploads = new Uploads({ store, clock, events })
+    this.uploads = new Uploads({ store, clock, events, receive: this.#receive })
     this.#manifests = new StoredManifests({ store, events })
     this.#proofs = new Proofs({ store, events, isEveryRead: false })
   }
@@ -126,12 +126,7 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
 
   async beginUpload(asked: Asked, algorithm: DigestAlgorithm | undefined): Promise<UploadState> {
     // What cannot be kept is refused before its bytes come.
-    await judgeAct(this.#parts.parties, {
-      kind: 'receive',
-      ...placeOf(asked),
-      by: actorOf(asked).by,
-      sizeBytes: 0,
-    })
+    await this.#receive(asked, { sizeBytes: 0 }, async () => await Promise.resolve())
     return await storing(async () => await this.uploads.begin(asked, algorithm))
   }
 
@@ -177,7 +172,9 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
     })
     await storing(async () => {
       try {
-        await upload.append({ ...bytes, start: undefined }, NEVER)
+        const part = { ...bytes, start: undefined }
+        const expected = { sizeBytes: bytes.sizeBytes ?? 0, digest }
+        await this.#receive(asked, expected, async () => await upload.append(part, NEVER))
         const actual = await upload.digest(algorithmOf(digest))
         if (actual !== digest)
           throw new OciError(
@@ -264,6 +261,12 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
     const record = await this.shelf.content(name)
     if (record === undefined) throw unknownBlob(digest)
     if (asked.mayPush && !(await this.publishing.claim(name, record))) throw unknownBlob(digest)
+  }
+
+  /** Receives bytes if the rules allow so many. */
+  readonly #receive: UploadsParts['receive'] = async (asked, expected, action) => {
+    const { place, by } = actorOf(asked)
+    return await underRules(this.#parts.parties, { kind: 'receive', ...place, by, ...expected }, action)
   }
 
   async #hasBlob(asked: Asked, digest: Digest): Promise<boolean> {

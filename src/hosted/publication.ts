@@ -12,6 +12,7 @@ import {
   reportAct,
   type TagAct,
   tagTaken,
+  underRules,
   writesBeside,
 } from './acts.ts'
 import type { CollectionMarks } from './collection-marks.ts'
@@ -54,27 +55,35 @@ export class Publisher {
   /** Publishes a manifest and sets its tags. Returns the warnings of the rules. */
   async publish(publication: Publication, named: Named): Promise<readonly string[]> {
     const { place, digest, bytes, manifest, by, tags } = publication
-    const { shelf, parties, store } = this.#parts
+    const { shelf, parties } = this.#parts
     const { isKnown, froms, missing } = await shelf.lookAround(place, { digest, tags, ...named })
     const { mediaType, subject } = manifest
     const [isNew, sizeBytes] = [!isKnown, bytes.byteLength]
     const act = { kind: 'publish', ...place, by, digest, mediaType, sizeBytes, subject, isNew } as const
-    const warnings = [...(await judgeAct(parties, act))]
-    const acts = tags.map(
-      (tag, index): TagAct => ({ kind: 'tag', ...place, by, tag, digest, from: froms[index] }),
-    )
-    for (const one of acts) warnings.push(...(await judgeAct(parties, one)))
-    requireNone(missing)
+    const acts = tags.map((tag, at): TagAct => ({ kind: 'tag', ...place, by, tag, digest, from: froms[at] }))
+    return await underRules(parties, act, async warnings => {
+      const all = [...warnings]
+      for (const one of acts) all.push(...(await judgeAct(parties, one)))
+      requireNone(missing)
+      await this.#write(publication, named, acts)
+      await reportAct(parties, act)
+      await this.#createFirst(acts)
+      await this.#reportTags(acts)
+      return all
+    })
+  }
+
+  async #write(publication: Publication, named: Named, acts: readonly TagAct[]): Promise<void> {
+    const { place, digest, bytes, manifest } = publication
+    const { shelf, store } = this.#parts
     const [{ notes, moves }] = await Promise.all([this.#writesOf(acts), this.#holdAll(place, digest, named)])
+    const { subject } = manifest
     const referred = subject === undefined ? [] : [shelf.referrerWrite(place, subject, digest)]
     const content = { kind: 'content', digest, bytes } as const
     await store.writeSteps(
       [[content, ...referred, ...notes], [this.#recordOf(publication)], moves],
       'durable',
     )
-    await reportAct(parties, act)
-    await this.#reportTags(acts)
-    return warnings
   }
 
   /** Sets a tag to a manifest that the repository has. */

@@ -6,7 +6,7 @@ import type { Tag } from '../oci/name.ts'
 import type { Place } from '../oci/place.ts'
 import { type PushedManifest, requiredBy } from '../oci/pushed-manifest.ts'
 import type { StoreWrite } from '../storage/store.ts'
-import { type Act, judgeAct, reportAct } from './acts.ts'
+import { type Act, judgeAct, type LinkAct, reportAct, underRules } from './acts.ts'
 import { type Publication, Publisher, type PublisherParts } from './publication.ts'
 import type { HostedContent } from './records.ts'
 import type { ContentName, HostedKind } from './shelf.ts'
@@ -75,22 +75,8 @@ export class Publishing {
     bring: () => Promise<readonly StoreWrite[] | undefined>,
   ): Promise<boolean> {
     return await this.#change({ shared: [digest] }, async () => {
-      const { shelf, clock, store } = this.#parts
       const act = { kind: 'link', ...place, by, digest, sizeBytes } as const
-      await judgeAct(this.#parts.parties, act)
-      // Held before it is there: whatever looks for content to remove spares it from now on.
-      await shelf.hold(place, digest)
-      await this.#parts.marks?.spare(digest)
-      const content = await bring()
-      if (content === undefined) return false
-      await shelf.know(place)
-      const nowMs = clock.wallMs()
-      const record = { sizeBytes, mediaType: undefined, pushedAtMs: nowMs, claimedAtMs: nowMs, by }
-      const linked = shelf.contentWrite({ kind: 'hosted-blob', ...place, digest }, record)
-      await store.writeSteps([content, [linked]], 'durable')
-      this.#parts.onChange(place)
-      await reportAct(this.#parts.parties, act)
-      return true
+      return await underRules(this.#parts.parties, act, async () => await this.#linkNow(act, bring))
     })
   }
 
@@ -201,6 +187,27 @@ export class Publishing {
   /** Resolves when all changes that have begun have ended. */
   async settled(): Promise<void> {
     await this.#turns.settled()
+  }
+
+  async #linkNow(
+    { digest, sizeBytes, by, namespace, repository }: LinkAct,
+    bring: () => Promise<readonly StoreWrite[] | undefined>,
+  ): Promise<boolean> {
+    const { shelf, clock, store, parties, marks, onChange } = this.#parts
+    const place = { namespace, repository }
+    // Held before it is there: whatever looks for content to remove spares it from now on.
+    await shelf.hold(place, digest)
+    await marks?.spare(digest)
+    const content = await bring()
+    if (content === undefined) return false
+    await shelf.know(place)
+    const nowMs = clock.wallMs()
+    const record = { sizeBytes, mediaType: undefined, pushedAtMs: nowMs, claimedAtMs: nowMs, by }
+    const linked = shelf.contentWrite({ kind: 'hosted-blob', ...place, digest }, record)
+    await store.writeSteps([content, [linked]], 'durable')
+    onChange(place)
+    await reportAct(parties, { kind: 'link', ...place, by, digest, sizeBytes })
+    return true
   }
 
   /**

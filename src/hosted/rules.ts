@@ -1,7 +1,7 @@
 import type { TagHistory } from '../content/tag-history.ts'
 import type { Events } from '../observe/events.ts'
 import { OciError } from '../oci/error.ts'
-import { matchesGlob } from '../oci/name-pattern.ts'
+import { matchesGlob, type NamePattern } from '../oci/name-pattern.ts'
 import type { Place } from '../oci/place.ts'
 import { type Act, type ActRule, tagTaken } from './acts.ts'
 import { type HostedTerms, termsOf } from './terms.ts'
@@ -22,6 +22,8 @@ export interface HostedRulesParts {
 /** The operator's rules for changes of hosted repositories: read-only, immutable tags and quotas. */
 export class HostedRules implements ActRule {
   readonly #parts: HostedRulesParts
+  /** Bytes of the acts that are under way, with their quota. */
+  readonly #underWay = new Map<Act, { readonly names: string; readonly bytes: number }>()
 
   constructor(parts: HostedRulesParts) {
     this.#parts = parts
@@ -42,6 +44,10 @@ export class HostedRules implements ActRule {
   keepsFirst(act: Act & { readonly kind: 'tag' }): boolean {
     const { immutableTags = [] } = termsOf(this.#parts.terms(), act) ?? {}
     return immutableTags.some(glob => matchesGlob(glob, act.tag))
+  }
+
+  ended(act: Act): void {
+    this.#underWay.delete(act)
   }
 
   /** The same digest again is not a move. The name of a deleted tag stays taken. */
@@ -67,14 +73,15 @@ export class HostedRules implements ActRule {
     const { usage, events } = this.#parts
     const { namespace, repository, by = 'anonymous' } = act
     const place = { namespace, repository }
-    if (act.kind === 'link' && (await usage.has(place, act.digest))) return []
+    const digest = act.kind === 'link' || act.kind === 'receive' ? act.digest : undefined
+    if (digest !== undefined && (await usage.has(place, digest))) return []
     const isOver = (used: number): boolean =>
       used + newBytes > quotaBytes || (act.kind === 'receive' && used >= quotaBytes)
-    let usedBytes = await usage.of(terms.names)
+    let usedBytes = await this.#used(terms.names)
     if (isOver(usedBytes)) {
       // Something may have been removed, or pushed twice, since it was counted.
       usage.forget()
-      usedBytes = await usage.of(terms.names)
+      usedBytes = await this.#used(terms.names)
     }
     const reached = { ...place, by, quota: terms.names.text, usedBytes, limitBytes: quotaBytes }
     if (isOver(usedBytes)) {
@@ -84,10 +91,19 @@ export class HostedRules implements ActRule {
         `the quota of ${terms.names.text} is used up: ${usedBytes} of ${quotaBytes} bytes, and ${newBytes} more are pushed`,
       )
     }
+    this.#underWay.set(act, { names: terms.names.text, bytes: newBytes })
     if (usedBytes + newBytes < WARNED_FROM * quotaBytes || act.kind !== 'publish') return []
     events.quotaReached({ ...reached, isRefused: false })
     const percent = Math.floor((100 * (usedBytes + newBytes)) / quotaBytes)
     return [`${percent} % of the quota of ${terms.names.text} is used`]
+  }
+
+  /** Bytes that are used, and those of other pushes that are under way: nothing waits in between. */
+  async #used(names: NamePattern): Promise<number> {
+    const bytes = await this.#parts.usage.of(names)
+    let allBytes = this.#parts.usage.now(names) ?? bytes
+    for (const one of this.#underWay.values()) if (one.names === names.text) allBytes += one.bytes
+    return allBytes
   }
 }
 

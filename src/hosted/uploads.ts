@@ -14,25 +14,51 @@ import { UploadBytes } from './upload-bytes.ts'
 /** An upload that nothing has moved on for this long is ended. */
 const IDLE_MS = 24 * 3_600_000
 const SWEEP_EVERY_MS = 15 * 60_000
+/** The record of an upload that is moved on by small parts is at most this old. */
+const SAVED_EVERY_MS = 3_600_000
 /** Most uploads that this process remembers; others are read from the store again. */
 const REMEMBERED_MAX = 4096
 /** Most uploads that one client may have begun and not ended. */
-const PER_ACTOR_MAX = 1000
+const PER_OWNER_MAX = 1000
+/** Clients without an identity are told apart by their addresses. */
+const ANONYMOUS = 'anonymous'
+const TRY_AGAIN_MS = 60_000
+/** A body of unknown size is asked about again after this many bytes. */
+const ASKED_EVERY_BYTES = 8 * 1024 * 1024
 
 export interface UploadsParts {
   readonly store: Store
   readonly clock: Pick<Clock, 'wallMs'>
   readonly events: Pick<Events, 'storageFailed' | 'recordDamaged'>
+  /** Asks if an upload may come to have so many bytes, and has them received. Throws if it may not. */
+  readonly receive: <T>(asked: Asked, expected: ExpectedBytes, action: () => Promise<T>) => Promise<T>
+}
+
+/** What is known of an upload before its bytes come. */
+interface ExpectedBytes {
+  readonly sizeBytes: number
+  readonly digest?: Digest | undefined
 }
 
 /** An upload that this process has to do with. */
 interface Session {
   readonly upload: UploadBytes
-  readonly actor: string
+  /** The identity that began it, or the address of a client without one. */
+  readonly owner: string
   touchedAtMs: number
+  /** What its record says of that. */
+  savedAtMs: number
   isEnded: boolean
   /** The request that has it now. A later request of the client takes it over. */
   current: { readonly leave: AbortController; readonly over: Promise<void> } | undefined
+}
+
+/** A part that a session is taking. */
+interface Taking {
+  readonly session: Session
+  readonly part: UploadPart
+  readonly signal: AbortSignal
+  readonly digest?: Digest
 }
 
 /**
@@ -53,12 +79,14 @@ export class Uploads implements AsyncDisposable {
 
   /** Begins an upload. The client may say by which algorithm it will name the blob. */
   async begin(
-    { namespace, repository, actor }: Asked,
+    { namespace, repository, actor, client }: Asked,
     algorithm: DigestAlgorithm = 'sha256',
   ): Promise<UploadState> {
-    const ownCount = [...this.#sessions.values()].filter(session => session.actor === actor).length
-    if (ownCount >= PER_ACTOR_MAX) {
-      throw new OciError('TOOMANYREQUESTS', `${actor} has begun ${ownCount} uploads that have not ended`)
+    const owner = actor === ANONYMOUS ? `${actor} at ${client}` : actor
+    const ownCount = [...this.#sessions.values()].filter(session => session.owner === owner).length
+    if (ownCount >= PER_OWNER_MAX) {
+      const message = `${owner} has begun ${ownCount} uploads that have not ended: finish or cancel some first`
+      throw new OciError('RATE_LIMITED', message, { retryAfterMs: TRY_AGAIN_MS })
     }
     const { store, clock } = this.#parts
     const id = newUploadId()
@@ -66,8 +94,9 @@ export class Uploads implements AsyncDisposable {
     const upload = new UploadBytes({ id, place, store, algorithm, syncedBytes: 0, isNew: true })
     const session: Session = {
       upload,
-      actor,
+      owner,
       touchedAtMs: clock.wallMs(),
+      savedAtMs: 0,
       isEnded: false,
       current: undefined,
     }
@@ -86,7 +115,7 @@ export class Uploads implements AsyncDisposable {
   /** Appends a part, unless it says that it begins elsewhere. */
   async append(asked: Asked, id: UploadId, part: UploadPart): Promise<PartOutcome> {
     const session = await this.#find(asked, id)
-    return await this.#with(session, async signal => await this.#take(session, part, signal))
+    return await this.#with(session, async signal => await this.#take(asked, { session, part, signal }))
   }
 
   /**
@@ -102,7 +131,7 @@ export class Uploads implements AsyncDisposable {
     const session = await this.#find(asked, id)
     return await this.#with(session, async signal => {
       const { upload } = session
-      const outcome = await this.#take(session, part, signal)
+      const outcome = await this.#take(asked, { session, part, signal, digest })
       if (outcome.kind === 'out-of-order') return outcome
       const [algorithm] = digest.split(':') as [DigestAlgorithm]
       const actual = await upload.digest(algorithm)
@@ -148,16 +177,41 @@ export class Uploads implements AsyncDisposable {
     }
   }
 
-  async #take(session: Session, part: UploadPart, signal: AbortSignal): Promise<PartOutcome> {
+  async #take(asked: Asked, { session, part, signal, digest }: Taking): Promise<PartOutcome> {
     const { upload } = session
-    const state = { id: upload.id, receivedBytes: upload.receivedBytes }
-    if (part.start !== undefined && part.start !== upload.receivedBytes)
-      return { kind: 'out-of-order', ...state }
     const before = upload.receivedBytes
-    await upload.append(part, signal)
-    session.touchedAtMs = this.#parts.clock.wallMs()
+    if (part.start !== undefined && part.start !== before)
+      return { kind: 'out-of-order', id: upload.id, receivedBytes: before }
+    const receive = async (): Promise<void> => await upload.append(this.#watched(asked, before, part), signal)
+    try {
+      if (part.sizeBytes === 0) await receive()
+      else await this.#parts.receive(asked, { sizeBytes: before + (part.sizeBytes ?? 0), digest }, receive)
+    } finally {
+      session.touchedAtMs = this.#parts.clock.wallMs()
+    }
     if (upload.receivedBytes > before && (await upload.sync())) await this.#save(session, 'durable')
+    // Another process, or this one after a restart, reads when it was last moved on.
+    else if (session.touchedAtMs - session.savedAtMs > SAVED_EVERY_MS) await this.#save(session, 'relaxed')
     return { kind: 'taken', id: upload.id, receivedBytes: upload.receivedBytes }
+  }
+
+  /** A part whose size is not known is asked about while it comes. */
+  #watched(asked: Asked, before: number, part: UploadPart): UploadPart {
+    if (part.sizeBytes !== undefined) return part
+    const ask = async (sizeBytes: number): Promise<void> =>
+      await this.#parts.receive(asked, { sizeBytes }, async () => await Promise.resolve())
+    async function* pieces(): AsyncGenerator<Uint8Array> {
+      let [sizeBytes, askedBytes] = [before, before]
+      for await (const piece of part.pieces) {
+        sizeBytes += piece.byteLength
+        if (sizeBytes >= askedBytes + ASKED_EVERY_BYTES) {
+          await ask(sizeBytes)
+          askedBytes = sizeBytes
+        }
+        yield piece
+      }
+    }
+    return { ...part, pieces: { [Symbol.asyncIterator]: pieces } }
   }
 
   /** Has the upload for one request: opens it before, and closes its file afterwards. */
@@ -194,7 +248,14 @@ export class Uploads implements AsyncDisposable {
     const { place, algorithm, syncedBytes, touchedAtMs } = record
     if (clock.wallMs() - touchedAtMs > IDLE_MS) return undefined
     const upload = new UploadBytes({ id, place, store, algorithm, syncedBytes, isNew: false })
-    const session: Session = { upload, actor: '', touchedAtMs, isEnded: false, current: undefined }
+    const session: Session = {
+      upload,
+      owner: '',
+      touchedAtMs,
+      savedAtMs: touchedAtMs,
+      isEnded: false,
+      current: undefined,
+    }
     this.#remember(session)
     return session
   }
@@ -211,7 +272,9 @@ export class Uploads implements AsyncDisposable {
     }
   }
 
-  async #save({ upload, touchedAtMs }: Session, durability: 'durable' | 'relaxed'): Promise<void> {
+  async #save(session: Session, durability: 'durable' | 'relaxed'): Promise<void> {
+    const { upload, touchedAtMs } = session
+    session.savedAtMs = touchedAtMs
     const { id, place, algorithm, syncedBytes } = upload
     const bytes = writeUploadRecord({ place, algorithm, syncedBytes, touchedAtMs })
     await this.#parts.store.writeRecord({ kind: 'hosted-upload', id }, bytes, durability)

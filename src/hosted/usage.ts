@@ -36,6 +36,18 @@ export class Usage implements ActWitness {
     return bytes
   }
 
+  /** The same as far as it is counted now; `undefined` if some of it is not. */
+  now(names: NamePattern): number | undefined {
+    let bytes = 0
+    for (const place of this.#repositories?.places ?? []) {
+      if (!matchesName(names, place)) continue
+      const sum = this.#sums.get(keyOf(place))
+      if (sum === undefined) return undefined
+      bytes += sum.bytes
+    }
+    return this.#repositories === undefined ? undefined : bytes
+  }
+
   /** Counts everything anew when it is next asked for. */
   forget(): void {
     this.#sums.clear()
