@@ -23,6 +23,7 @@
   "SCRUB_RATE" $config.scrubRate
   "SENDFILE" $config.sendfile
   "SETUP_SCRIPTS" $config.setupScripts
+  "TRACES" $config.traces
   "TRUST_EGRESS_PROXY" $config.trustEgressProxy
   "WORKERS" $config.workers
 -}}
