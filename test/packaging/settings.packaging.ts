@@ -16,11 +16,7 @@ const KUBE = ['--kube-version', '1.34.0']
 const WITHOUT_A_VALUE: Readonly<Record<string, string>> = {
   TLS_SELF_SIGNED: 'a CA in each pod is one that no client trusts: certificates come from Secrets',
   TLS_NAMES: 'belongs to the one above',
-  PEERS: 'replicas that know each other are not in the chart yet',
-  PEERS_DNS: 'belongs to the one above',
-  PEER_CLUSTER: 'belongs to the one above',
-  PEER_LISTEN: 'belongs to the one above',
-  PEER_SECRET_FILE: 'belongs to the one above',
+  PEERS: 'the pods find each other by PEERS_DNS',
 }
 
 /** Values that no default gives, so that each setting appears. */
@@ -36,6 +32,8 @@ const VALUES = [
   'upstreams.existingSecret=logins',
   'tls.enabled=true',
   'tls.clientCaSecret=client-ca',
+  'peers.enabled=true',
+  'peers.existingSecret=peers',
 ]
 const FILESYSTEM = ['storage.filesystem.maxSize=40Gi', 'storage.filesystem.minFree=1Gi']
 const S3 = [
