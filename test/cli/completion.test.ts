@@ -27,7 +27,7 @@ async function candidates(
 
 for (const [words, expected] of [
   [['sta'], ['status']],
-  [['ver'], ['verify']],
+  [['ver'], ['verify', 'verify-image']],
   [['help', 'unp'], ['unpin']],
   [['ls', '--no'], ['--no-trunc']],
   [['ls', '--sort', 'h'], ['hits']],

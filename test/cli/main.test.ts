@@ -84,6 +84,7 @@ test('entrepot check prints the effective configuration with the origin of every
     'trust_egress_proxy: true # TRUST_EGRESS_PROXY',
     'check_cache_digest: true # CHECK_CACHE_DIGEST',
     'offline: false # default',
+    'single_writer: false # default',
     'pass_through: false # default',
     'prove_ranges: false # default',
     'scrub_interval: 7d # default',

@@ -66,6 +66,7 @@ test('without any setting the mirror listens on 8080, serves Docker Hub by defau
     drainMs: 300_000,
     workers: Math.min(availableParallelism(), 4),
     usesSendfile: true,
+    traces: false,
     scrub: { intervalMs: 604_800_000, bytesPerSecond: 16 * 1024 ** 2 },
     servesSetup: true,
     logFormat: 'auto',

@@ -54,7 +54,7 @@ const BAD: readonly (readonly [string, string])[] = [
   ['hosts: []', 'u:1: hosts is not a known section (did you mean hosted?)'],
   [
     'hunter2: []',
-    'u:1: has an unknown section (known sections: upstreams, hosted, policies, notifications, auth, rules, warm)',
+    'u:1: has an unknown section (known sections: upstreams, hosted, policies, notifications, auth, rules, warm, admission)',
   ],
   ['upstreams: 5', 'u:1: upstreams must be a list of upstreams (begin each one with "- namespace:")'],
   ['hosted: yes', 'u:1: hosted must be a list'],
