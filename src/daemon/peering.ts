@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { ReplicasReport } from '../admin/replicas-report.ts'
 import type { Config } from '../config/config.ts'
 import type { PeersConfig } from '../config/peers/peers-config.ts'
+import type { Claimed } from '../hosted/claimed.ts'
 import type { FileSender } from '../http/file-sender.ts'
 import { HttpServer, SERVER_LIMITS, type ServerLimits } from '../http/server.ts'
 import type { Clock } from '../lib/clock.ts'
@@ -42,6 +43,7 @@ export interface PeeringParts {
 /** What other replicas are answered from. */
 interface Answering {
   readonly mirror: Mirror
+  readonly claimed: Pick<Claimed, 'isMirrored'>
   /** Registries as they are, without other replicas in front of them. */
   readonly registries: Registries
   readonly inForce: { readonly current: { readonly directory: Directory } }
@@ -116,7 +118,7 @@ export class Peering implements AsyncDisposable {
   /** Listens for the other replicas, and begins to look for them. */
   async listen(answering: Answering): Promise<string> {
     const { clock, events, metrics, instance, telling } = this.#parts
-    const { mirror, registries, inForce, sender } = answering
+    const { mirror, claimed, registries, inForce, sender } = answering
     this.#answering = answering
     const roll = new RollCall({
       members: this.members,
@@ -129,6 +131,7 @@ export class Peering implements AsyncDisposable {
     })
     const responding = new Responding({
       mirror,
+      isMirrored: async place => await claimed.isMirrored(place),
       directory: () => ({ ...inForce.current.directory, registries }),
       following: this.following,
       tags: this.#tags,
@@ -208,7 +211,8 @@ export class Peering implements AsyncDisposable {
   #changed(changes: readonly ToldChange[]): void {
     for (const { tag, digest, ...place } of changes) {
       if (tag !== undefined) this.#tags.changed(place, tag, digest)
-      void this.#answering?.mirror.peerView.changed(place, { tag, digest })
+      // Best effort, like the message: too much work at once is refused.
+      this.#answering?.mirror.peerView.changed(place, { tag, digest }).catch(() => undefined)
     }
   }
 }

@@ -122,6 +122,16 @@ export class Claimed implements Answering, Hosting {
     }
   }
 
+  /**
+   * True if the mirror answers for the repository: no claim covers it, or one that falls back to its registry
+   * covers it and it never had a push.
+   */
+  async isMirrored(place: Place): Promise<boolean> {
+    const claim = this.#claimOf(place)
+    if (claim === undefined) return true
+    return claim.fallback === place.namespace && !(await this.#parts.hosted.shelf.knows(place))
+  }
+
   /** True if the repository falls to a claim. */
   isClaimed(place: Place): boolean {
     return this.#claimOf(place) !== undefined

@@ -82,6 +82,10 @@ class PeerRegistry implements Registry {
     return this.#registry.hasCredentials
   }
 
+  get identity(): string | undefined {
+    return this.#registry.identity
+  }
+
   trouble(repository: RepositoryName): UpstreamError | undefined {
     return this.#registry.trouble(repository)
   }
@@ -189,7 +193,7 @@ class PeerRegistry implements Registry {
     const { trail, client } = this.#asker
     const options = { signal, trail, ...(journey === undefined ? {} : { journey }) }
     using _ = this.#parts.following.begin(keyOfQuestion(question))
-    const asked = 'repository' in question ? { ...question, client } : question
+    const asked = 'repository' in question ? { ...question, client, registry: this.identity } : question
     return await this.#parts.asking.ask(keyOfQuestion(question), asked, options)
   }
 

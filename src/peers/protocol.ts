@@ -33,6 +33,8 @@ interface QuestionPlace {
   readonly repository: RepositoryName
   /** Address of the client that wants it, for the limits per client. */
   readonly client?: string | undefined
+  /** What the asking replica takes the registry for; see `Registry.identity`. */
+  readonly registry?: string | undefined
 }
 
 /** A change that replicas tell each other: of a tag of a repository, or of content. */
@@ -64,8 +66,14 @@ export function parseQuestion(target: string): PeerQuestion | undefined {
   const namespace = parseConfiguredNamespace(query.get('namespace') ?? '')
   const repository = parseRepositoryName(query.get('repository') ?? '')
   if (namespace === undefined || repository === undefined) return undefined
-  const client = query.get('client') ?? ''
-  return parsePlaced(kind, { namespace, repository, ...(isIP(client) === 0 ? {} : { client }) }, query)
+  const [client, registry] = [query.get('client') ?? '', query.get('registry')]
+  const place = {
+    namespace,
+    repository,
+    ...(isIP(client) === 0 ? {} : { client }),
+    ...(registry === null ? {} : { registry }),
+  }
+  return parsePlaced(kind, place, query)
 }
 
 function parsePlaced(kind: string, place: QuestionPlace, query: URLSearchParams): PeerQuestion | undefined {

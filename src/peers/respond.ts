@@ -2,6 +2,7 @@ import { memoryContent } from '../content/memory-content.ts'
 import type { Mirror } from '../mirror/mirror.ts'
 import { type Directory, type Source, sourceAt } from '../mirror/sources.ts'
 import type { Digest } from '../oci/digest.ts'
+import type { Place } from '../oci/place.ts'
 import { type Answered, plainly, refusal } from './answered.ts'
 import type { Following } from './following.ts'
 import { contentKeyOf, type OwnedTags } from './owned-tags.ts'
@@ -9,6 +10,8 @@ import type { PeerQuestion, ToldChange } from './protocol.ts'
 
 export interface RespondingParts {
   readonly mirror: Mirror
+  /** False for a name that is hosted here: no registry is asked for it, and nothing of it is given away. */
+  readonly isMirrored: (place: Place) => Promise<boolean>
   /** Registries as they are, without other replicas in front of them. */
   readonly directory: () => Directory
   readonly following: Following
@@ -18,6 +21,8 @@ export interface RespondingParts {
   readonly isLeaving: () => boolean
   readonly changed: (changes: readonly ToldChange[]) => void
 }
+
+type PlacedQuestion = Exclude<PeerQuestion, { readonly kind: 'hello' | 'changed' }>
 
 type AboutContent = Extract<
   PeerQuestion,
@@ -34,14 +39,18 @@ export class Responding {
 
   /** Throws what the mirror throws. */
   async respond(question: PeerQuestion, trail: readonly string[]): Promise<Answered> {
+    if (question.kind === 'hello') return this.#hello()
+    if (question.kind !== 'changed') return await this.#placed(question, trail)
+    this.#parts.changed(question.changes)
+    return plainly({ kind: 'noted' })
+  }
+
+  /** The asking replica may have other claims: its configuration may be older than ours. */
+  async #placed(question: PlacedQuestion, trail: readonly string[]): Promise<Answered> {
+    if (!(await this.#parts.isMirrored(question))) return refusal('busy')
     switch (question.kind) {
-      case 'hello':
-        return this.#hello()
       case 'progress':
         return await this.#progress(question)
-      case 'changed':
-        this.#parts.changed(question.changes)
-        return plainly({ kind: 'noted' })
       case 'tag':
         return await this.#tag(question, trail)
       case 'blob':
@@ -85,6 +94,7 @@ export class Responding {
     const { tags, isLeaving } = this.#parts
     if (isLeaving()) return refusal('draining')
     const { registry } = this.#source(question, trail)
+    if (registry.identity !== question.registry) return refusal('busy')
     const head = await tags.head(registry, question, question, trail)
     if (head === undefined) return plainly({ kind: 'absent' })
     return plainly({ kind: 'head', ...known(head), ageMs: head.ageMs })
@@ -97,6 +107,8 @@ export class Responding {
     if (following.has(contentKeyOf(namespace, digest))) return refusal('following')
     if (isLeaving() && !isFilling) return refusal('draining')
     const source = this.#source(question, trail)
+    // Its answer would be about another registry, or to another user.
+    if (source.registry.identity !== question.registry) return refusal('busy')
     switch (question.kind) {
       case 'blob-head': {
         const { sizeBytes } = await mirror.headBlob(source, digest)
@@ -160,6 +172,9 @@ interface HeadFields {
   readonly sizeBytes?: number | undefined
 }
 
+/** Longer ones are no type of a manifest, and other replicas would not read the answer. */
+const MEDIA_TYPE_LENGTH_MAX = 255
+
 /** The fields that have a value. */
 function known({ digest, mediaType, sizeBytes }: HeadFields): {
   readonly digest?: Digest
@@ -168,7 +183,7 @@ function known({ digest, mediaType, sizeBytes }: HeadFields): {
 } {
   return {
     ...(digest === undefined ? {} : { digest }),
-    ...(mediaType === undefined ? {} : { mediaType }),
+    ...(mediaType === undefined || mediaType.length > MEDIA_TYPE_LENGTH_MAX ? {} : { mediaType }),
     ...(sizeBytes === undefined ? {} : { sizeBytes }),
   }
 }

@@ -29,6 +29,7 @@ import {
 
 export interface HttpRegistryParts extends AskingParts {
   readonly hasCredentials: boolean
+  readonly identity: string
   readonly paceLimits: PaceLimits
   readonly clock: Clock
   readonly events: Events
@@ -54,6 +55,10 @@ export class HttpRegistry implements Registry {
 
   get hasCredentials(): boolean {
     return this.#parts.hasCredentials
+  }
+
+  get identity(): string {
+    return this.#parts.identity
   }
 
   trouble(repository: RepositoryName): UpstreamError | undefined {

@@ -19,6 +19,7 @@ import { type Resolve, systemResolve } from './dial/resolve.ts'
 import { STRANGER_LIMITS, type StrangerLimits, Strangers } from './dial/strangers.ts'
 import { authorityText, type Origin, parseOrigin } from './dial/target.ts'
 import { HttpRegistry } from './http-registry.ts'
+import { identityOf } from './identity.ts'
 import { Gate } from './manners/gate.ts'
 import { NegativeCache } from './manners/negative.ts'
 import { createRepositoryBreakers, Outages } from './manners/outages.ts'
@@ -246,6 +247,7 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
       namespace,
       origin,
       hasCredentials: credentials !== undefined,
+      identity: identityOf(terms.kind, options),
       events,
       clock,
       gate: new Gate(),

@@ -16,6 +16,11 @@ export interface Registry {
   readonly namespace: Namespace
   /** True if credentials are configured. A refusal by this upstream then means that they are not enough. */
   readonly hasCredentials: boolean
+  /**
+   * Equal in two processes if they ask the same registry as the same user. Reveals no secret. `undefined` for
+   * one that asks nobody.
+   */
+  readonly identity?: string | undefined
 
   /**
    * Asks by HEAD; falls back to nothing: a registry that does not answer HEAD properly gives a head with

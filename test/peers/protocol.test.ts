@@ -20,7 +20,7 @@ const QUESTIONS: readonly PeerQuestion[] = [
   { kind: 'hello' },
   { kind: 'blob', ...PLACE, digest: DIGEST, from: 12, isLinked: true },
   { kind: 'blob', ...PLACE, client: '2001:db8::1', digest: DIGEST, from: 0, isLinked: false },
-  { kind: 'manifest', ...PLACE, digest: DIGEST },
+  { kind: 'manifest', ...PLACE, registry: '0123456789abcdef', digest: DIGEST },
   { kind: 'tag', ...PLACE, client: '192.0.2.7', tag: TAG, isFresh: true },
   { kind: 'progress', ...PLACE, digest: DIGEST, untilStored: true },
   {
