@@ -11,10 +11,14 @@ const FAILURES_MAX = 2
 /** Longest time until another replica has noticed that the owner has failed, in milliseconds. */
 const NOTICING_MS = 2500
 const AGAIN_MS = 50
+/** Members that are asked one question, whatever they answer. */
+const ASKED_MAX = 4
+/** From here on no further member is asked, in milliseconds: the client still waits for its first byte. */
+const ASKING_MS = 5000
 
 export interface PeerAskingParts {
   readonly members: Members
-  readonly wire: PeerWire
+  readonly wire: Pick<PeerWire, 'ask'>
   readonly metrics: PeerMetrics
   readonly events: Events
   readonly clock: Clock
@@ -59,9 +63,11 @@ export class PeerAsking {
     const { members, isLeaving } = this.parts
     const { journey = new Journey() } = options
     if (journey.isDirect) return undefined
+    const untilMs = this.parts.clock.monotonicMs() + ASKING_MS
     for (const member of members.candidates(key, isLeaving())) {
       if (journey.asked.has(member)) continue
-      if (journey.failures >= FAILURES_MAX) break
+      if (journey.failures >= FAILURES_MAX || journey.asked.size >= ASKED_MAX) break
+      if (this.parts.clock.monotonicMs() >= untilMs) break
       journey.asked.add(member)
       const found = await this.#patiently(member, question, { ...options, journey })
       if (found === undefined) journey.failures += 1
@@ -112,7 +118,7 @@ export class PeerAsking {
         attempt.abandoned()
         throw error
       }
-      if (error.kind === 'full') attempt.abandoned()
+      if (error.kind === 'full' || error.kind === 'slow') attempt.abandoned()
       else attempt.failed()
       metrics.peerQuestions.inc({ what, result: error.kind })
       this.#note(member, error)

@@ -113,10 +113,10 @@ export class Members {
    */
   *candidates(key: string, isSelfLeaving = false): Generator<Member> {
     const seen = new Set<string>()
-    for (const member of inOrder(this.#members.values(), seedOf(`${this.#cluster}\n${key}`))) {
-      if (member.isSelf && isSelfLeaving) continue
+    // Left out before they are put in order: thousands of dead members would be passed one by one.
+    const able = this.all.filter(member => (member.isSelf ? !isSelfLeaving : mayAsk(member)))
+    for (const member of inOrder(able, seedOf(`${this.#cluster}\n${key}`))) {
       if (member.isSelf) return
-      if (member.isIgnored || member.breaker.quiet() !== undefined) continue
       const instance = member.met?.instance
       if (instance !== undefined && seen.has(instance)) continue
       if (instance !== undefined) seen.add(instance)
@@ -134,6 +134,10 @@ export class Members {
     }
     return counts
   }
+}
+
+function mayAsk({ isIgnored, breaker }: Member): boolean {
+  return !isIgnored && breaker.quiet() === undefined
 }
 
 /** The text of an address, by which all replicas know a member. */

@@ -12,6 +12,8 @@ export interface PeerPace {
   /** Time in which at least `floorBytes` must arrive if the replica has them. */
   readonly floorMs: number
   readonly floorBytes: number
+  /** For a manifest as a whole, in milliseconds. */
+  readonly manifestMs: number
 }
 
 export const PEER_PACE: PeerPace = {
@@ -19,6 +21,7 @@ export const PEER_PACE: PeerPace = {
   patienceMs: 60_000,
   floorMs: 5000,
   floorBytes: 1024 * 1024,
+  manifestMs: 5000,
 }
 
 /** How far ahead of us another replica may be while it sends too slowly. */

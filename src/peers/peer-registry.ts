@@ -251,7 +251,9 @@ class PeerRegistry implements Registry {
         onSilent: () => member.breaker.begin().failedBadly(),
         onEnd: () => mark[Symbol.dispose](),
         disown: () => this.#distrust(member, digest),
-        ...(isShared ? { isKept: async () => await this.#isKept(member, question) } : {}),
+        ...(isShared
+          ? { isKept: async (until: AbortSignal) => await this.#isKept(member, question, until) }
+          : {}),
       },
     )
   }
@@ -277,12 +279,13 @@ class PeerRegistry implements Registry {
   async #isKept(
     member: Member,
     { namespace, repository, digest }: BlobQuestion,
-    signal?: AbortSignal,
+    until: AbortSignal,
   ): Promise<boolean> {
     const { wire } = this.#parts.asking.parts
     const question = { kind: 'progress', namespace, repository, digest, untilStored: true } as const
     try {
-      const options = { signal: signal ?? AbortSignal.timeout(STORING_MS), isBrief: true }
+      const signal = AbortSignal.any([until, AbortSignal.timeout(STORING_MS)])
+      const options = { signal, isBrief: true, isPatient: true }
       const { answer, body } = await wire.ask(member.address, question, options)
       body.resume()
       return answer.kind === 'progress' && answer.state === 'stored'
@@ -294,7 +297,8 @@ class PeerRegistry implements Registry {
   /** The manifest that a member sent, if it is the right one. */
   async #manifestOf({ answer, body, member }: Found, digest: Digest): Promise<FetchedManifest | undefined> {
     if (answer.kind !== 'content') return undefined
-    const bytes = await readUpTo(body, MANIFEST_SIZE_MAX)
+    const { pace = PEER_PACE } = this.#parts
+    const bytes = await readUpTo(body, MANIFEST_SIZE_MAX, pace.manifestMs)
     if (bytes === undefined) return undefined
     this.#parts.asking.parts.metrics.peerReceivedBytes.inc(bytes.byteLength)
     member.counts.receivedBytes += bytes.byteLength

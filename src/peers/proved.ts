@@ -1,7 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { type Digest, matchesDigest } from '../oci/digest.ts'
 import type { BlobBody } from '../upstream/registry.ts'
-import type { PeerBody } from './peer-body.ts'
 
 /** Blobs up to this size are proved before they are passed on: a fill holds as much back anyway. */
 const PROVED_AHEAD_BYTES = 64 * 1024
@@ -12,16 +11,21 @@ export function isShort({ offset, sizeBytes }: BlobBody): boolean {
 }
 
 /** A short blob with its proof, so that wrong bytes of a replica cost nothing. */
-export async function provedAhead(body: PeerBody, digest: Digest): Promise<BlobBody | undefined> {
+export async function provedAhead(body: BlobBody, digest: Digest): Promise<BlobBody | undefined> {
   const pieces: Uint8Array[] = []
+  let sizeBytes = 0
   try {
-    for await (const piece of body.chunks) pieces.push(Uint8Array.from(piece))
+    for await (const piece of body.chunks) {
+      sizeBytes += piece.byteLength
+      if (sizeBytes > PROVED_AHEAD_BYTES) break
+      pieces.push(Uint8Array.from(piece))
+    }
   } catch {
     return undefined
   }
   const bytes = Buffer.concat(pieces)
-  if (!matchesDigest(bytes, digest)) {
-    body.disown()
+  if (sizeBytes > PROVED_AHEAD_BYTES || !matchesDigest(bytes, digest)) {
+    body.disown?.()
     return undefined
   }
   return {
@@ -39,10 +43,16 @@ async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   if (bytes.byteLength > 0) yield bytes
 }
 
-/** A body as a whole; `undefined` if it is too large, or breaks off. */
-export async function readUpTo(body: IncomingMessage, sizeMax: number): Promise<Buffer | undefined> {
+/** A body as a whole; `undefined` if it is too large, breaks off, or has not ended in time. */
+export async function readUpTo(
+  body: IncomingMessage,
+  sizeMax: number,
+  withinMs: number,
+): Promise<Buffer | undefined> {
   const pieces: Uint8Array[] = []
   let sizeBytes = 0
+  const timer = setTimeout(() => body.destroy(), withinMs)
+  using _ = { [Symbol.dispose]: () => clearTimeout(timer) }
   try {
     for await (const piece of body as AsyncIterable<Uint8Array>) {
       sizeBytes += piece.byteLength

@@ -14,7 +14,7 @@ const STATES = ['self', 'alive', 'draining', 'unreachable', 'ignored', 'unknown'
 
 export interface RollCallParts {
   readonly members: Members
-  readonly wire: PeerWire
+  readonly wire: Pick<PeerWire, 'ask'>
   readonly clock: Clock
   readonly events: Events
   readonly metrics: PeerMetrics
@@ -32,6 +32,9 @@ export class RollCall implements AsyncDisposable {
   #timer: NodeJS.Timeout | undefined
   #running: Promise<void> | undefined
   #isWarned = false
+  #heardAtMs = Number.NEGATIVE_INFINITY
+  /** True if the next round looks for the one that asked. */
+  #isHeard = false
 
   constructor(parts: RollCallParts) {
     this.#parts = parts
@@ -44,15 +47,20 @@ export class RollCall implements AsyncDisposable {
     this.#timer.unref()
   }
 
-  /** Looks at once if the one that asked is not known to be there. */
+  /**
+   * Looks at once if the one that asked is not known to be there, or in the next round if the last look was a
+   * moment ago.
+   */
   heard(instance: string): void {
-    const isKnown = this.#parts.members.all.some(
-      ({ met, state }) => met?.instance === instance && state === 'alive',
-    )
-    if (isKnown) return
-    for (const member of this.#parts.members.all)
-      if (member.state === 'unreachable' || member.state === 'unknown')
-        void this.#greet(member).then(() => this.#count())
+    const { members, clock } = this.#parts
+    if (this.#isHeard) return
+    if (members.all.some(({ met, state }) => met?.instance === instance && state === 'alive')) return
+    const nowMs = clock.monotonicMs()
+    this.#isHeard = nowMs - this.#heardAtMs < ROUND_MS
+    if (this.#isHeard) return
+    this.#heardAtMs = nowMs
+    for (const member of members.all.filter(isMissing).slice(0, GREETINGS_PER_ROUND_MAX))
+      void this.#greet(member).then(() => this.#count())
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -72,8 +80,10 @@ export class RollCall implements AsyncDisposable {
     const { members, clock } = this.#parts
     await this.#list()
     const nowMs = clock.monotonicMs()
+    const isHeard = this.#isHeard
+    this.#isHeard = false
     const due = members.all
-      .filter(member => this.#isDue(member, nowMs))
+      .filter(member => this.#isDue(member, nowMs) || (isHeard && isMissing(member)))
       .toSorted((one, other) => this.#greetedAt(one) - this.#greetedAt(other))
       .slice(0, GREETINGS_PER_ROUND_MAX)
     await Promise.all(due.map(async member => await this.#greet(member)))
@@ -145,4 +155,8 @@ export class RollCall implements AsyncDisposable {
     for (const { state } of members.all) counts.set(state, (counts.get(state) ?? 0) + 1)
     for (const state of STATES) metrics.peerMembers.set({ state }, counts.get(state) ?? 0)
   }
+}
+
+function isMissing({ state }: Member): boolean {
+  return state === 'unreachable' || state === 'unknown'
 }

@@ -14,9 +14,17 @@ export interface WireLimits {
   readonly beatMs: number
   /** For a free connection, if all of them are in use. */
   readonly freeMs: number
+  /** For the answer as a whole, however many signs of life come before it. */
+  readonly answerMs: number
 }
 
-const WIRE_LIMITS: WireLimits = { connectMs: 300, signMs: 2000, beatMs: 4000, freeMs: 5000 }
+const WIRE_LIMITS: WireLimits = {
+  connectMs: 300,
+  signMs: 2000,
+  beatMs: 4000,
+  freeMs: 5000,
+  answerMs: 60_000,
+}
 
 const SOCKETS_PER_MEMBER_MAX = 256
 const IDLE_PER_MEMBER_MAX = 8
@@ -24,9 +32,10 @@ const IDLE_PER_MEMBER_MAX = 8
 /**
  * Why another replica did not answer. `unreachable`: no connection. `silent`: connected, but no sign of life.
  * `broken`: the connection broke. `stranger`: its answer is not signed with our secret. `version`: it speaks
- * another version of the protocol. `full`: all connections to it are in use.
+ * another version of the protocol. `full`: all connections to it are in use. `slow`: signs of life, but no
+ * answer.
  */
-type TroubleKind = 'unreachable' | 'silent' | 'broken' | 'stranger' | 'version' | 'full'
+type TroubleKind = 'unreachable' | 'silent' | 'broken' | 'stranger' | 'version' | 'full' | 'slow'
 
 /** Another replica did not answer. */
 export class PeerTrouble extends Error {
@@ -67,6 +76,8 @@ export interface WireOptions {
   readonly trail?: readonly string[]
   /** Closes the connection afterwards. */
   readonly isBrief?: boolean
+  /** Waits for the answer until the signal aborts, as long as there are signs of life. */
+  readonly isPatient?: boolean
 }
 
 /** Asks other replicas, over HTTP/1.1. Opens the sockets between replicas. */
@@ -106,7 +117,8 @@ export class PeerWire implements Disposable {
 
   async #askOnce(address: PeerAddress, question: PeerQuestion, options: WireOptions): Promise<PeerReply> {
     const { key, instance } = this.#parts
-    const { signal, trail = [], isBrief = false } = options
+    const { signal, trail = [], isBrief = false, isPatient = false } = options
+    const limits = isPatient ? { ...this.#limits, answerMs: undefined } : this.#limits
     signal.throwIfAborted()
     const method = question.kind === 'changed' ? 'POST' : 'GET'
     const target = targetOf(question)
@@ -120,26 +132,8 @@ export class PeerWire implements Disposable {
       signal,
     })
     const where = `${address.host}:${address.port}`
-    const response = await this.#responseTo(request, where, signal)
+    const response = await responseTo(request, where, { signal, limits })
     return this.#read(response, nonce, where)
-  }
-
-  async #responseTo(request: ClientRequest, where: string, signal: AbortSignal): Promise<IncomingMessage> {
-    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
-    request.once('response', resolve)
-    // Errors after the response belong to the reader of its body.
-    request.on('error', reject)
-    using _ = watchFor(request, where, this.#limits)
-    request.end()
-    try {
-      return await promise
-    } catch (error) {
-      signal.throwIfAborted()
-      if (error instanceof PeerTrouble) throw error
-      if (request.reusedSocket) throw new StaleConnection(`${where} closed an idle connection`)
-      const kind = (error as NodeJS.ErrnoException).syscall === 'connect' ? 'unreachable' : 'broken'
-      throw new PeerTrouble(kind, `${where} cannot be asked: ${(error as Error).message}`, { cause: error })
-    }
   }
 
   #read(response: IncomingMessage, nonce: string, where: string): PeerReply {
@@ -158,6 +152,28 @@ export class PeerWire implements Disposable {
   }
 }
 
+async function responseTo(
+  request: ClientRequest,
+  where: string,
+  { signal, limits }: { readonly signal: AbortSignal; readonly limits: WatchLimits },
+): Promise<IncomingMessage> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+  request.once('response', resolve)
+  // Errors after the response belong to the reader of its body.
+  request.on('error', reject)
+  using _ = watchFor(request, where, limits)
+  request.end()
+  try {
+    return await promise
+  } catch (error) {
+    signal.throwIfAborted()
+    if (error instanceof PeerTrouble) throw error
+    if (request.reusedSocket) throw new StaleConnection(`${where} closed an idle connection`)
+    const kind = (error as NodeJS.ErrnoException).syscall === 'connect' ? 'unreachable' : 'broken'
+    throw new PeerTrouble(kind, `${where} cannot be asked: ${(error as Error).message}`, { cause: error })
+  }
+}
+
 /** A kept connection turned out to be closed. */
 class StaleConnection extends PeerTrouble {
   constructor(message: string) {
@@ -165,8 +181,10 @@ class StaleConnection extends PeerTrouble {
   }
 }
 
+type WatchLimits = Omit<WireLimits, 'answerMs'> & { readonly answerMs: number | undefined }
+
 /** Destroys the request if the other side does not connect, or gives no sign of life in time. */
-function watchFor(request: ClientRequest, where: string, limits: WireLimits): Disposable {
+function watchFor(request: ClientRequest, where: string, limits: WatchLimits): Disposable {
   let timer: NodeJS.Timeout | undefined
   let steps = 0
   const expect = (afterMs: number, kind: TroubleKind, what: string): void => {
@@ -190,10 +208,15 @@ function watchFor(request: ClientRequest, where: string, limits: WireLimits): Di
   })
   request.on('information', () => expect(limits.beatMs, 'silent', 'gave no further sign of life'))
   expect(limits.freeMs, 'full', 'has no free connection')
+  const { answerMs } = limits
+  const giveUp = (): unknown =>
+    request.destroy(new PeerTrouble('slow', `${where} gave no answer in ${answerMs} ms`))
+  const whole = answerMs === undefined ? undefined : setTimeout(giveUp, answerMs)
   return {
     [Symbol.dispose]: () => {
       steps += 1
       clearTimeout(timer)
+      clearTimeout(whole)
     },
   }
 }

@@ -167,9 +167,9 @@ export interface BlobBody extends AsyncDisposable {
   readonly disown?: () => void
   /**
    * Set if another replica is storing the same bytes in a store that is ours too. Resolves with `true` once
-   * they are stored, or with `false` if they will not be. Never rejects.
+   * they are stored, or with `false` if they will not be or the signal aborts. Never rejects.
    */
-  readonly isKept?: (() => Promise<boolean>) | undefined
+  readonly isKept?: ((until: AbortSignal) => Promise<boolean>) | undefined
 }
 
 /** A referrers index as it came: a JSON image index of at most 4 MiB. */

@@ -4,10 +4,12 @@ import { createServer, get, type IncomingMessage, type ServerResponse } from 'no
 import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import { systemClock } from '../../src/lib/clock.ts'
+import { digestOf } from '../../src/oci/digest.ts'
 import { UpstreamError } from '../../src/oci/error.ts'
 import { PeerBody, type PeerBodyParts } from '../../src/peers/peer-body.ts'
+import { provedAhead, readUpTo } from '../../src/peers/proved.ts'
 
-const PACE = { silenceMs: 40, patienceMs: 400, floorMs: 100, floorBytes: 1024 * 1024 }
+const PACE = { silenceMs: 40, patienceMs: 400, floorMs: 100, floorBytes: 1024 * 1024, manifestMs: 100 }
 const SIZE = 64 * 1024 * 1024
 
 interface Opened extends AsyncDisposable {
@@ -107,4 +109,29 @@ test('a replica whose registry is slow is waited for while it answers, up to a l
   assert.match(message, /stopped sending/)
   assert.ok(probes > 2)
   assert.equal(silent, 0)
+})
+
+test('a manifest whose bytes do not come is not waited for', async () => {
+  await using opened = await open(response => response.write('{'))
+  assert.equal(await readUpTo(opened.body, SIZE, PACE.manifestMs), undefined)
+})
+
+test('a short blob that does not end is left, and its sender is distrusted', async () => {
+  const seen = { pieces: 0, disowned: 0 }
+  const endless = async function* (): AsyncGenerator<Uint8Array> {
+    for (; seen.pieces < 1000; seen.pieces += 1) yield await Promise.resolve(new Uint8Array(1024))
+  }
+  const body = {
+    offset: 0,
+    sizeBytes: 1024,
+    validator: undefined,
+    chunks: endless(),
+    disown: () => {
+      seen.disowned += 1
+    },
+    [Symbol.asyncDispose]: async () => await Promise.resolve(),
+  }
+  assert.equal(await provedAhead(body, digestOf(new Uint8Array(1024))), undefined)
+  assert.equal(seen.disowned, 1)
+  assert.ok(seen.pieces < 100)
 })

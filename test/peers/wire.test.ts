@@ -9,16 +9,16 @@ import { startFakePeer } from '../support/fake-peer.ts'
 import { freePorts, PEER_SECRET } from '../support/replicas.ts'
 import { startCanary } from '../support/upstream.ts'
 
-const LIMITS = { connectMs: 300, signMs: 50, beatMs: 50, freeMs: 1000 }
+const LIMITS = { connectMs: 300, signMs: 50, beatMs: 50, freeMs: 1000, answerMs: 10_000 }
 const { signal } = new AbortController()
 
-function openWire(): PeerWire {
+function openWire(answerMs = LIMITS.answerMs): PeerWire {
   const key = new PeerKey(PEER_SECRET, 'test')
-  return new PeerWire({ key, instance: 'entrepot-000000000000', limits: LIMITS })
+  return new PeerWire({ key, instance: 'entrepot-000000000000', limits: { ...LIMITS, answerMs } })
 }
 
-async function troubleAt(port: number): Promise<string> {
-  using wire = openWire()
+async function troubleAt(port: number, answerMs?: number): Promise<string> {
+  using wire = openWire(answerMs)
   try {
     await wire.ask({ host: '127.0.0.1', port }, { kind: 'hello' }, { signal })
   } catch (error) {
@@ -56,6 +56,24 @@ test('a replica that is slow to answer is waited for while it gives signs of lif
   }
   assert.equal(await troubleAt((server.address() as AddressInfo).port), 'silent')
   assert.equal(signs, 6)
+})
+
+test('a replica that gives signs of life for ever and no answer is slow', async () => {
+  const server = createServer((_request, response) => {
+    const timer = setInterval(() => response.writeProcessing(), 10)
+    response.once('close', () => clearInterval(timer))
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  await using _ = {
+    [Symbol.asyncDispose]: async () => {
+      const closed = once(server, 'close')
+      server.close()
+      server.closeAllConnections()
+      await closed
+    },
+  }
+  assert.equal(await troubleAt((server.address() as AddressInfo).port, 100), 'slow')
 })
 
 test('an answer that is not signed with the secret, or for another question, is a stranger', async () => {

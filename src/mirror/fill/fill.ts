@@ -314,6 +314,8 @@ export class Fill {
       // Another namespace may have stored the same bytes already; its object stays.
       if (await proofs.holds(this.wanted.digest)) return 'stored'
       if (await this.#isKeptByPeer(spool, download)) return 'stored'
+      // The replica goes on storing it. To do the same would hold up our own end.
+      if (download?.isKept !== undefined && this.#abandoned.signal.aborted) return 'not-stored'
       await traced('store', () => store.adopt(file, this.wanted.digest, spool.writtenBytes))
       await proofs.trust(this.wanted.digest)
       events.bypassChanged(false)
@@ -330,7 +332,7 @@ export class Fill {
    * enough: the store must have them. They are proved again when they are first read.
    */
   async #isKeptByPeer(spool: Spool, download: Download | undefined): Promise<boolean> {
-    if (download?.isKept === undefined || !(await download.isKept())) return false
+    if (download?.isKept === undefined || !(await download.isKept(this.#abandoned.signal))) return false
     await using object = await this.#parts.store.open(this.wanted.digest)
     return object?.sizeBytes === spool.writtenBytes
   }

@@ -489,3 +489,22 @@ test('a file that cannot even be emptied sends the clients elsewhere', async () 
   entered.leave()
   await entered.fill.over
 })
+
+test('a fill that waits for another replica to store its blob ends when the mirror does, and stores nothing', async () => {
+  const rig = makeFills()
+  const blob = makeBlob(300_000)
+  const { promise: asked, resolve: ask } = Promise.withResolvers<void>()
+  const isKept = async (until: AbortSignal): Promise<boolean> => {
+    ask()
+    const { promise, resolve } = Promise.withResolvers<boolean>()
+    until.addEventListener('abort', () => resolve(false), { once: true })
+    return await promise
+  }
+  const entered = enter(rig, blob, () => ({ ...blobBody(blob.bytes), isKept }))
+  const read = await collect((await spoolOf(entered)).read(whole, never))
+  assert.ok(read.equals(blob.bytes))
+  entered.leave()
+  await asked
+  await rig.fills[Symbol.asyncDispose]()
+  assert.equal(await storedBytes(rig.store, blob), undefined)
+})
