@@ -125,7 +125,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: 'a HEAD that says yes renews no claim',
-    from: "await shelf.setContent(name, { ...current, claimedAtMs: clock.wallMs() }, 'relaxed')",
+    from: 'await shelf.renew(name, { ...current, claimedAtMs: clock.wallMs() })',
     to: '',
     world: 'hosted',
   },
