@@ -54,9 +54,7 @@ export interface StreamFailure {
   readonly message: string
 }
 
-export interface DaemonReport {
-  readonly version: string
-  readonly startedAt: string
+export interface DaemonReport extends Record<'version' | 'startedAt', string> {
   /** Everything that is not as it should be, each as a sentence. Empty if the mirror is healthy. */
   readonly degraded: readonly string[]
   readonly traffic: TrafficReport
@@ -75,6 +73,12 @@ export interface DaemonReport {
    * Tags still served although their upstreams have deleted them. Counts only tags that this process has met.
    */
   readonly lostTags: readonly { readonly image: string; readonly lostForMs: number }[]
+  /**
+   * The latest run of each job that is done once for all mirrors on the store; none if the store does not
+   * answer. `state`: running, ended, failed (see the log of that mirror), or stopped in the middle. `by`: the
+   * mirror that does it or did it. `at`: its end, or its last sign of life.
+   */
+  readonly jobs: readonly Record<'job' | 'state' | 'by' | 'at', string>[]
   /** Records of the mirror itself found damaged since its start. */
   readonly damagedRecords: readonly DamagedRecord[]
   /**

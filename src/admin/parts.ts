@@ -1,3 +1,4 @@
+import type { LatestRun } from '../content/jobs/runs.ts'
 import type { Claimed } from '../hosted/claimed.ts'
 import type { Mirror } from '../mirror/mirror.ts'
 import type { DamagedRecord } from '../observe/events.ts'
@@ -26,6 +27,8 @@ export interface AdminRoutesParts extends RobotTokenParts {
   readonly warming: WarmSchedule
   /** Traffic of all threads since the start. */
   traffic(): Promise<Traffic>
+  /** The latest run of each job that is done once for all processes on the store. */
+  jobs(): Promise<readonly LatestRun[]>
   /** Records of the mirror itself found damaged since its start. */
   damagedRecords(): readonly DamagedRecord[]
   /** Why the store takes nothing at present. */

@@ -30,6 +30,7 @@ export async function reportStatus(parts: AdminRoutesParts): Promise<DaemonRepor
       image: `${namespace}/${repository}:${tag}`,
       lostForMs: Math.round(lostForMs),
     })),
+    jobs: await jobReports(parts, nowMs),
     damagedRecords: parts.damagedRecords(),
     lostContent: await lostContent(parts),
     storeTrouble: parts.storeTrouble(),
@@ -55,6 +56,12 @@ async function lostContent({
   if (first === undefined) return undefined
   const [digest, { namespace, repository }] = first
   return { count: health.lostContent.size, example: `${namespace}/${repository}@${digest}` }
+}
+
+/** A store that does not answer is reported elsewhere. */
+async function jobReports(parts: AdminRoutesParts, nowMs: number): Promise<DaemonReport['jobs']> {
+  const latest = await parts.jobs().catch(() => [])
+  return latest.map(({ job, state, by, ageMs }) => ({ job, state, by, at: isoOf(nowMs - ageMs) }))
 }
 
 function trafficReport({ requests, hits, sentBytes, receivedBytes }: Traffic): TrafficReport {

@@ -3,6 +3,7 @@ import type { Events } from '../observe/events.ts'
 import { algorithmOf, type Digest, finishHash, parseDigest, startHash } from '../oci/digest.ts'
 import type { Store, StoredEntry, StoredObject } from '../storage/store.ts'
 import { isDamage, isObstacle, quarantine } from './damage.ts'
+import { ALONE, type JobTurn, type JobTurns } from './job-turns.ts'
 import { DamagedRecordError, openRecord, sealRecord } from './sealed-record.ts'
 
 /** Delay of the first round after the daemon starts. */
@@ -28,6 +29,8 @@ export interface ScrubParts {
   readonly bytesPerSecond: number
   /** True while clients are served: the round then slows down. */
   readonly isBusy: () => boolean
+  /** Gives turns to do this, of which the processes on one store have one. By default this one has it. */
+  readonly turns?: JobTurns
 }
 
 /** Progress of a verification. */
@@ -115,16 +118,18 @@ export class Scrub implements AsyncDisposable {
   }
 
   async #repeat(intervalMs: number): Promise<void> {
-    const { clock, events } = this.#parts
+    const { clock, events, turns = ALONE } = this.#parts
     const { signal } = this.#lifetime
     let waitMs = START_DELAY_MS
     while (!signal.aborted) {
       try {
         await clock.delay(waitMs, signal)
-        const note = await this.#readNote()
-        if (note?.after !== undefined) await this.#round(note)
-        else if (isDue(note, { nowMs: clock.wallMs(), intervalMs }))
-          await this.#round({ startedAtMs: clock.wallMs(), after: '' })
+        if ((await this.#dueRound(intervalMs)) !== undefined)
+          await turns.take(
+            { job: 'scrub', everyMs: 0 },
+            async turn => await this.#turn(intervalMs, turn),
+            signal,
+          )
       } catch (error) {
         if (!signal.aborted) events.storageFailed('scrub', error)
       }
@@ -132,15 +137,30 @@ export class Scrub implements AsyncDisposable {
     }
   }
 
-  async #round({ startedAtMs, after }: Note): Promise<void> {
+  /** The round that is to be begun or resumed now. */
+  async #dueRound(intervalMs: number): Promise<Note | undefined> {
+    const note = await this.#readNote()
+    if (note?.after !== undefined) return note
+    const nowMs = this.#parts.clock.wallMs()
+    return isDue(note, { nowMs, intervalMs }) ? { startedAtMs: nowMs, after: '' } : undefined
+  }
+
+  async #turn(intervalMs: number, turn: JobTurn): Promise<void> {
+    // Another process may have ended the round since this one looked.
+    const note = await this.#dueRound(intervalMs)
+    if (note !== undefined) await this.#round(note, turn)
+  }
+
+  async #round({ startedAtMs, after }: Note, turn: JobTurn): Promise<void> {
     const { clock, events } = this.#parts
-    const { signal } = this.#lifetime
+    const { signal } = turn
     const counts = { good: 0, damaged: 0, unreadable: 0, gone: 0 }
     let last = after ?? ''
     let notedAtMs = clock.monotonicMs()
     let isOver = false
     try {
       for await (const { digest } of this.#entriesAfter(last, signal)) {
+        turn.requireHeld()
         const verdict = await this.#verify(digest, this.#pace, signal)
         if (verdict === 'interrupted') break
         counts[verdict] += 1
@@ -152,7 +172,9 @@ export class Scrub implements AsyncDisposable {
       }
       isOver = !signal.aborted
     } finally {
-      await this.#writeNote({ startedAtMs, after: isOver ? undefined : last })
+      // Another process goes on from its own note once the turn is lost.
+      if (!signal.aborted || this.#lifetime.signal.aborted)
+        await this.#writeNote({ startedAtMs, after: isOver ? undefined : last })
     }
     if (isOver) events.scrubEnded(counts)
   }

@@ -19,7 +19,10 @@ import { requireCreationFor } from './immutable-tags.ts'
 import type { DaemonParts } from './parts.ts'
 
 export interface HostingParts
-  extends Pick<DaemonParts, 'config' | 'events' | 'clock' | 'epoch' | 'mirror' | 'inForce' | 'space'> {
+  extends Pick<
+    DaemonParts,
+    'config' | 'events' | 'clock' | 'epoch' | 'mirror' | 'inForce' | 'space' | 'runs'
+  > {
   /** Keeps the events for endpoints. */
   readonly notifications: Pick<Notifications, 'settled'>
   /** The store as {@link Space} watches it. */
@@ -95,7 +98,8 @@ function upkeepParts(
     clock,
     space,
     mirror,
-  }: Pick<HostingParts, 'store' | 'events' | 'clock' | 'space' | 'mirror'>,
+    runs: turns,
+  }: Pick<HostingParts, 'store' | 'events' | 'clock' | 'space' | 'mirror' | 'runs'>,
   hosted: Hosted,
 ): Omit<HostedUpkeepParts, 'terms' | 'isNeeded' | 'pulls'> {
   return {
@@ -104,6 +108,7 @@ function upkeepParts(
     events,
     clock,
     graceMs: GRACE_MS,
+    turns,
     isCached: async digest => {
       if (space?.index.state !== 'open') return false
       const [object] = await space.index.ask('objects', [digest])

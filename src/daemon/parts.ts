@@ -13,6 +13,7 @@ import {
 import type { FileConfig } from '../config/file/upstreams.ts'
 import { clientListeners } from '../config/listen.ts'
 import type { Epoch } from '../content/epoch.ts'
+import type { Runs } from '../content/jobs/runs.ts'
 import type { Scrub } from '../content/scrub.ts'
 import type { Claimed } from '../hosted/claimed.ts'
 import { ClientLimits } from '../http/client-limits.ts'
@@ -106,6 +107,7 @@ export interface DaemonParts {
   readonly claimed: Claimed
   readonly identities: Identities
   readonly scrub: Scrub
+  readonly runs: Runs
   readonly recentPulls: RecentPulls
   readonly warming: WarmSchedule
   readonly notifications: Notifications

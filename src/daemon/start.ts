@@ -3,6 +3,7 @@ import type { Access } from '../access/access.ts'
 import type { Config } from '../config/config.ts'
 import type { ShownValue } from '../config/file/section.ts'
 import { Epoch } from '../content/epoch.ts'
+import { Runs } from '../content/jobs/runs.ts'
 import { type Ledger, NO_LEDGER } from '../content/ledger.ts'
 import { Scrub } from '../content/scrub.ts'
 import { ConnectionCounts } from '../http/connection-counts.ts'
@@ -172,9 +173,10 @@ async function compose(
   const identities = undo.use(
     await Identities.start(identityParts, { ...inForce.current, directory: inForce.current.names }),
   )
-  const scrub = undo.use(
-    new Scrub({ ...config.scrub, store, events, clock, isBusy: () => running.value > 0 }),
-  )
+  const leads = (): boolean => config.isSingleWriter === true || (peering?.members.isFirst ?? true)
+  const runs = new Runs({ store: bareStore, events, clock, instance, leads })
+  const isBusy = (): boolean => running.value > 0
+  const scrub = undo.use(new Scrub({ ...config.scrub, store, events, clock, isBusy, turns: runs }))
   const base = {
     ...reporting,
     registries,
@@ -184,6 +186,7 @@ async function compose(
     mirror,
     identities,
     scrub,
+    runs,
     notifications,
   }
   const sender = config.usesSendfile === false ? undefined : await openFileSender()

@@ -19,6 +19,15 @@ export interface CollectionMark {
   readonly atMs: number
 }
 
+/** The removal of one digest by this process. */
+export interface DigestRemoval {
+  /** Throws if the removal takes so long that others may take this process for dead. */
+  requireFresh(): void
+  end(): Promise<void>
+}
+
+const NOTHING = new Uint8Array(0)
+
 export interface CollectionMarksParts {
   readonly store: Store
   readonly clock: Clock
@@ -44,12 +53,7 @@ export class CollectionMarks {
   }
 
   async write(digest: Digest, state: CollectionMark['state']): Promise<void> {
-    const at = new Date(this.#parts.clock.wallMs()).toISOString()
-    await this.#parts.store.writeRecord(
-      { kind: 'hosted-unneeded', digest },
-      sealRecord({ state, at }),
-      'relaxed',
-    )
+    await this.#parts.store.writeRecord({ kind: 'hosted-unneeded', digest }, this.#markOf(state), 'relaxed')
   }
 
   async clear(digest: Digest): Promise<void> {
@@ -61,7 +65,31 @@ export class CollectionMarks {
    * meanwhile.
    */
   async suspect(digest: Digest): Promise<void> {
-    if ((await this.read(digest)) === undefined) await this.write(digest, 'unneeded')
+    const mark = await this.read(digest)
+    // An old mark would be taken away as out of date while the caller still holds the digest.
+    if (mark !== undefined && mark.state !== 'removing') await this.write(digest, 'unneeded')
+    if (mark !== undefined) return
+    await this.#parts.store.createRecord({ kind: 'hosted-unneeded', digest }, this.#markOf('unneeded'))
+  }
+
+  /**
+   * Begins the removal of a digest; `undefined` if another process removes it. The record of a process that
+   * died in the middle is removed, for the next round.
+   */
+  async beginRemoval(digest: Digest): Promise<DigestRemoval | undefined> {
+    const { store, clock } = this.#parts
+    const name = { kind: 'hosted-removal', digest } as const
+    const beganAtMs = clock.monotonicMs()
+    if ((await store.createRecord(name, NOTHING)).kind === 'exists') {
+      const found = await store.readAgedRecord(name)
+      if (found !== undefined && found.ageMs > REMOVAL_MS_MAX) await store.deleteRecord(name)
+      return undefined
+    }
+    const requireFresh = (): void => {
+      if (clock.monotonicMs() - beganAtMs > REMOVAL_MS_MAX / 2)
+        throw new Error(`the removal of ${digest} took too long, and is left to the next round`)
+    }
+    return { requireFresh, end: async () => void (await store.deleteRecord(name)) }
   }
 
   /** All digests with a mark. */
@@ -86,12 +114,13 @@ export class CollectionMarks {
    * takes too long.
    */
   async spare(digest: Digest): Promise<boolean> {
-    const { clock } = this.#parts
+    const { clock, store } = this.#parts
     for (let looks = 0; looks < LOOKS_MAX; looks += 1) {
-      const mark = await this.read(digest)
-      if (mark === undefined) return looks > 0
-      const isDead = Math.abs(clock.wallMs() - mark.atMs) > REMOVAL_MS_MAX
-      if (mark.state !== 'removing' || isDead) {
+      const found = await store.readAgedRecord({ kind: 'hosted-unneeded', digest })
+      if (found === undefined) return looks > 0
+      // By the clock of the store: those of two machines may differ by minutes.
+      const isDead = found.ageMs > REMOVAL_MS_MAX
+      if (this.#markIn(found.bytes).state !== 'removing' || isDead) {
         await this.clear(digest)
         return true
       }
@@ -100,6 +129,10 @@ export class CollectionMarks {
     throw new OciError('UNAVAILABLE', `${digest} is being collected: try again`, {
       retryAfterMs: BUSY_RETRY_MS,
     })
+  }
+
+  #markOf(state: CollectionMark['state']): Uint8Array {
+    return sealRecord({ state, at: new Date(this.#parts.clock.wallMs()).toISOString() })
   }
 
   #markIn(bytes: Uint8Array): CollectionMark {

@@ -1,9 +1,10 @@
+import type { JobTurn } from '../content/job-turns.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Place } from '../oci/place.ts'
 import type { Store } from '../storage/store.ts'
-import type { CollectionMarks } from './collection-marks.ts'
+import type { CollectionMark, CollectionMarks, DigestRemoval } from './collection-marks.ts'
 import type { Publishing } from './publishing.ts'
 import type { ContentName, Shelf } from './shelf.ts'
 
@@ -19,7 +20,6 @@ const LOOSE_HOLD_MS = 24 * 3_600_000
  * one of content that is in use for a process that is about to let it go.
  */
 const MARK_MS = 3_600_000
-const LOOSE_HOLDS_MAX = 100_000
 
 export interface CollectionParts {
   readonly store: Pick<Store, 'delete' | 'open'>
@@ -68,21 +68,23 @@ interface Need {
  * claimed for a day, and content that no repository holds any more. It runs beside pushes and pulls. The walk
  * over all holds only finds candidates; each is decided by itself, under the order of its digest, from
  * its own records, twice with a grace between. A digest that cannot be decided stays.
+ *
+ * One process collects at a time, but two do no harm: each removal of a digest is announced by a record that
+ * is created once, so a second collector leaves the digest alone until the first has ended, and a push that
+ * finds the mark of a removal waits.
  */
 export class Collection {
   readonly #parts: CollectionParts
-  /** When a hold without its record was first seen, by its text. */
-  readonly #looseSinceMs = new Map<string, number>()
 
   constructor(parts: CollectionParts) {
     this.#parts = parts
   }
 
   /** Goes over everything once. Yields a verdict for each digest that is not simply in use. */
-  async *collect({ isDry }: CollectOptions, signal: AbortSignal): AsyncGenerator<Verdict> {
+  async *collect({ isDry }: CollectOptions, turn: JobTurn): AsyncGenerator<Verdict> {
     let last: Digest | undefined
     for await (const digest of this.#candidates()) {
-      signal.throwIfAborted()
+      turn.requireHeld()
       // The holds of one digest come together.
       if (digest === last) continue
       last = digest
@@ -126,21 +128,37 @@ export class Collection {
     events.hostedContentLost({ namespace, repository, digest })
   }
 
-  /** Decides about a digest that nothing else in this process touches meanwhile. */
+  /** Decides about a digest that nothing else in this process touches meanwhile, and no other collection. */
   async #decide(digest: Digest): Promise<Verdict> {
+    const { marks } = this.#parts
+    const removal = await marks.beginRemoval(digest)
+    if (removal === undefined) {
+      const why = 'another process decides about it'
+      return { digest, sizeBytes: 0, places: [], action: 'keep', why }
+    }
+    try {
+      return await this.#decideAlone(digest, removal)
+    } finally {
+      await removal.end()
+    }
+  }
+
+  async #decideAlone(digest: Digest, removal: DigestRemoval): Promise<Verdict> {
     const { marks, clock } = this.#parts
-    const need = await this.#needOf(digest)
-    const verdict = await this.#verdict(digest, need)
+    const verdict = await this.#verdict(digest, await this.#needOf(digest))
+    if (verdict.action === 'remove') return await this.#remove(digest, removal)
     const mark = await marks.read(digest)
-    if (verdict.action === 'keep') {
-      if (mark !== undefined && clock.wallMs() - mark.atMs > MARK_MS) await marks.clear(digest)
-      return verdict
-    }
-    if (verdict.action === 'mark') {
-      if (mark === undefined) await marks.write(digest, 'unneeded')
-      return verdict
-    }
-    return await this.#remove(digest)
+    if (verdict.action === 'mark' && mark === undefined) await marks.suspect(digest)
+    if (verdict.action === 'keep' && mark !== undefined && clock.wallMs() - mark.atMs > MARK_MS)
+      await this.#clear(digest, mark.state)
+    return verdict
+  }
+
+  /** Another process may have let the digest go since the last look, and have relied on the mark. */
+  async #clear(digest: Digest, state: CollectionMark['state']): Promise<void> {
+    const { marks } = this.#parts
+    await marks.clear(digest)
+    if (state !== 'removed' && !isInUse(await this.#needOf(digest))) await marks.suspect(digest)
   }
 
   async #verdict(digest: Digest, need: Need): Promise<Verdict> {
@@ -156,12 +174,13 @@ export class Collection {
   }
 
   /** Looks a last time, after the mark says so to the other processes, and removes what nothing needs. */
-  async #remove(digest: Digest): Promise<Verdict> {
+  async #remove(digest: Digest, removal: DigestRemoval): Promise<Verdict> {
     const { marks, shelf, store, events } = this.#parts
     await marks.write(digest, 'removing')
     const need = await this.#needOf(digest)
     if (isInUse(need)) {
-      await marks.clear(digest)
+      // Whoever lets it go just now relies on a mark.
+      await marks.write(digest, 'unneeded')
       return {
         digest,
         sizeBytes: need.sizeBytes,
@@ -170,6 +189,7 @@ export class Collection {
         why: need.why ?? 'it is in use',
       }
     }
+    removal.requireFresh()
     for (const place of need.idle) {
       await shelf.removeContent({ kind: 'hosted-blob', ...place, digest })
       await shelf.letGo(place, digest)
@@ -179,7 +199,10 @@ export class Collection {
     if (need.why === undefined) {
       if (await this.#parts.isCached(digest))
         why = `${why}; mirrored repositories have it, so eviction decides`
-      else if (await store.delete(digest)) removedBytes = need.sizeBytes
+      else {
+        removal.requireFresh()
+        if (await store.delete(digest)) removedBytes = need.sizeBytes
+      }
       await this.#parts.removed(digest)
     }
     await marks.write(digest, 'removed')
@@ -202,7 +225,7 @@ export class Collection {
       if (manifest !== undefined) {
         naming.add(textOf(place))
         reasons.push(`${textOf(place)}@${by} names it`)
-      } else if (this.#isLoose(digest, { ...place, by })) loose.push({ ...place, by })
+      } else if (await this.#isLoose(digest, { ...place, by })) loose.push({ ...place, by })
       else {
         naming.add(textOf(place))
         reasons.push(`${textOf(place)}@${by}, which names it, is being pushed`)
@@ -241,7 +264,7 @@ export class Collection {
     const record = { kind: 'hosted-blob', ...place, digest } as const
     const blob = await shelf.content(record)
     if (blob === undefined) {
-      if (this.#isLoose(digest, { ...place, by: undefined })) return { kind: 'loose', sizeBytes: 0 }
+      if (await this.#isLoose(digest, { ...place, by: undefined })) return { kind: 'loose', sizeBytes: 0 }
       return { kind: 'needed', sizeBytes: 0, why: `it is being pushed to ${textOf(place)}` }
     }
     // A claim from the future counts as made now.
@@ -252,16 +275,9 @@ export class Collection {
     return { kind: 'needed', sizeBytes: blob.sizeBytes, why, record }
   }
 
-  /** True if a hold had no record for so long that no push can be under way. */
-  #isLoose(
-    digest: Digest,
-    { by = 'itself', ...place }: Place & { readonly by: string | undefined },
-  ): boolean {
-    const key = `${digest} ${textOf(place)} ${by}`
-    const nowMs = this.#parts.clock.monotonicMs()
-    const sinceMs = this.#looseSinceMs.get(key)
-    if (sinceMs === undefined && this.#looseSinceMs.size < LOOSE_HOLDS_MAX) this.#looseSinceMs.set(key, nowMs)
-    return sinceMs !== undefined && nowMs - sinceMs >= LOOSE_HOLD_MS
+  /** True if a hold without a record is so old that no push can be under way. Each push writes it anew. */
+  async #isLoose(digest: Digest, hold: Place & { readonly by: Digest | undefined }): Promise<boolean> {
+    return ((await this.#parts.shelf.holdAgeMs(hold, digest, hold.by)) ?? 0) >= LOOSE_HOLD_MS
   }
 
   async #storedBytes(digest: Digest): Promise<number> {

@@ -115,10 +115,12 @@ export class Publisher {
     await shelf.know(place)
     const children = [...named.blobs, ...named.manifests]
     await shelf.hold(place, digest, children)
-    if ((await marks?.spareAll([digest, ...children])) !== true) return
-    // Another process may have collected something between the check and the holds.
-    const { missing } = await shelf.lookAround(place, { digest, tags: [], ...named })
-    requireNone(missing)
+    while ((await marks?.spareAll([digest, ...children])) === true) {
+      // Another process may have collected something since the check, or let an old hold go.
+      await shelf.hold(place, digest, children)
+      const { missing } = await shelf.lookAround(place, { digest, tags: [], ...named })
+      requireNone(missing)
+    }
   }
 
   /** Creates the tags that keep their first digest; throws if another process has set one meanwhile. */

@@ -196,8 +196,8 @@ export class Publishing {
     const { shelf, clock, store, parties, marks, onChange } = this.#parts
     const place = { namespace, repository }
     // Held before it is there: whatever looks for content to remove spares it from now on.
-    await shelf.hold(place, digest)
-    await marks?.spare(digest)
+    do await shelf.hold(place, digest)
+    while ((await marks?.spare(digest)) === true)
     const content = await bring()
     if (content === undefined) return false
     await shelf.know(place)
@@ -258,9 +258,11 @@ export class Publishing {
 
   /** Ends the hold of a repository on its own content, unless it also has it as the other kind. */
   async #letGo(place: Place, digest: Digest, other: HostedKind): Promise<void> {
-    const { shelf } = this.#parts
-    if ((await shelf.content({ kind: other, ...place, digest })) === undefined)
-      await shelf.letGo(place, digest)
+    const { shelf, marks } = this.#parts
+    if ((await shelf.content({ kind: other, ...place, digest })) !== undefined) return
+    await shelf.letGo(place, digest)
+    // A collection that still saw the hold may have taken the mark away.
+    if ((await marks?.read(digest)) === undefined) await marks?.suspect(digest)
   }
 }
 

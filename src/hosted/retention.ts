@@ -1,3 +1,4 @@
+import type { JobTurn } from '../content/job-turns.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
@@ -82,14 +83,15 @@ export class Retention {
   /** Goes over all repositories with such rules. Yields a verdict for each tag. */
   async *apply(
     { isDry }: { readonly isDry: boolean },
-    signal: AbortSignal,
+    turn: JobTurn,
   ): AsyncGenerator<TagVerdict & { readonly place: Place }> {
     const { hosted, terms } = this.#parts
     for await (const place of hosted.shelf.repositories()) {
-      signal.throwIfAborted()
+      turn.requireHeld()
       const retention = termsOf(terms(), place)?.retention
       if (retention === undefined) continue
       for (const verdict of await this.#verdicts(place, retention, isDry)) {
+        turn.requireHeld()
         if (!verdict.isKept && !isDry) await this.#remove(place, verdict)
         yield { ...verdict, place }
       }

@@ -231,6 +231,11 @@ export class Shelf {
     await this.#store.deleteRecord(holdName(place, digest, by))
   }
 
+  /** Time since a hold was last written, by the clock of the store; `undefined` if there is none. */
+  async holdAgeMs(place: Place, digest: Digest, by: Digest | undefined): Promise<number | undefined> {
+    return (await this.#store.readAgedRecord(holdName(place, digest, by)))?.ageMs
+  }
+
   /** Everything that holds a digest. */
   async *holds(digest: Digest): AsyncGenerator<Place & { readonly by: Digest | undefined }> {
     for await (const name of this.#store.listRecordsOf({ kind: 'hosted-hold', digest }))

@@ -1,3 +1,4 @@
+import { type JobTurn, type JobTurns, unlimitedTurn } from '../content/job-turns.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
@@ -23,6 +24,8 @@ export interface HostedUpkeepParts {
   /** True if anything is hosted, and may be changed. */
   readonly isNeeded: () => boolean
   readonly graceMs: number
+  /** Gives turns to do this, of which the processes on one store have one. */
+  readonly turns: JobTurns
   /** True if mirrored repositories use the content too. */
   readonly isCached: (digest: Digest) => Promise<boolean>
   /** Called after content was removed. */
@@ -62,12 +65,12 @@ export class HostedUpkeep implements AsyncDisposable {
 
   /** Applies the retention rules now; a dry run only says what would go. */
   retain(options: { readonly isDry: boolean }, signal: AbortSignal): ReturnType<Retention['apply']> {
-    return this.#retention.apply(options, AbortSignal.any([signal, this.#lifetime.signal]))
+    return this.#retention.apply(options, unlimitedTurn(AbortSignal.any([signal, this.#lifetime.signal])))
   }
 
   /** Collects now; a dry run only says what would go. */
   collect(options: { readonly isDry: boolean }, signal: AbortSignal): AsyncGenerator<Verdict> {
-    return this.#collection.collect(options, AbortSignal.any([signal, this.#lifetime.signal]))
+    return this.#collection.collect(options, unlimitedTurn(AbortSignal.any([signal, this.#lifetime.signal])))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -83,18 +86,23 @@ export class HostedUpkeep implements AsyncDisposable {
       try {
         await clock.delay(pauseMs, signal)
         pauseMs = EVERY_MS
-        if (isNeeded()) await this.#round(signal)
+        if (isNeeded()) pauseMs = await this.#round(signal)
       } catch (error) {
         if (!signal.aborted) events.storageFailed('collect', error)
       }
     }
   }
 
-  async #round(signal: AbortSignal): Promise<void> {
-    const options = { isDry: false }
-    // What goes is reported as an event; the verdicts are for operators that ask.
-    await drain(this.retain(options, signal))
-    await drain(this.collect(options, signal))
+  /** Returns the time until the next round. What goes is reported as an event. */
+  async #round(signal: AbortSignal): Promise<number> {
+    const { turns } = this.#parts
+    const retain = async (turn: JobTurn): Promise<void> =>
+      await drain(this.#retention.apply({ isDry: false }, turn))
+    const collect = async (turn: JobTurn): Promise<void> =>
+      await drain(this.#collection.collect({ isDry: false }, turn))
+    const retained = await turns.take({ job: 'retention', everyMs: EVERY_MS }, retain, signal)
+    const collected = await turns.take({ job: 'collection', everyMs: EVERY_MS }, collect, signal)
+    return Math.min(retained.nextMs, collected.nextMs)
   }
 }
 

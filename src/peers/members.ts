@@ -96,6 +96,15 @@ export class Members {
     return [...this.#members.values()]
   }
 
+  /**
+   * True if no living member has a name before that of this process: it then does what only one of them may.
+   * A replica that is not in the list leaves it to those that are.
+   */
+  get isFirst(): boolean {
+    const living = this.all.filter(({ state }) => state === 'self' || state === 'alive')
+    return living.toSorted((one, other) => (one.name < other.name ? -1 : 1))[0]?.isSelf === true
+  }
+
   /** Sets the addresses of all members. Those that stay keep what is known of them. */
   replace(addresses: Iterable<PeerAddress>): void {
     const next = new Map<string, Member>()

@@ -33,6 +33,8 @@ export function recordKey(name: RecordName): string {
       return `${groupPrefix(name)}${name.namespace}/${name.repository.replaceAll('/', '+')}`
     case 'hosted-upload':
       return `${groupPrefix(name)}${name.id}`
+    case 'run':
+      return `${groupPrefix(name)}${name.number}`
     case 'hosted-tag':
     case 'hosted-tagged':
       return `${groupPrefix(name)}${name.tag}`
@@ -40,6 +42,8 @@ export function recordKey(name: RecordName): string {
     case 'hosted-blob':
     case 'hosted-unneeded':
       return `${groupPrefix(name)}${digestPath(name.digest)}`
+    case 'hosted-removal':
+      return `hosted/removing/${digestPath(name.digest)}`
     case 'hosted-referrer':
       return `${groupPrefix(name)}${digestFileName(name.referrer)}`
     case 'hosted-hold':
@@ -63,6 +67,8 @@ export function recordKey(name: RecordName): string {
 /** What the keys of all records of a group begin with: a directory of their own. */
 export function groupPrefix(group: RecordGroup): string {
   switch (group.kind) {
+    case 'run':
+      return `runs/${group.job}/`
     case 'hosted-repository':
       return 'hosted/names/'
     case 'hosted-upload':
@@ -110,6 +116,7 @@ export function parseContentKey(key: string): Digest | undefined {
 export function parseRecordKey(key: string): RecordName | undefined {
   const [root, area, ...rest] = key.split('/')
   if (root === 'repositories') return parseCacheKey(key)
+  if (root === 'runs') return parseRunKey(area, rest)
   if (root !== 'hosted') return undefined
   switch (area) {
     case 'names':
@@ -130,6 +137,11 @@ export function parseRecordKey(key: string): RecordName | undefined {
     default:
       return undefined
   }
+}
+
+function parseRunKey(job = '', [number = '', ...more]: readonly string[]): RecordName | undefined {
+  const isRun = /^[a-z]+$/.test(job) && /^[1-9][0-9]{0,8}$/.test(number) && more.length === 0
+  return isRun ? { kind: 'run', job, number: Number(number) } : undefined
 }
 
 function parseCacheKey(key: string): RecordName | undefined {

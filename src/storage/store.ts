@@ -169,7 +169,11 @@ export type RecordName =
   | HistoryRecordName
   | PullsRecordName
   | HostedRecordName
+  | RunRecordName
   | StateRecordName
+
+/** One run of a job that is done once for all processes on the store. */
+type RunRecordName = { readonly kind: 'run'; readonly job: string; readonly number: number }
 
 /**
  * Records of mirrored repositories. `tag`: the digest that a tag had when its registry was last asked.
@@ -192,7 +196,8 @@ type PullsRecordName = Place & { readonly kind: 'pulls'; readonly shard: number 
  * somebody relies on it. `hosted-referrer`: the manifest `referrer` names `digest` as its subject.
  * `hosted-hold`: the repository holds the content of `digest`, because the manifest `by` names it, or,
  * without `by`, because the content is itself a manifest or blob of it. `hosted-upload`: an upload that has
- * begun. `hosted-unneeded`: nothing needed the digest when the collection looked.
+ * begun. `hosted-unneeded`: nothing needed the digest when the collection looked. `hosted-removal`: it is
+ * being removed.
  */
 export type HostedRecordName =
   | (Place & { readonly kind: 'hosted-repository' })
@@ -203,6 +208,7 @@ export type HostedRecordName =
   | (Place & { readonly kind: 'hosted-hold'; readonly digest: Digest; readonly by?: Digest | undefined })
   | { readonly kind: 'hosted-upload'; readonly id: UploadId }
   | { readonly kind: 'hosted-unneeded'; readonly digest: Digest }
+  | { readonly kind: 'hosted-removal'; readonly digest: Digest }
 
 /**
  * `scrub`: the progress of the verification of stored content. `pins`: the images that must not be evicted.
@@ -225,6 +231,7 @@ interface StateRecordName {
 /** Records that {@link Store.listRecordsOf} lists together, by the kind of their {@link RecordName}. */
 export type RecordGroup =
   | { readonly kind: 'hosted-repository' | 'hosted-upload' | 'hosted-unneeded' }
+  | { readonly kind: 'run'; readonly job: string }
   | (Place & { readonly kind: 'hosted-tag' | 'hosted-manifest' | 'hosted-blob' })
   /** The referrers of a subject, or the tags that may name a manifest. */
   | (Place & { readonly kind: 'hosted-referrer' | 'hosted-tagged'; readonly digest: Digest })

@@ -65,6 +65,7 @@ const ROOMS: House['rooms'] = new Map([
     new Map([
       ['.', []],
       ['index', ['.']],
+      ['jobs', ['.']],
     ]),
   ],
   [

@@ -221,7 +221,7 @@ test('I32 a damaged note of how far the scrub is begins a round, and is reported
   scrub.start()
   clock.advance(60_000)
   await until(() => seen.of('a record of this mirror is damaged').length > 0, 'the damage is reported')
-  assert.deepEqual(seen.events.damagedRecords, [{ record: 'scrub', outcome: 'forgotten', count: 1 }])
+  assert.deepEqual(seen.events.damagedRecords, [{ record: 'scrub', outcome: 'forgotten', count: 2 }])
 })
 
 test('a scrub without an interval never begins, and a store that cannot be listed is tried again', async () => {

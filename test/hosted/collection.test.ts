@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { unlimitedTurn } from '../../src/content/job-turns.ts'
 import { Collection, type Verdict } from '../../src/hosted/collection.ts'
 import { CollectionMarks } from '../../src/hosted/collection-marks.ts'
 import { Publishing } from '../../src/hosted/publishing.ts'
@@ -44,7 +45,7 @@ interface RigOptions {
 
 function makeRig(options: RigOptions = {}): Rig {
   const { graceMs = 0, isCached = false, clock = FakeClock.skipDelays() } = options
-  const store = storeWith(options.store ?? new MemoryStore(), options.sick ?? {})
+  const store = storeWith(options.store ?? new MemoryStore(clock), options.sick ?? {})
   const seen = seeEvents()
   const shelf = new Shelf(store, seen.events)
   const marks = new CollectionMarks({ store, clock })
@@ -69,7 +70,7 @@ function makeRig(options: RigOptions = {}): Rig {
     clock,
     seen,
     collect: async (isDry = false) =>
-      await Array.fromAsync(collection.collect({ isDry }, new AbortController().signal)),
+      await Array.fromAsync(collection.collect({ isDry }, unlimitedTurn(new AbortController().signal))),
     pushBlob: async (text, place = PLACE) => {
       const bytes = Buffer.from(text)
       const digest = digestOf(bytes)
@@ -108,6 +109,21 @@ test('a blob that no manifest names goes once nobody claims it any more, and the
   assert.equal(await shelf.content({ kind: 'hosted-blob', ...PLACE, digest }), undefined)
   assert.deepEqual(await Array.fromAsync(shelf.holds(digest)), [])
   assert.deepEqual(seen.of('collected: no hosted repository needs it'), [{ digest, bytes: 5 }])
+})
+
+test('what another process is removing is left alone, and removed two rounds after that process died', async () => {
+  const { store, clock, collect, pushBlob } = makeRig()
+  const digest = await pushBlob('layer')
+  clock.advance(CLAIM_MS)
+  await store.createRecord({ kind: 'hosted-removal', digest }, new Uint8Array(0))
+  const left = { digest, action: 'keep', why: 'another process decides about it' }
+  assert.partialDeepStrictEqual(await collect(), [left])
+  assert.partialDeepStrictEqual(await collect(), [left])
+  clock.advance(600_001)
+  assert.partialDeepStrictEqual(await collect(), [left])
+  assert.ok(await isStored(store, digest))
+  assert.partialDeepStrictEqual(await collect(), [{ digest, action: 'remove' }])
+  assert.equal(await isStored(store, digest), false)
 })
 
 test('a blob that a manifest names stays at any age, and goes after its manifest was deleted', async () => {
@@ -181,8 +197,8 @@ test('a dry run says the same, and changes nothing', async () => {
 })
 
 test('a store that fails keeps everything, and is reported', async () => {
-  const store = new MemoryStore()
   const clock = FakeClock.skipDelays()
+  const store = new MemoryStore(clock)
   const digest = await makeRig({ store, clock }).pushBlob('layer')
   clock.advance(CLAIM_MS)
   const sick = { readRecord: async () => await Promise.reject(new Error('EIO')) }

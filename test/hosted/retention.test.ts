@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { unlimitedTurn } from '../../src/content/job-turns.ts'
 import { Hosted } from '../../src/hosted/hosted.ts'
 import { judgeTags, type RetainedTag, Retention } from '../../src/hosted/retention.ts'
 import type { RetentionTerms } from '../../src/hosted/terms.ts'
@@ -116,7 +117,7 @@ test('a tag that is set while retention is about to remove its manifest keeps th
       return EMPTY
     },
   })
-  await Array.fromAsync(retention.apply({ isDry: false }, new AbortController().signal))
+  await Array.fromAsync(retention.apply({ isDry: false }, unlimitedTurn(new AbortController().signal)))
   assert.deepEqual(await Array.fromAsync(hosted.shelf.tags(PLACE)), ['v1'])
   assert.equal((await hosted.headManifest(ASKED, { kind: 'tag', tag: tagOf('v1') })).digest, digest)
 })

@@ -1,6 +1,7 @@
 import type { Digest } from '../../src/oci/digest.ts'
 import { contentKey, groupPrefix, parseRecordKey, recordKey } from '../../src/storage/layout.ts'
 import type {
+  AgedRecord,
   Creation,
   CreationScope,
   RecordGroup,
@@ -55,6 +56,8 @@ interface Content {
 export class SimulatedDisk {
   readonly contents = new Map<string, Content>()
   readonly records = new Map<string, Uint8Array>()
+  /** When each record was last written, by the clock of the disk. */
+  readonly writtenAtMs = new Map<string, number>()
   /** By {@link leftoverKey}. */
   readonly leftovers = new Map<string, Buffer>()
   readonly scheduler: Scheduler
@@ -79,6 +82,15 @@ export class SimulatedDisk {
       this.openSpools.delete(spool)
     }
     this.openObjects.clear()
+  }
+
+  nowMs(): number {
+    return this.scheduler.clockOf(0).monotonicMs()
+  }
+
+  setRecord(key: string, bytes: Uint8Array): void {
+    this.records.set(key, bytes)
+    this.writtenAtMs.set(key, this.nowMs())
   }
 
   fails(what: keyof DiskFaults): boolean {
@@ -217,14 +229,14 @@ export class SimulatedStore implements Store {
   async writeRecord(name: RecordName, bytes: Uint8Array): Promise<void> {
     await this.#turn()
     if (this.#disk.fails('record')) throw failure('ENOSPC')
-    this.#disk.records.set(recordKey(name), bytes)
+    this.#disk.setRecord(recordKey(name), bytes)
   }
 
   async createRecord(name: RecordName, bytes: Uint8Array): Promise<Creation> {
     await this.#turn()
     if (this.#disk.fails('record')) throw failure('ENOSPC')
     const found = this.#disk.records.get(recordKey(name))
-    if (found === undefined) this.#disk.records.set(recordKey(name), bytes)
+    if (found === undefined) this.#disk.setRecord(recordKey(name), bytes)
     // The record is there, but the caller does not know yet.
     await this.#turn()
     return found === undefined ? { kind: 'created' } : { kind: 'exists', bytes: found }
@@ -234,9 +246,16 @@ export class SimulatedStore implements Store {
     return await Promise.resolve({ kind: 'store' })
   }
 
-  async readAgedRecord(): Promise<never> {
+  async readAgedRecord(name: RecordName): Promise<AgedRecord | undefined> {
     await this.#turn()
-    throw new Error('nobody asks for ages on the simulated disk')
+    const disk = this.#disk
+    if (disk.fails('record')) throw failure('EIO')
+    const bytes = disk.records.get(recordKey(name))
+    const ageMs = disk.nowMs() - (disk.writtenAtMs.get(recordKey(name)) ?? 0)
+    // An answer may be out of date when it arrives.
+    for (let wait = disk.scheduler.dice.onceIn(4) ? disk.scheduler.dice.below(40) : 0; wait > 0; wait -= 1)
+      await this.#turn()
+    return bytes === undefined ? undefined : { bytes, ageMs }
   }
 
   async writeSteps(steps: readonly WriteStep[]): Promise<void> {

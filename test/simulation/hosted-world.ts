@@ -1,3 +1,4 @@
+import { unlimitedTurn } from '../../src/content/job-turns.ts'
 import { Collection } from '../../src/hosted/collection.ts'
 import { CollectionMarks } from '../../src/hosted/collection-marks.ts'
 import { Publishing } from '../../src/hosted/publishing.ts'
@@ -125,9 +126,12 @@ class HostedWorld {
     return { process, store, shelf, publishing, collection, clock }
   }
 
-  /** The collection runs in the first process, again and again. */
+  /** The collection runs in both processes, again and again: a lost turn must do no harm. */
   async #collectAlways(): Promise<void> {
-    const [{ collection, clock } = unreachable()] = this.#registries
+    await Promise.all(this.#registries.map(async registry => await this.#collectIn(registry)))
+  }
+
+  async #collectIn({ collection, clock }: Registry): Promise<void> {
     while (!this.#isOver) {
       await this.#collectOnce(collection)
       await clock.delay(this.#isIdle ? HOUR_MS : MINUTE_MS)
@@ -136,7 +140,7 @@ class HostedWorld {
 
   async #collectOnce(collection: Collection): Promise<void> {
     try {
-      for await (const { action } of collection.collect({ isDry: false }, FOREVER))
+      for await (const { action } of collection.collect({ isDry: false }, unlimitedTurn(FOREVER)))
         if (action === 'remove') this.collected += 1
     } catch {
       // The disk failed while the candidates were listed; the next pass tries again.

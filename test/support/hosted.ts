@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { glob, mkdtemp, rm, utimes, writeFile } from 'node:fs/promises'
 import { Agent, request as httpRequest } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -51,6 +51,8 @@ export interface HostedMirror extends AsyncDisposable {
   ): Promise<void>
   /** Stops the daemon and starts another one over the same directory. */
   restart(): Promise<void>
+  /** Makes the records of jobs that are done once for all mirrors as old as the store can say. */
+  ageRuns(): Promise<void>
   /** Overwrites stored content. */
   damage(digest: Digest): Promise<void>
 }
@@ -114,6 +116,9 @@ export async function startHosted(options: HostedOptions): Promise<HostedMirror>
     restart: async () => {
       await mirror[Symbol.asyncDispose]()
       mirror = await start()
+    },
+    ageRuns: async () => {
+      for await (const path of glob(join(root, 'runs/*/*'))) await utimes(path, 0, 0)
     },
     damage: async digest => {
       await writeFile(join(root, contentKey(digest)), 'damaged')

@@ -39,12 +39,21 @@ export function statusLines(
     ...report.damagedRecords.map(
       ({ record, count, outcome }) => `damaged   ${count} of ${record}, ${outcome}: see the log`,
     ),
+    ...jobLines(report.jobs, look),
     ...lostLines(report.lostTags),
     ...warmingLines(report.warming, look),
     ...registryLines(report.registries, look),
     ...replicaLines(report.replicas, look),
     ...flowLines(flows),
   ]
+}
+
+function jobLines(jobs: DaemonReport['jobs'], { nowMs }: StatusLook): readonly string[] {
+  return jobs.map(({ job, state, by, at }) =>
+    state === 'running'
+      ? `job       ${job} runs on ${by}`
+      : `job       ${job} ${state} ${spanText(nowMs - Date.parse(at))} ago on ${by}`,
+  )
 }
 
 function healthLines({ degraded }: DaemonReport, { paint }: StatusLook): readonly string[] {

@@ -9,6 +9,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  utimesSync,
   writeSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -197,6 +198,9 @@ function placeNow({ path, temporary }: Prepared): void {
   } catch (error) {
     // The record of an earlier push. Anything else is in the way.
     if (!hasCode(error, 'EEXIST') || !isEmptyFile(path)) throw error
+    // Its age counts from now on, as if it had been replaced.
+    const now = new Date()
+    utimesSync(path, now, now)
   }
 }
 

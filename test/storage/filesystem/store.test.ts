@@ -11,6 +11,7 @@ import {
   stat,
   symlink,
   truncate,
+  utimes,
   writeFile,
 } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -439,4 +440,17 @@ test('of two stores on one root exactly one creates each record, and both read i
     (await contentsOf(root)).filter(path => !path.startsWith('repositories/')),
     [],
   )
+})
+
+test('an empty record that is written again is young again, so that an old hold does not look forgotten', async t => {
+  const root = await makeRoom(t)
+  const store = await openStore(t, root)
+  const name = tagRecord('held')
+  const write = async (): Promise<void> =>
+    await store.writeSteps([[{ kind: 'record', name, bytes: new Uint8Array(0) }]], 'ordered')
+  await write()
+  await utimes(join(root, recordKey(name)), new Date(0), new Date(0))
+  assert.ok(defined(await store.readAgedRecord(name)).ageMs > 24 * 3_600_000)
+  await write()
+  assert.ok(defined(await store.readAgedRecord(name)).ageMs < 3_600_000)
 })
