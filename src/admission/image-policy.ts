@@ -1,6 +1,7 @@
 import { DOCKER_HUB, spellingsOf } from '../oci/namespace.ts'
 import type { AdmissionMode, AdmissionRule, AdmissionRules } from '../oci/rules/admission-rules.ts'
 import {
+  IMAGE_ID,
   IMAGE_NAME,
   namespaceExpression,
   PATH_HOST,
@@ -83,7 +84,7 @@ function validation(variable: string, why: string): object {
 
 /** The steps from the images of an object to those that are refused. */
 function variablesOf(rules: AdmissionRules): readonly Variable[] {
-  const isNamed = `i.matches(${quoted(IMAGE_NAME)}) && i.matches(${quoted(SHORT_ENOUGH)}) && size(i) <= 1024`
+  const isNamed = `i.matches(${quoted(IMAGE_NAME)}) && !i.matches(${quoted(IMAGE_ID)}) && i.matches(${quoted(SHORT_ENOUGH)}) && size(i) <= 1024`
   return [
     { name: 'images', expression: imagesOf('object') },
     { name: 'before', expression: `oldObject == null ? [] : ${imagesOf('oldObject')}` },

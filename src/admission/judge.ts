@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import type { Digest } from '../oci/digest.ts'
-import { parseImageName } from '../oci/image-name.ts'
+import { type ImageName, parseImageName } from '../oci/image-name.ts'
 import { parseRepositoryName, parseTag } from '../oci/name.ts'
 import { matchesGlob } from '../oci/name-pattern.ts'
 import { canonicalText, DOCKER_HUB } from '../oci/namespace.ts'
@@ -9,6 +9,7 @@ import type { Place } from '../oci/place.ts'
 import type { Reference } from '../oci/reference.ts'
 import type { AdmissionRule, AdmissionRules } from '../oci/rules/admission-rules.ts'
 import { matchesRuleNames } from '../oci/rules/rule-names.ts'
+import { IMAGE_ID } from './name-expression.ts'
 
 /** Whether an image may be used, and what decided. */
 export interface ImageVerdict {
@@ -111,9 +112,16 @@ function names({ names: wanted, isAllowed }: AdmissionRule, { place, pulled, nam
 
 /**
  * Labels of a host are not empty: a runtime parses no `docker.io.`, which would be the same host by another
- * name.
+ * name. So would be one with the port `0443`.
  */
-const HOST_LABELS = /^(?:\[.*\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)(?::[0-9]+)?$/
+const HOST_LABELS = /^(?:\[.*\]|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)(?::[1-9][0-9]*)?$/
+const ID = new RegExp(IMAGE_ID)
+
+/** Splits the name of an image; `undefined` for a text that is none, or that runtimes read otherwise. */
+export function parseJudgedName(text: string): ImageName | undefined {
+  const name = ID.test(text) ? undefined : parseImageName(text)
+  return name?.host === undefined || HOST_LABELS.test(name.host) ? name : undefined
+}
 
 /** An image by what it stands for; `undefined` if the text is not the name of one. */
 function readImage(
@@ -121,8 +129,8 @@ function readImage(
   mirrors: AdmissionRules['mirrors'],
   resolved: Digest | undefined,
 ): JudgedImage | undefined {
-  const name = parseImageName(text)
-  if (name === undefined || (name.host !== undefined && !HOST_LABELS.test(name.host))) return undefined
+  const name = parseJudgedName(text)
+  if (name === undefined) return undefined
   const place = placeOf(name.host ?? DOCKER_HUB, name.path, mirrors)
   if (place === undefined) return undefined
   const { reference } = name

@@ -6,7 +6,8 @@ import type { AdmissionRule } from '../oci/rules/admission-rules.ts'
  * `parseImageName`, for languages that have no better way to read a name.
  */
 const LABEL = '[A-Za-z0-9_-]+'
-const PORT = ':[0-9]{1,5}'
+/** `:0443` would be the port 443 by another name. */
+const PORT = ':[1-9][0-9]{0,4}'
 const FIRST_LABEL = '[A-Za-z0-9][A-Za-z0-9_-]*'
 /** A first component that is a host: it has a dot or a port, or is `localhost`. */
 const HOST = [
@@ -23,6 +24,11 @@ const DIGEST = '(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})'
 export const WITH_HOST = `^(?:${HOST})/`
 /** A name of an image, but for the lengths of its parts. */
 export const IMAGE_NAME = `^(?:(?:${HOST})/)?${COMPONENT}(?:/${COMPONENT})*(?::${TAG})?(?:@${DIGEST})?$`
+/**
+ * A text that names no image, but content that a node has already: containerd takes it for the id of an
+ * image, whatever registry that came from.
+ */
+export const IMAGE_ID = '^(?:sha256|sha384|sha512):'
 /** A name whose path is short enough. */
 export const SHORT_ENOUGH = `^(?:(?:${HOST})/)?[a-z0-9._/-]{1,255}(?:[:@].*)?$`
 /** A resolved name whose path became too long by `library/`. */

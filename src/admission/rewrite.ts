@@ -1,8 +1,8 @@
-import { parseImageName } from '../oci/image-name.ts'
 import { parseRepositoryName } from '../oci/name.ts'
 import { canonicalText, DOCKER_HUB, type Namespace } from '../oci/namespace.ts'
 import { pathHostOf } from '../oci/path-host.ts'
 import type { ReviewAnswer } from './answer.ts'
+import { parseJudgedName } from './judge.ts'
 import type { Review } from './review.ts'
 
 /** To which mirror images are rewritten, and those of which registries. */
@@ -32,7 +32,7 @@ export function rewriteReview(rewriting: Rewriting, review: Review): ReviewAnswe
 
 /** The name of an image at the mirror; `undefined` if it keeps the one that it has. */
 export function rewriteImage({ mirror, registries }: Rewriting, image: string): string | undefined {
-  const name = parseImageName(image)
+  const name = parseJudgedName(image)
   if (name === undefined) return undefined
   const registry = canonicalText(name.host ?? DOCKER_HUB)
   if (registry === mirror || (registries !== 'all' && !registries.includes(registry))) return undefined

@@ -2,14 +2,15 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { array, assert as check, constantFrom, oneof, property, string, tuple } from 'fast-check'
 import { ImageJudge } from '../../src/admission/judge.ts'
-import { IMAGE_NAME, ruleExpression, SHORT_ENOUGH } from '../../src/admission/name-expression.ts'
+import { IMAGE_ID, IMAGE_NAME, ruleExpression, SHORT_ENOUGH } from '../../src/admission/name-expression.ts'
 import { ADMISSION_TABLE } from '../support/admission-table.ts'
 import { admissionRules } from './rules.ts'
 
 const everything = new ImageJudge(admissionRules('default: allow'))
 
 function isName(text: string): boolean {
-  return new RegExp(IMAGE_NAME).test(text) && new RegExp(SHORT_ENOUGH).test(text) && text.length <= 1024
+  const isNamed = new RegExp(IMAGE_NAME).test(text) && !new RegExp(IMAGE_ID).test(text)
+  return isNamed && new RegExp(SHORT_ENOUGH).test(text) && text.length <= 1024
 }
 
 test('the expressions take the same texts for names of images as the gate does', () => {
@@ -31,6 +32,8 @@ const piece = constantFrom(
   `@sha256:${hex}`,
   '5000',
   '443',
+  '0443',
+  'sha256:',
   '[::1]',
   'localhost',
   'docker.io',

@@ -245,6 +245,24 @@ mirrors: ['mirror.example.com:8443', small]`,
     ],
   },
   {
+    title: 'the id of an image on a node is no name, whatever it looks like',
+    section: 'default: deny\nallow: [docker.io, docker.io/library/]',
+    allowed: ['sha256', 'sha256/app:v1', 'docker.io/library/sha256:v1'],
+    denied: [`sha256:${'a'.repeat(64)}`, 'sha256:abcd', `sha512:${'a'.repeat(128)}`],
+  },
+  {
+    title: 'a port with a leading zero is not another registry',
+    section: "default: allow\ndeny: [ghcr.io/acme, 'reg.lan:5000/']",
+    allowed: ['ghcr.io:8443/acme/app', 'reg.lan:5001/app'],
+    denied: [
+      'ghcr.io:443/acme/app',
+      'ghcr.io:0443/acme/app',
+      'reg.lan:05000/app',
+      'ghcr.io:0/acme/app',
+      '[::1]:05000/app',
+    ],
+  },
+  {
     title: "Trow's lists are taken over as they are",
     section: `default: Deny
 allow: [docker.io, 'localhost:8000', trow.test, k8s.gcr.io/]
