@@ -1,4 +1,3 @@
-import type { AdmissionMode } from '../oci/rules/admission-rules.ts'
 import { type ImageJudge, type ImageVerdict, whyRefused } from './judge.ts'
 import { REVIEW_VERSION, type Review } from './review.ts'
 
@@ -25,16 +24,29 @@ export interface ReviewAnswer {
 }
 
 const IMAGES_SHOWN = 10
+/** Different images that are judged. Others wait meanwhile, and anybody in the cluster can send a review. */
+const IMAGES_MAX = 2000
 const ANNOTATION_LENGTH_MAX = 4096
 
 /** Judges the images that a request adds. */
 export function judgeReview(judge: ImageJudge, review: Review): ReviewAnswer {
-  const { uid, nothing, added, namespace, kind } = review
+  const { uid, nothing, added, namespace, kind, operation } = review
   const { mode } = judge.rules
   const allowed = { uid, allowed: true }
-  if (nothing === 'no-object') return withoutObject(mode, review)
+  if (nothing === 'no-object')
+    return unjudged(
+      review,
+      mode === 'enforce',
+      `this ${operation} has no object, so that its images cannot be judged`,
+    )
   if (nothing !== undefined) return { response: allowed, verdict: 'not-judged', refused: [] }
   const images = new Set(added.map(({ image }) => image))
+  if (images.size > IMAGES_MAX)
+    return unjudged(
+      review,
+      mode === 'enforce' && kind === 'Pod',
+      `it has ${images.size} different images, and ${IMAGES_MAX} are judged`,
+    )
   const refused = [...images]
     .map(image => judge.judge(image, namespace))
     .filter(({ isAllowed }) => !isAllowed)
@@ -58,9 +70,8 @@ export function reviewText(response: AdmissionResponse): string {
   return JSON.stringify({ apiVersion: REVIEW_VERSION, kind: 'AdmissionReview', response })
 }
 
-function withoutObject(mode: AdmissionMode, { uid, operation }: Review): ReviewAnswer {
-  const message = `this ${operation} has no object, so that its images cannot be judged`
-  if (mode !== 'enforce')
+function unjudged({ uid }: Review, isDenied: boolean, message: string): ReviewAnswer {
+  if (!isDenied)
     return { response: { uid, allowed: true, warnings: [message] }, verdict: 'not-judged', refused: [] }
   const status = { code: 400, reason: 'BadRequest', message }
   return { response: { uid, allowed: false, status }, verdict: 'denied', refused: [] }

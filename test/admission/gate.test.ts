@@ -156,6 +156,21 @@ test('a creation without an object is refused with its uid in enforce mode, and 
   }
 })
 
+test('a Pod with more different images than are judged is refused in enforce mode alone', async () => {
+  const containers = Array.from({ length: 2001 }, (_, index) => ({ image: `nginx:${index}` }))
+  const body = podReview({ spec: { containers } })
+  const { allowed, status } = await review(body)
+  assert.deepEqual([allowed, status?.code], [false, 400])
+  assert.equal((await review(podReview({ spec: { containers: containers.slice(1) } }))).allowed, true)
+  try {
+    rules = { ...ENFORCE, mode: 'warn' }
+    const warned = await review(body)
+    assert.deepEqual(warned.warnings, ['it has 2001 different images, and 2000 are judged'])
+  } finally {
+    rules = ENFORCE
+  }
+})
+
 const REFUSED = [
   ['another version', JSON.stringify({ ...podReview({ spec: {} }), apiVersion: 'admission.k8s.io/v1beta1' })],
   ['another kind', JSON.stringify({ ...podReview({ spec: {} }), kind: 'Pod' })],
