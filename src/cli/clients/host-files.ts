@@ -120,35 +120,48 @@ export class RootedFiles implements HostFiles {
    */
   async removeDirectory(path: string, file: string): Promise<void> {
     await this.#at(path, 'leave', async spot => {
-      const temporary = temporaryBeside(spot.path)
-      this.#step('rename')
-      await rename(spot.path, temporary)
-      const names = await readdir(temporary)
-      if (names.some(name => name !== file && !TEMPORARY.test(name))) {
-        this.#step('rename')
-        await rename(temporary, spot.path)
+      // What others have in it must not be elsewhere if this is interrupted.
+      if (isOwn(await readdir(spot.path), file)) await this.#takeAway(spot.path, file)
+      else {
         this.#step('unlink')
         await unlink(join(spot.path, file))
-      } else await this.#discard(temporary, names)
+      }
       await spot.directory.sync()
     })
   }
 
   /**
    * Removes what interrupted calls have left in a directory, if it is older than a minute. A younger one may
-   * be another process at work.
+   * be another process at work. A directory in which somebody else has a file beside `file` stays.
    */
-  async sweep(path: string, nowMs: number): Promise<void> {
+  async sweep(path: string, nowMs: number, file?: string): Promise<void> {
     for (const name of await this.list(path)) {
       if (!TEMPORARY.test(name)) continue
       await this.#at(`${path}/${name}`, 'leave', async spot => {
         const stats = await lstat(spot.path)
         if (nowMs - stats.mtimeMs < LEFTOVER_MS) return
+        const names = stats.isDirectory() ? await readdir(spot.path) : []
+        if (!isOwn(names, file)) return
         this.#step('rm')
-        if (stats.isDirectory()) await this.#discard(spot.path, await readdir(spot.path))
+        if (stats.isDirectory()) await this.#discard(spot.path, names)
         else await unlink(spot.path)
       })
     }
+  }
+
+  async #takeAway(directory: string, file: string): Promise<void> {
+    const temporary = temporaryBeside(directory)
+    this.#step('rename')
+    await rename(directory, temporary)
+    const names = await readdir(temporary)
+    if (isOwn(names, file)) {
+      await this.#discard(temporary, names)
+      return
+    }
+    this.#step('rename')
+    await rename(temporary, directory)
+    this.#step('unlink')
+    await unlink(join(directory, file))
   }
 
   /** Removes the files of a temporary directory, and it. Nothing else than a file is ever in one. */
@@ -177,6 +190,11 @@ export class RootedFiles implements HostFiles {
 }
 
 const LEFTOVER_MS = 60_000
+
+/** True if nothing is in a directory but one file, and what interrupted calls have left. */
+function isOwn(names: readonly string[], file: string | undefined): boolean {
+  return names.every(name => name === file || TEMPORARY.test(name))
+}
 
 function temporaryBeside(path: string): string {
   return join(dirname(path), `.entrepot-${randomBytes(6).toString('hex')}`)

@@ -11,6 +11,7 @@ import {
   readCriRegistry,
 } from './containerd.ts'
 import { DOCKER_CERTS } from './docker.ts'
+import { whyUntouched } from './host-files.ts'
 import { parseToml, stringsOf } from './toml.ts'
 
 /** Runtimes of a node that `entrepot node-config` knows. */
@@ -64,20 +65,35 @@ export async function findRuntimes(
   }: { readonly named: readonly NodeRuntimeName[]; readonly containerdVersion: string | undefined },
 ): Promise<readonly NodeRuntime[]> {
   const found: NodeRuntime[] = []
-  const isWanted = (name: NodeRuntimeName, isThere: boolean): boolean =>
-    named.length === 0 ? isThere : named.includes(name)
-  for (const each of CONTAINERDS) {
-    const config = await files.read(each.config)
-    const isThere = config !== undefined || (await files.list(each.certs)).length > 0
-    if (isWanted(each.name, isThere))
-      found.push(await readContainerd(files, each, { config, version: containerdVersion }))
+  const mayBe = (name: NodeRuntimeName): boolean => named.length === 0 || named.includes(name)
+  for (const each of CONTAINERDS.filter(({ name }) => mayBe(name))) {
+    const given = { isNamed: named.length > 0, version: containerdVersion }
+    const runtime = await findContainerd(files, each, given).catch((error: unknown) => failed(each, error))
+    if (runtime !== undefined) found.push(runtime)
   }
   for (const [name, sign] of SIGNS) {
-    const isThere = (await files.list(sign)).length > 0
-    if (isWanted(name, isThere))
+    const isThere = named.length > 0 || (await files.list(sign)).length > 0
+    if (mayBe(name) && isThere)
       found.push({ name, directories: name === 'docker' ? [DOCKER_CERTS] : [], notes: notesOf(name) })
   }
   return found
+}
+
+async function findContainerd(
+  files: HostFiles,
+  each: Containerd,
+  { isNamed, version }: { readonly isNamed: boolean; readonly version: string | undefined },
+): Promise<NodeRuntime | undefined> {
+  const config = await files.read(each.config)
+  const isThere = isNamed || config !== undefined || (await files.list(each.certs)).length > 0
+  return isThere ? await readContainerd(files, each, { config, version }) : undefined
+}
+
+/** A file that cannot be read concerns one runtime, and not the others. */
+function failed({ name }: Containerd, error: unknown): NodeRuntime {
+  const problem = whyUntouched(error)
+  if (problem === undefined) throw error
+  return { name, directories: [], notes: [], problem }
 }
 
 function notesOf(name: NodeRuntimeName): readonly string[] {
@@ -111,7 +127,7 @@ async function readContainerd(
   if (known.length === 0)
     return { name, directories: [], notes: [], problem: `${path} has a format that is not known here` }
   const directories = known.findLast(({ paths }) => paths.length > 0)?.paths
-  if (directories !== undefined) return { name, directories: directories.map(resolved), notes: [] }
+  if (directories !== undefined) return readsFrom(name, path, directories.map(resolved))
   const dropIn = dropInFor(config)
   const withDropIn = dropIn === undefined ? {} : { dropIn }
   if (known.some(hasOlderForm))
@@ -124,6 +140,14 @@ async function readContainerd(
   const isOurs = dropIn !== undefined && (await files.read(dropIn.path)) !== undefined
   const isRead = isOurs || hasDefaults(version)
   return { name, directories: [certs], notes: isRead ? [] : [withoutPath(path, certs)], ...withDropIn }
+}
+
+/** A relative path starts where containerd was started, which is not known here. */
+function readsFrom(name: NodeRuntimeName, path: string, directories: readonly string[]): NodeRuntime {
+  const relative = directories.find(directory => !directory.startsWith('/'))
+  if (relative === undefined) return { name, directories, notes: [] }
+  const problem = `${path} has the config_path ${JSON.stringify(relative)}, which is not absolute`
+  return { name, directories: [], notes: [], problem }
 }
 
 function hasOlderForm({ mirrors, hasTls }: CriRegistry): boolean {

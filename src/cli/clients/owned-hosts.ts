@@ -46,7 +46,7 @@ export async function sweepOwned(
   nowMs: number,
 ): Promise<void> {
   for (const directory of directories) {
-    await files.sweep(directory, nowMs)
+    await files.sweep(directory, nowMs, HOSTS)
     for (const name of await files.list(directory)) {
       const path = `${directory}/${name}`
       if (!name.startsWith('.')) await files.sweep(path, nowMs)
@@ -120,7 +120,8 @@ export async function applyOwnedFile(
   path: string,
   text: string | undefined,
 ): Promise<readonly OwnedOutcome[]> {
-  const { text: before } = await textOf(files, path)
+  const { text: before, isText } = await textOf(files, path)
+  if (!isText) return [{ path, result: 'refused', reason: 'it is not UTF-8 text' }]
   const block = text === undefined ? undefined : { tables: text, head: '', host: '' }
   const change = planOwned(before, block, 'file')
   if (change.kind === 'none') return []

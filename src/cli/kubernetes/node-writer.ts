@@ -64,7 +64,10 @@ async function writeRuntime(
   wish: NodeWish | undefined,
   nowMs: number,
 ): Promise<readonly OwnedOutcome[]> {
-  if (name === 'crio') return await writeCrio(files, wish)
+  if (name === 'crio') {
+    await files.sweep(REGISTRIES_CONF_D, nowMs)
+    return await writeCrio(files, wish)
+  }
   await sweepOwned(files, directories, nowMs)
   return await applyOwnedHosts(files, directories, wish === undefined ? new Map() : hostsBlocks(wish))
 }
