@@ -115,7 +115,7 @@ async function setStage(t: TestContext): Promise<Stage> {
       config: { upstreams: entries },
       overrides: {
         clock,
-        upstream: { resolve: async () => ['127.0.0.1'], timings: { firstByteMs: 500, retryPauseMs: 1 } },
+        upstream: { resolve: async () => ['127.0.0.1'], timings: { firstByteMs: 1500, retryPauseMs: 1 } },
       },
     }),
   )

@@ -131,11 +131,9 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
       const given = Object.fromEntries(
         container.env.map(({ name, value }) => [name, value ?? 'from-a-secret']),
       )
-      const env = {
-        ...given,
-        ...certificatesOf(given),
-        ADMIN_TOKEN_FILE: await tokenFile(given['ADMIN_TOKEN_FILE']),
-      }
+      const token = await tokenFile(given['ADMIN_TOKEN_FILE'])
+      const secret = given['PEER_SECRET_FILE'] === undefined ? {} : { PEER_SECRET_FILE: token }
+      const env = { ...given, ...certificatesOf(given), ADMIN_TOKEN_FILE: token, ...secret }
       const ran = await runCommandLine(['check', ...argv], { env })
       assert.equal(ran.code, 0, ran.stderr)
       assert.match(ran.stdout, /^listen: +0\.0\.0\.0:8080 /m)
