@@ -114,7 +114,7 @@ function configText(directory: string, socket: string, [version, plugin]: Releas
   const snapshotter =
     version === 2
       ? `[plugins."${plugin}".containerd]\n  snapshotter = "native"`
-      : `[plugins."${plugin}"]\n  snapshotter = "native"`
+      : `[plugins."${plugin}"]\n  snapshotter = "native"\n  use_local_image_pull = true`
   return `version = ${version}
 root = "${join(directory, 'root')}"
 state = "${join(directory, 'state')}"
