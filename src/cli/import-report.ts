@@ -1,4 +1,5 @@
 import { countText, sizeText } from '../lib/words/amounts.ts'
+import { revealed } from '../lib/words/hidden.ts'
 import type { MigrationWitness, Survey } from '../migration/migration.ts'
 import type { Omission } from '../migration/plan.ts'
 import type { Tally } from '../migration/terms.ts'
@@ -11,7 +12,10 @@ import type { Environment } from './environment.ts'
 const PROGRESS_MS = 15_000
 const BAR_WIDTH = 24
 
-/** Tells a person how an import goes: a line for each repository, then what is missing, then a summary. */
+/**
+ * Tells a person how an import goes: a line for each repository, then what is missing, then a summary. Names
+ * and reasons come from the source, so hidden characters are shown.
+ */
 export class ImportReport implements MigrationWitness {
   readonly #environment: Environment
   readonly #isDryRun: boolean
@@ -79,12 +83,12 @@ export class ImportReport implements MigrationWitness {
     this.#live.end()
     const isUnderWay = this.#begun > 0 && !this.#isDryRun
     const rest = isUnderWay ? `; ${tallyText(this.#sums)} are imported: run it again, and it goes on` : ''
-    this.#environment.stderr.write(`entrepot: ${why}${rest}\n`)
+    this.#environment.stderr.write(`entrepot: ${revealed(why)}${rest}\n`)
   }
 
   #print(line: string): void {
     this.#live.clear()
-    this.#environment.stdout.write(`${line}\n`)
+    this.#environment.stdout.write(`${revealed(line)}\n`)
     this.#toldAtMs = performance.now()
   }
 
@@ -93,7 +97,7 @@ export class ImportReport implements MigrationWitness {
     const part = bytes === 0 ? 1 : Math.min(1, this.#doneBytes / bytes)
     const pace = this.#pace.describe(this.#doneBytes, bytes)
     const line = `${barText(part, BAR_WIDTH)} ${Math.floor(part * 100)} %  ${this.#begun}/${repositories}  ${pace}`
-    this.#live.show([`${line}  ${this.#current}`])
+    this.#live.show([revealed(`${line}  ${this.#current}`)])
     if (this.#live.isLive || performance.now() - this.#toldAtMs < PROGRESS_MS) return
     this.#print(line.trimEnd())
   }

@@ -1,7 +1,7 @@
 import { type Digest, matchesDigest } from '../oci/digest.ts'
 import { type Descriptor, ManifestError } from '../oci/manifest.ts'
 import { isForeignLayer } from '../oci/media-type.ts'
-import { type PushedManifest, parsePushedManifest } from '../oci/pushed-manifest.ts'
+import { parsePushedManifest } from '../oci/pushed-manifest.ts'
 import { type FoundRepository, type FoundTag, SourceError } from './source.ts'
 
 /** A manifest that can be pushed once its blobs are there. */
@@ -10,11 +10,16 @@ export interface PlannedManifest {
   readonly mediaType: string
   readonly sizeBytes: number
   /** Blobs that must be there first. */
-  readonly blobs: readonly Descriptor[]
+  readonly blobs: readonly PlannedBlob[]
   /** Layers that a registry may lack; they are taken along if they are here. */
-  readonly foreign: readonly Descriptor[]
+  readonly foreign: readonly PlannedBlob[]
   readonly children: readonly Digest[]
+  /** The manifest that this one refers to. */
+  readonly subject: Digest | undefined
 }
+
+/** One object for each blob of a repository, however many manifests name it. */
+export type PlannedBlob = Pick<Descriptor, 'digest' | 'sizeBytes'>
 
 /** Something that is not imported, and why. */
 export interface Omission {
@@ -32,9 +37,12 @@ export interface RepositoryPlan {
   readonly omissions: readonly Omission[]
 }
 
-type Manifests = ReadonlyMap<Digest, PushedManifest & { readonly sizeBytes: number }>
+type Manifests = ReadonlyMap<Digest, PlannedManifest>
 
-/** Reads and proves the manifests of a repository, and puts them in order. */
+/**
+ * Reads and proves the manifests of a repository, and puts them in order. Of their bytes nothing is kept:
+ * there may be a hundred thousand of them.
+ */
 export async function planRepository(
   found: FoundRepository,
   { isTaggedOnly }: { readonly isTaggedOnly: boolean },
@@ -47,7 +55,7 @@ export async function planRepository(
     const height = heightOf(digest, { manifests, refused, heights })
     const manifest = manifests.get(digest)
     if (height === undefined || manifest === undefined) continue
-    ;(levels[height] ??= []).push(planned(digest, manifest))
+    ;(levels[height] ??= []).push(manifest)
   }
   const omitted = [...refused].filter(([digest]) => wanted.has(digest))
   const tags = found.tags.toSorted((one, other) => one.setAtMs - other.setAtMs)
@@ -73,10 +81,11 @@ function whyNot(digest: Digest, refused: ReadonlyMap<Digest, string>): string {
 async function readManifests(
   found: FoundRepository,
 ): Promise<{ readonly manifests: Manifests; readonly refused: Map<Digest, string> }> {
-  const manifests = new Map<Digest, PushedManifest & { readonly sizeBytes: number }>()
+  const manifests = new Map<Digest, PlannedManifest>()
   const refused = new Map<Digest, string>()
+  const blobs = new Map<Digest, PlannedBlob>()
   for (const digest of found.manifests) {
-    const read = await readManifest(found, digest)
+    const read = await readManifest(found, digest, blobs)
     if (typeof read === 'string') refused.set(digest, read)
     else manifests.set(digest, read)
   }
@@ -86,12 +95,13 @@ async function readManifests(
 async function readManifest(
   found: FoundRepository,
   digest: Digest,
-): Promise<(PushedManifest & { readonly sizeBytes: number }) | string> {
+  known: Map<Digest, PlannedBlob>,
+): Promise<PlannedManifest | string> {
   try {
     const bytes = await found.readManifest(digest)
     if (bytes === undefined) return 'its bytes are missing'
     if (!matchesDigest(bytes, digest)) return 'it is damaged: its bytes have another digest'
-    return { ...parsePushedManifest(bytes), sizeBytes: bytes.byteLength }
+    return planned(digest, bytes, known)
   } catch (error) {
     if (error instanceof ManifestError) return `it cannot be hosted: ${error.message}`
     if (error instanceof SourceError && !error.isPassing) return error.message
@@ -99,7 +109,10 @@ async function readManifest(
   }
 }
 
-/** Number of manifests below one another; `undefined`, with the reason noted, if one is missing. */
+/**
+ * Number of manifests below one another; `undefined`, with the reason noted, if one is missing. Indexes may
+ * be nested to any depth, so those that wait for the ones below them are in a list and not on the stack.
+ */
 function heightOf(
   digest: Digest,
   seen: {
@@ -109,50 +122,72 @@ function heightOf(
   },
 ): number | undefined {
   const { manifests, refused, heights } = seen
-  const known = heights.get(digest)
-  const manifest = manifests.get(digest)
-  if (known !== undefined || manifest === undefined || refused.has(digest)) return known
+  const waiting = [digest]
+  for (let current = waiting.at(-1); current !== undefined; current = waiting.at(-1)) {
+    const children = manifests.get(current)?.children ?? []
+    const isOpen = (each: Digest): boolean => manifests.has(each) && !refused.has(each) && !heights.has(each)
+    const open = isOpen(current) ? children.filter(isOpen) : []
+    if (open.length > 0) {
+      waiting.push(...open)
+      continue
+    }
+    waiting.pop()
+    if (isOpen(current)) settle(current, children, seen)
+  }
+  return heights.get(digest)
+}
+
+/** Notes the height of a manifest, of which everything below it is known. */
+function settle(
+  digest: Digest,
+  children: readonly Digest[],
+  { refused, heights }: { readonly refused: Map<Digest, string>; readonly heights: Map<Digest, number> },
+): void {
   let height = 0
-  for (const child of manifest.manifests) {
-    const below = heightOf(child.digest, seen)
+  for (const child of children) {
+    const below = heights.get(child)
     if (below === undefined) {
-      const what = refused.has(child.digest) ? 'is not imported' : 'the repository does not have'
-      refused.set(digest, `it names the manifest ${child.digest}, which ${what}`)
-      return undefined
+      const what = refused.has(child) ? 'is not imported' : 'the repository does not have'
+      refused.set(digest, `it names the manifest ${child}, which ${what}`)
+      return
     }
     height = Math.max(height, below + 1)
   }
   heights.set(digest, height)
-  return height
 }
 
 /** Manifests that tags name, those below them, and those that refer to them. */
 function reachable(tags: readonly FoundTag[], manifests: Manifests): ReadonlySet<Digest> {
   const referrers = new Map<Digest, Digest[]>()
-  for (const [digest, { subject }] of manifests)
-    if (subject !== undefined) referrers.set(subject, [...(referrers.get(subject) ?? []), digest])
+  for (const [digest, { subject }] of manifests) {
+    if (subject === undefined) continue
+    const others = referrers.get(subject)
+    if (others === undefined) referrers.set(subject, [digest])
+    else others.push(digest)
+  }
   const found = new Set<Digest>()
   const waiting = tags.map(({ digest }) => digest)
   for (let digest = waiting.pop(); digest !== undefined; digest = waiting.pop()) {
     if (found.has(digest)) continue
     found.add(digest)
-    const children = manifests.get(digest)?.manifests ?? []
-    waiting.push(...children.map(child => child.digest), ...(referrers.get(digest) ?? []))
+    waiting.push(...(manifests.get(digest)?.children ?? []), ...(referrers.get(digest) ?? []))
   }
   return found
 }
 
-function planned(
-  digest: Digest,
-  { mediaType, sizeBytes, blobs, manifests }: PushedManifest & { readonly sizeBytes: number },
-): PlannedManifest {
-  const isForeign = (blob: Descriptor): boolean => isForeignLayer(blob.mediaType)
-  return {
-    digest,
-    mediaType,
-    sizeBytes,
-    blobs: blobs.filter(blob => !isForeign(blob)),
-    foreign: blobs.filter(isForeign),
-    children: manifests.map(child => child.digest),
-  }
+function planned(digest: Digest, bytes: Uint8Array, known: Map<Digest, PlannedBlob>): PlannedManifest {
+  const { mediaType, blobs, manifests, subject } = parsePushedManifest(bytes)
+  const kept = (isForeign: boolean): readonly PlannedBlob[] =>
+    blobs
+      .filter(blob => isForeignLayer(blob.mediaType) === isForeign)
+      .map(blob => known.get(blob.digest) ?? remembered(known, blob))
+  const children = manifests.map(child => child.digest)
+  const sizeBytes = bytes.byteLength
+  return { digest, mediaType, sizeBytes, blobs: kept(false), foreign: kept(true), children, subject }
+}
+
+function remembered(known: Map<Digest, PlannedBlob>, { digest, sizeBytes }: Descriptor): PlannedBlob {
+  const blob = { digest, sizeBytes }
+  known.set(digest, blob)
+  return blob
 }

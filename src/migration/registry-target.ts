@@ -125,7 +125,10 @@ export class RegistryTarget implements MigrationTarget, AsyncDisposable {
 
   /** The login goes to the registry and to nobody else. */
   #locationOf(headers: RegistryAnswer['headers']): string {
-    const url = new URL(String(headers['location']), this.#url)
+    const text = String(headers['location'] ?? '')
+    const url = text === '' || !URL.canParse(text, this.#url) ? undefined : new URL(text, this.#url)
+    if (url === undefined)
+      throw new TargetError('all', `${this.#url.origin} does not say where the upload goes on: "${text}"`)
     if (url.origin !== this.#url.origin)
       throw new TargetError('all', `${this.#url.origin} sends uploads to another host, ${url.origin}`)
     return `${url.pathname}${url.search}`

@@ -1,7 +1,6 @@
 import { atOnce } from '../lib/semaphore.ts'
 import type { Digest } from '../oci/digest.ts'
-import type { Descriptor } from '../oci/manifest.ts'
-import type { Omission, PlannedManifest, RepositoryPlan } from './plan.ts'
+import type { Omission, PlannedBlob, PlannedManifest, RepositoryPlan } from './plan.ts'
 import {
   type FoundRepository,
   type FoundTag,
@@ -63,16 +62,17 @@ export class RepositoryMove {
   async run(): Promise<void> {
     const { name, plan } = this.#repository
     await this.#parts.target.requirePush(name)
-    const blobs = new Map<Digest, Descriptor>()
+    const blobs = new Map<Digest, PlannedBlob>()
     for (const manifest of plan.levels.flat())
       for (const blob of [...manifest.blobs, ...manifest.foreign]) blobs.set(blob.digest, blob)
     await atOnce([...blobs.values()], BLOBS_AT_ONCE, async blob => await this.#takeBlob(blob))
     for (const level of plan.levels)
       await atOnce(level, MANIFESTS_AT_ONCE, async manifest => await this.#takeManifest(manifest))
-    for (const tag of plan.tags) await this.#takeTag(tag)
+    const planned = new Map(plan.levels.flat().map(manifest => [manifest.digest, manifest]))
+    for (const tag of plan.tags) await this.#takeTag(tag, planned.get(tag.digest))
   }
 
-  async #takeBlob(blob: Descriptor): Promise<void> {
+  async #takeBlob(blob: PlannedBlob): Promise<void> {
     const { target, book, source } = this.#parts
     const { name } = this.#repository
     const { digest } = blob
@@ -112,11 +112,10 @@ export class RepositoryMove {
     }
   }
 
-  async #takeTag({ tag, digest }: FoundTag): Promise<void> {
+  async #takeTag({ tag, digest }: FoundTag, manifest: PlannedManifest | undefined): Promise<void> {
     const { target, options } = this.#parts
-    const { name, plan } = this.#repository
+    const { name } = this.#repository
     const omit = (why: string): void => void this.#report.omissions.push({ what: `tag ${tag}`, why })
-    const manifest = plan.levels.flat().find(each => each.digest === digest)
     if (manifest === undefined || this.#missing.has(digest)) {
       omit(`its manifest ${digest} is not imported`)
       return

@@ -1,5 +1,5 @@
 import type { Digest } from '../oci/digest.ts'
-import type { Descriptor } from '../oci/manifest.ts'
+import type { PlannedBlob } from './plan.ts'
 import type { TargetError } from './target.ts'
 
 export interface MigrationOptions {
@@ -29,5 +29,5 @@ export interface BlobBook {
   /** Why blobs cannot be imported. */
   readonly refused: Map<Digest, string>
   /** Notes that a blob is done, once. */
-  done(blob: Descriptor): void
+  done(blob: PlannedBlob): void
 }

@@ -131,6 +131,15 @@ test('a repository that no claim covers is refused with the claim to add, and ot
   }
 })
 
+test('names in the directory cannot command the terminal', async () => {
+  await using tree = await DistributionTree.make()
+  await tree.image('eight/\u001B[2J\u202Ehidden', { layers: [] })
+  const { stdout, code } = await imported(tree)
+  assert.equal(code, 1)
+  assert.match(stdout, /eight\/\[U\+001B\]\[2J\[U\+202E\]hidden {2}NOT IMPORTED: it is not the name/)
+  for (const hidden of ['\u001B', '\u202E']) assert.ok(!stdout.includes(hidden))
+})
+
 test('a tag that was moved in the target since is not moved back without --move-tags', async () => {
   await using tree = await DistributionTree.make()
   const [old, recent] = [

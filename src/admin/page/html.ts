@@ -1,3 +1,5 @@
+import { revealed } from '../../lib/words/hidden.ts'
+
 /** Markup whose values are escaped. Only {@link html} and {@link longText} make it. */
 export class Html {
   readonly text: string
@@ -20,12 +22,6 @@ const ESCAPES: ReadonlyMap<string, string> = new Map([
   ['"', '&quot;'],
   ["'", '&#39;'],
 ])
-
-/**
- * Characters that are invisible, or that change the direction of what follows. They are shown by their
- * numbers, so that no name can look like another one.
- */
-const HIDDEN = /(?![\n\t])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu
 
 /** A template of markup. All text in it is escaped and cut. */
 export function html(parts: TemplateStringsArray, ...values: readonly Shown[]): Html {
@@ -53,11 +49,5 @@ function textOf(value: Shown): string {
 }
 
 function escaped(text: string): string {
-  return text
-    .replaceAll(HIDDEN, character => `[U+${hexOf(character)}]`)
-    .replaceAll(/[&<>"']/g, character => ESCAPES.get(character) ?? '')
-}
-
-function hexOf(character: string): string {
-  return (character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')
+  return revealed(text, '\n\t').replaceAll(/[&<>"']/g, character => ESCAPES.get(character) ?? '')
 }
