@@ -41,6 +41,15 @@ export interface Found extends PeerReply {
   readonly member: Member
 }
 
+interface AskOptions extends WireOptions {
+  readonly journey?: Journey
+  /**
+   * True if the registry counts the requests of all replicas together, since they ask as one user. Requests
+   * without credentials are counted by address, and each replica may have its own.
+   */
+  readonly sharesLimits?: boolean
+}
+
 /** Asks the members for something, in the order in which they own it. */
 export class PeerAsking {
   readonly parts: PeerAskingParts
@@ -52,16 +61,12 @@ export class PeerAsking {
   /**
    * The answer of the first member that has one: content, a head, or that the registry does not have it.
    * `undefined` if this process should ask the registry itself: it owns the key, nobody else answers, or the
-   * registry failed the owner, which may be the owner's own trouble. Throws the answer of a registry that
-   * asks for a pause: another request would not help it.
+   * registry failed the owner, which may be the owner's own trouble. If the registry counts what both ask
+   * together and wants a pause, throws that answer: another request would not help.
    */
-  async ask(
-    key: string,
-    question: PeerQuestion,
-    options: WireOptions & { readonly journey?: Journey },
-  ): Promise<Found | undefined> {
+  async ask(key: string, question: PeerQuestion, options: AskOptions): Promise<Found | undefined> {
     const { members, isLeaving } = this.parts
-    const { journey = new Journey() } = options
+    const { journey = new Journey(), sharesLimits = false } = options
     if (journey.isDirect) return undefined
     const untilMs = this.parts.clock.monotonicMs() + ASKING_MS
     for (const member of members.candidates(key, isLeaving())) {
@@ -73,7 +78,7 @@ export class PeerAsking {
       if (found === undefined) journey.failures += 1
       if (found === undefined || found.answer.kind === 'refused') continue
       if (found.answer.kind !== 'failed') return found
-      requireNoPause(found)
+      if (sharesLimits) requireNoPause(found)
       break
     }
     journey.isDirect = true

@@ -82,8 +82,8 @@ class PeerRegistry implements Registry {
     return this.#registry.hasCredentials
   }
 
-  get identity(): string | undefined {
-    return this.#registry.identity
+  async identify(): ReturnType<Registry['identify']> {
+    return await this.#registry.identify()
   }
 
   trouble(repository: RepositoryName): UpstreamError | undefined {
@@ -191,9 +191,17 @@ class PeerRegistry implements Registry {
 
   async #ask(question: PeerQuestion, signal: AbortSignal, journey?: Journey): Promise<Found | undefined> {
     const { trail, client } = this.#asker
-    const options = { signal, trail, ...(journey === undefined ? {} : { journey }) }
     using _ = this.#parts.following.begin(keyOfQuestion(question))
-    const asked = 'repository' in question ? { ...question, client, registry: this.identity } : question
+    // Without credentials that can be read, the registry's answer to another replica says nothing about ours.
+    const identity = await this.#registry.identify()
+    if (identity === undefined) return undefined
+    const options = {
+      signal,
+      trail,
+      sharesLimits: identity.isUser,
+      ...(journey === undefined ? {} : { journey }),
+    }
+    const asked = 'repository' in question ? { ...question, client, registry: identity.text } : question
     return await this.#parts.asking.ask(keyOfQuestion(question), asked, options)
   }
 

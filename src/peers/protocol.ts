@@ -33,7 +33,7 @@ interface QuestionPlace {
   readonly repository: RepositoryName
   /** Address of the client that wants it, for the limits per client. */
   readonly client?: string | undefined
-  /** What the asking replica takes the registry for; see `Registry.identity`. */
+  /** What the asking replica takes the registry for; see `Registry.identify`. */
   readonly registry?: string | undefined
 }
 

@@ -3,6 +3,7 @@ import type { Mirror } from '../mirror/mirror.ts'
 import { type Directory, type Source, sourceAt } from '../mirror/sources.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Place } from '../oci/place.ts'
+import type { Registry } from '../upstream/registry.ts'
 import { type Answered, plainly, refusal } from './answered.ts'
 import type { Following } from './following.ts'
 import { contentKeyOf, type OwnedTags } from './owned-tags.ts'
@@ -94,7 +95,7 @@ export class Responding {
     const { tags, isLeaving } = this.#parts
     if (isLeaving()) return refusal('draining')
     const { registry } = this.#source(question, trail)
-    if (registry.identity !== question.registry) return refusal('busy')
+    if (!(await isAskedAlike(registry, question))) return refusal('busy')
     const head = await tags.head(registry, question, question, trail)
     if (head === undefined) return plainly({ kind: 'absent' })
     return plainly({ kind: 'head', ...known(head), ageMs: head.ageMs })
@@ -107,8 +108,7 @@ export class Responding {
     if (following.has(contentKeyOf(namespace, digest))) return refusal('following')
     if (isLeaving() && !isFilling) return refusal('draining')
     const source = this.#source(question, trail)
-    // Its answer would be about another registry, or to another user.
-    if (source.registry.identity !== question.registry) return refusal('busy')
+    if (!(await isAskedAlike(source.registry, question))) return refusal('busy')
     switch (question.kind) {
       case 'blob-head': {
         const { sizeBytes } = await mirror.headBlob(source, digest)
@@ -164,6 +164,12 @@ export class Responding {
     const registry = source.registry.onBehalfOf({ trail, client })
     return { ...source, registry, trail }
   }
+}
+
+/** False if the answer would be about another registry, or to another user. */
+async function isAskedAlike(registry: Registry, question: PlacedQuestion): Promise<boolean> {
+  const identity = await registry.identify()
+  return identity !== undefined && identity.text === question.registry
 }
 
 interface HeadFields {

@@ -29,7 +29,7 @@ import {
 
 export interface HttpRegistryParts extends AskingParts {
   readonly hasCredentials: boolean
-  readonly identity: string
+  readonly identify: Registry['identify']
   readonly paceLimits: PaceLimits
   readonly clock: Clock
   readonly events: Events
@@ -57,8 +57,8 @@ export class HttpRegistry implements Registry {
     return this.#parts.hasCredentials
   }
 
-  get identity(): string {
-    return this.#parts.identity
+  async identify(): ReturnType<Registry['identify']> {
+    return await this.#parts.identify()
   }
 
   trouble(repository: RepositoryName): UpstreamError | undefined {

@@ -1,6 +1,8 @@
 import { OciError, UpstreamError } from '../oci/error.ts'
 import type { Namespace } from '../oci/namespace.ts'
-import type { Registries, Registry } from './registry.ts'
+import type { Registries, Registry, RegistryIdentity } from './registry.ts'
+
+const NOBODY: RegistryIdentity = { text: 'offline', isUser: false }
 
 /** Registries of a mirror that serves what is here and asks nobody. None of them has a socket. */
 export class OfflineRegistries implements Registries {
@@ -15,6 +17,10 @@ class OfflineRegistry implements Registry {
 
   constructor(namespace: Namespace) {
     this.namespace = namespace
+  }
+
+  async identify(): Promise<RegistryIdentity> {
+    return await Promise.resolve(NOBODY)
   }
 
   async headManifest(): Promise<never> {

@@ -19,7 +19,7 @@ import { type Resolve, systemResolve } from './dial/resolve.ts'
 import { STRANGER_LIMITS, type StrangerLimits, Strangers } from './dial/strangers.ts'
 import { authorityText, type Origin, parseOrigin } from './dial/target.ts'
 import { HttpRegistry } from './http-registry.ts'
-import { identityOf } from './identity.ts'
+import { identify } from './identity.ts'
 import { Gate } from './manners/gate.ts'
 import { NegativeCache } from './manners/negative.ts'
 import { createRepositoryBreakers, Outages } from './manners/outages.ts'
@@ -247,7 +247,7 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
       namespace,
       origin,
       hasCredentials: credentials !== undefined,
-      identity: identityOf(terms.kind, options),
+      identify: async () => await identify(terms.kind, options, credentials),
       events,
       clock,
       gate: new Gate(),

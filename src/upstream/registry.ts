@@ -17,10 +17,9 @@ export interface Registry {
   /** True if credentials are configured. A refusal by this upstream then means that they are not enough. */
   readonly hasCredentials: boolean
   /**
-   * Equal in two processes if they ask the same registry as the same user. Reveals no secret. `undefined` for
-   * one that asks nobody.
+   * Which registry this is, and as which user it is asked now. `undefined` if the credentials cannot be read.
    */
-  readonly identity?: string | undefined
+  identify(): Promise<RegistryIdentity | undefined>
 
   /**
    * Asks by HEAD; falls back to nothing: a registry that does not answer HEAD properly gives a head with
@@ -86,6 +85,14 @@ export interface Registry {
 
   /** The same registry, asked for one request of a client. */
   onBehalfOf(asker: Asker): Registry
+}
+
+/** A registry and the user that asks it. */
+export interface RegistryIdentity {
+  /** Equal in two processes if they ask the same registry as the same user. Reveals no secret. */
+  readonly text: string
+  /** True if a registry knows the user by credentials. It knows others by their address. */
+  readonly isUser: boolean
 }
 
 /** The request for which a registry is asked. */

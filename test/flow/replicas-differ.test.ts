@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { UpstreamConfig } from '../../src/config/config.ts'
+import { Secret } from '../../src/config/secret.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import type { RepositoryName, Tag } from '../../src/oci/name.ts'
 import { DOCKER_HUB } from '../../src/oci/namespace.ts'
@@ -7,6 +9,7 @@ import { PeerKey } from '../../src/peers/peer-key.ts'
 import type { PeerAnswer, PeerQuestion } from '../../src/peers/protocol.ts'
 import { PeerWire } from '../../src/peers/wire.ts'
 import { identityOf } from '../../src/upstream/identity.ts'
+import { startFakePeer } from '../support/fake-peer.ts'
 import { sectionsOf } from '../support/hosted.ts'
 import { startMirror } from '../support/mirror.ts'
 import { freePorts, PEER_SECRET, peersConfig } from '../support/replicas.ts'
@@ -23,7 +26,7 @@ async function answerOf(
 ): Promise<PeerAnswer> {
   const key = new PeerKey(PEER_SECRET, 'test')
   using wire = new PeerWire({ key, instance: 'entrepot-000000000000' })
-  const registry = identityOf('configured', { host, tls: false, credentials: undefined })
+  const { text: registry } = identityOf('configured', { host, tls: false }, undefined)
   const { answer, body } = await wire.ask({ host: '127.0.0.1', port }, { ...question, registry }, { signal })
   body.destroy()
   return answer
@@ -91,4 +94,26 @@ test('a type that is too long for an answer does not make other replicas ignore 
   })
   assert.ok(answer.kind === 'head')
   assert.deepEqual([answer.digest, answer.mediaType], [image.manifest, undefined])
+})
+
+test('a pause that the registry wants from another replica counts only for those that ask as the same user', async () => {
+  await using upstream = await startUpstream()
+  const digest = upstream.putBlob('content')
+  await using owner = await startFakePeer()
+  const failed = { kind: 'failed', error: 'rate-limited', message: 'too many requests', retryAfterMs: 60_000 }
+  owner.react = () => ({ answer: failed as PeerAnswer })
+  const pull = async (entry: Partial<UpstreamConfig>): Promise<number> => {
+    const [port = 0] = await freePorts(1)
+    await using mirror = await startMirror({
+      upstream: upstream.host,
+      entry,
+      config: peersConfig(port, [owner.port]),
+    })
+    return (await mirror.get(`/v2/team/app/blobs/${digest}`)).status
+  }
+  assert.equal(await pull({}), 200)
+  const asked = upstream.requests.length
+  const credentials = { kind: 'password', username: 'robot', password: new Secret('pw') } as const
+  assert.equal(await pull({ credentials }), 503)
+  assert.equal(upstream.requests.length, asked)
 })

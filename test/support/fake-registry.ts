@@ -12,6 +12,7 @@ import type {
   FetchedReferrers,
   ManifestHead,
   Registry,
+  RegistryIdentity,
 } from '../../src/upstream/registry.ts'
 
 /** Answers of a {@link FakeRegistry}. A missing one is a plain 404. Each may throw. */
@@ -44,6 +45,10 @@ export class FakeRegistry implements Registry {
     this.script = script
     this.namespace = options.namespace ?? DOCKER_HUB
     this.hasCredentials = options.hasCredentials ?? false
+  }
+
+  async identify(): Promise<RegistryIdentity> {
+    return await Promise.resolve({ text: 'fake', isUser: this.hasCredentials })
   }
 
   async headManifest(_: RepositoryName, reference: Reference): Promise<ManifestHead | undefined> {

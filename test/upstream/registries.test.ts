@@ -163,6 +163,27 @@ test('the registry with credentials says so', async () => {
   assert.equal(opened.registries.get(NAME).hasCredentials, true)
 })
 
+test('the identity of a registry tells the users of Docker config files apart, and no secret', async () => {
+  await using upstream = await startUpstream()
+  const directory = await mkdtemp(join(tmpdir(), 'entrepot-identity-'))
+  const file = join(directory, 'config.json')
+  const credentials = { kind: 'docker-config', file } as const
+  await using opened = openRegistries({ upstreams: [upstreamOptions(upstream, { credentials })] })
+  await using _ = { [Symbol.asyncDispose]: async () => await rm(directory, { recursive: true }) }
+  const identify = async (auth: string): Promise<string | undefined> => {
+    const auths = { [upstream.host]: { auth: Buffer.from(auth).toString('base64') } }
+    await writeFile(file, JSON.stringify({ auths }))
+    return (await opened.registries.get(NAME).identify())?.text
+  }
+  assert.equal(await opened.registries.get(NAME).identify(), undefined)
+  const alice = await identify('alice:secret')
+  assert.notEqual(alice, undefined)
+  assert.notEqual(await identify('bobby:secret'), alice)
+  assert.equal(await identify('alice:another secret'), alice)
+  await writeFile(file, '{}')
+  assert.equal((await opened.registries.get(NAME).identify())?.isUser, false)
+})
+
 test('strangers whose DNS never answers hold up neither other strangers nor a configured upstream', async () => {
   await using upstream = await startUpstream({ hostname: 'registry.example.test' })
   const options = upstreamOptions(upstream, { allowAddresses: ['127.0.0.1'] })
