@@ -104,19 +104,6 @@ test('of two pushes that each fit into a quota and do not fit together, one is r
   assert.ok(all.length >= 1 && all.length <= 2, [...statuses, ...later].join(' '))
 })
 
-test('a client that leaves uploads behind is told to wait, and to end some, after a thousand', async () => {
-  await using hosted = await startHosted({})
-  const locations: string[] = []
-  for (let round = 0; round < 40; round += 1)
-    locations.push(...(await Promise.all(Array.from({ length: 25 }, async () => await begin(hosted)))))
-  const refused = await hosted.send('POST', UPLOADS)
-  assert.equal(refused.status, 429)
-  assert.equal(refused.headers['retry-after'], '60')
-  assert.match(refused.body.toString(), /TOOMANYREQUESTS.*has begun 1000 uploads that have not ended/)
-  assert.equal((await hosted.send('DELETE', locations[0] ?? '')).status, 204)
-  await begin(hosted)
-})
-
 test('an upload that nothing moves on for a day is gone, and one that is moved on is not', async () => {
   const clock = new FakeClock()
   await using hosted = await startHosted({ overrides: { clock } })

@@ -68,3 +68,19 @@ test('what sends a part is let go of when the part is refused half-way', async (
   await letGo.promise
   assert.deepEqual(await hosted.uploadState(ASKED, id), { id, receivedBytes: 4 })
 })
+
+test('a client that leaves uploads behind is told to wait, and to end some, after a thousand', async () => {
+  const parties = { rules: [], witnesses: [] }
+  const store = new MemoryStore()
+  await using hosted = new Hosted({ store, clock: new FakeClock(), events: seeEvents().events, parties })
+  const { id } = await hosted.beginUpload(ASKED, undefined)
+  for (let count = 1; count < 1000; count += 1) await hosted.beginUpload(ASKED, undefined)
+  await assert.rejects(hosted.beginUpload(ASKED, undefined), {
+    code: 'RATE_LIMITED',
+    retryAfterMs: 60_000,
+    message: 'alice has begun 1000 uploads that have not ended: finish or cancel some first',
+  })
+  await hosted.beginUpload({ ...ASKED, actor: 'bob' }, undefined)
+  await hosted.cancelUpload(ASKED, id)
+  await hosted.beginUpload(ASKED, undefined)
+})
