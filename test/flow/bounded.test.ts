@@ -7,7 +7,7 @@ import { RawClient } from '../support/raw-client.ts'
 import { startUpstream } from '../support/upstream.ts'
 
 const METHODS = ['GET', 'HEAD', 'PUT', 'POST', 'DELETE', 'OPTIONS', 'PROPFIND', 'M-SEARCH', 'TRACE']
-const ROUNDS = 400
+const ROUNDS = 120
 const AT_ONCE = 8
 
 /** The series that this program writes: a name with its labels. */
@@ -61,7 +61,7 @@ async function drive(mirror: TestMirror, rounds: number, seed: string): Promise<
   return answers
 }
 
-test('K11 thousands of namespaces, repositories, tags, user agents and methods make no series beyond the first few', async () => {
+test('K11 hundreds of namespaces, repositories, tags, user agents and methods make no series beyond the first few', async () => {
   await using upstream = await startUpstream()
   const silent = openLog('silent')
   await using mirror = await startMirror({
