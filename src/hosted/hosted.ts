@@ -309,7 +309,7 @@ const NEVER = new AbortController().signal
 
 function readIncoming(bytes: Uint8Array, contentType: string | undefined): PushedManifest {
   if (bytes.byteLength > MANIFEST_SIZE_MAX)
-    throw new OciError('MANIFEST_TOO_LARGE', `the manifest is larger than ${MANIFEST_SIZE_MAX} bytes`)
+    throw new OciError('BODY_TOO_LARGE', `the manifest is larger than ${MANIFEST_SIZE_MAX} bytes`)
   try {
     return parsePushedManifest(bytes, contentType)
   } catch (error) {

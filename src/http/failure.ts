@@ -28,7 +28,7 @@ const STATUS = {
   LOOP_DETECTED: 508,
   MANIFEST_BLOB_UNKNOWN: 400,
   MANIFEST_INVALID: 400,
-  MANIFEST_TOO_LARGE: 413,
+  BODY_TOO_LARGE: 413,
   MANIFEST_UNKNOWN: 404,
   NAME_INVALID: 400,
   NAME_UNKNOWN: 404,
@@ -51,7 +51,7 @@ const STATUS = {
 
 /** Codes that the specification does not have, and those that stand for them. */
 const SENT_AS: ReadonlyMap<OciErrorCode, OciErrorCode> = new Map([
-  ['MANIFEST_TOO_LARGE', 'SIZE_INVALID'],
+  ['BODY_TOO_LARGE', 'SIZE_INVALID'],
   ['TAG_IMMUTABLE', 'DENIED'],
 ])
 

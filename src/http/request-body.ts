@@ -46,10 +46,14 @@ export function bodyOf(
   }
 }
 
-/** Reads a whole body of limited size into memory. MANIFEST_TOO_LARGE if it is larger. */
-export async function readSmallBody(body: RequestBody, bytesMax: number): Promise<Uint8Array> {
+/** Reads a whole body of limited size into memory. BODY_TOO_LARGE if it is larger; `what` is its name. */
+export async function readSmallBody(
+  body: RequestBody,
+  what: 'manifest' | 'form',
+  bytesMax: number,
+): Promise<Buffer> {
   const tooLarge = (): OciError =>
-    new OciError('MANIFEST_TOO_LARGE', `a manifest of more than ${bytesMax} bytes is not taken`)
+    new OciError('BODY_TOO_LARGE', `a ${what} of more than ${bytesMax} bytes is not taken`)
   if ((body.sizeBytes ?? 0) > bytesMax) throw tooLarge()
   const pieces: Uint8Array[] = []
   let sizeBytes = 0

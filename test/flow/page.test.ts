@@ -183,7 +183,16 @@ test('a session ends at the logout, and its cookie means nothing any more', asyn
 
 test('a form that is too large or no form is refused', async () => {
   const browser = new PageBrowser(local)
-  assert.equal((await browser.post('/login', { secret: 'x'.repeat(20_000) })).status, 400)
+  // With its length, and in chunks.
+  for (const [count, headers] of [
+    [20_000, {}],
+    [900_000, { 'transfer-encoding': 'chunked' }],
+  ] as const) {
+    const sent = { 'sec-fetch-site': 'same-origin', ...headers }
+    const reply = await browser.post('/login', { secret: 'x'.repeat(count) }, sent)
+    assert.equal(reply.status, 413)
+    assert.match(reply.body.toString(), /a form of more than 16384 bytes is not taken/)
+  }
   const odd = { 'sec-fetch-site': 'same-origin', 'content-type': 'text/plain' }
   assert.equal((await browser.post('/login', { secret: '' }, odd)).status, 400)
 })

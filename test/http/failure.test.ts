@@ -14,7 +14,7 @@ const REFUSALS = {
   LOOP_DETECTED: [508, undefined, true],
   MANIFEST_BLOB_UNKNOWN: [400, undefined, false],
   MANIFEST_INVALID: [400, undefined, false],
-  MANIFEST_TOO_LARGE: [413, undefined, false],
+  BODY_TOO_LARGE: [413, undefined, false],
   MANIFEST_UNKNOWN: [404, undefined, false],
   NAME_INVALID: [400, undefined, false],
   NAME_UNKNOWN: [404, undefined, false],
@@ -33,7 +33,7 @@ const REFUSALS = {
 
 /** Codes that the specification does not have, and those that it has for them. */
 const SENT_AS: Readonly<Record<string, string>> = {
-  MANIFEST_TOO_LARGE: 'SIZE_INVALID',
+  BODY_TOO_LARGE: 'SIZE_INVALID',
   TAG_IMMUTABLE: 'DENIED',
 }
 

@@ -22,9 +22,10 @@ export class PageBrowser {
     headers: Readonly<Record<string, string>> = { 'sec-fetch-site': 'same-origin' },
   ): Promise<Reply> {
     const body = new URLSearchParams(fields).toString()
+    const isChunked = headers['transfer-encoding'] !== undefined
     const type = {
       'content-type': 'application/x-www-form-urlencoded',
-      'content-length': String(body.length),
+      ...(isChunked ? {} : { 'content-length': String(body.length) }),
     }
     return await this.#send('POST', path, { ...type, ...headers }, body)
   }

@@ -32,6 +32,13 @@ interface Shelf {
   readonly isPublic?: true
 }
 
+/** A request, and who asks. */
+interface Asking {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  readonly viewer: Viewer
+}
+
 /** The pages by their path below the first one, which is empty. */
 const VIEWS: ReadonlyMap<string, Shelf> = new Map<string, Shelf>([
   ['', { view: nowView, isPublic: true }],
@@ -93,7 +100,7 @@ export class AdminPage implements AsyncDisposable {
       if (request.method === 'POST') {
         requireOwnForm(request, options)
         viewer = await this.#doorman.viewerOf(request)
-        return await this.#change(path, request, viewer)
+        return await this.#change(path, { request, response, viewer })
       }
       if (request.method !== 'GET' && request.method !== 'HEAD')
         throw new OciError('UNSUPPORTED', 'a page can only be read')
@@ -116,18 +123,7 @@ export class AdminPage implements AsyncDisposable {
     await this.#jobs[Symbol.asyncDispose]()
   }
 
-  async #show(
-    path: string,
-    {
-      request,
-      response,
-      viewer,
-    }: {
-      readonly request: IncomingMessage
-      readonly response: ServerResponse
-      readonly viewer: Viewer
-    },
-  ): Promise<Reply | undefined> {
+  async #show(path: string, { request, response, viewer }: Asking): Promise<Reply | undefined> {
     if (path === 'login') return this.#page(200, loginView(viewer), viewer)
     if (path === 'live') return this.#listen(request, response, viewer)
     const shelf = VIEWS.get(path)
@@ -154,8 +150,8 @@ export class AdminPage implements AsyncDisposable {
     return liveNow({ snapshot: await this.#snapshots.take(), jobs: this.#jobs.all, sees })
   }
 
-  async #change(path: string, request: IncomingMessage, viewer: Viewer): Promise<Reply> {
-    const form = await readForm(request)
+  async #change(path: string, { request, response, viewer }: Asking): Promise<Reply> {
+    const form = await readForm(request, response)
     if (path === 'login') return await this.#logIn(request, form, viewer)
     const { session, who, row } = viewer
     if (session === undefined) throw new OciError('UNAUTHORIZED', 'log in first')

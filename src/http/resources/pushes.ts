@@ -83,7 +83,7 @@ async function pushManifest(
   { name, reference, tags }: Extract<PushRoute, { kind: 'push-manifest' }>,
   body: RequestBody,
 ): Promise<Reply> {
-  const bytes = await readSmallBody(body, MANIFEST_SIZE_MAX)
+  const bytes = await readSmallBody(body, 'manifest', MANIFEST_SIZE_MAX)
   const contentType = body.request.headers['content-type']
   const { digest, subject, warnings } = await hosting.pushManifest(asked, {
     reference,
