@@ -26,6 +26,8 @@ interface Listener {
 }
 
 const LISTENERS_MAX = 32
+/** Of these, how many may belong to viewers without a login: they must not shut out an operator. */
+const VISITORS_MAX = 24
 const EVERY_MS = 1000
 /** Bytes that wait for a listener, of a few events, before it is dropped. */
 const WAITING_BYTES_MAX = 256 * 1024
@@ -52,9 +54,14 @@ export class LiveFeed implements Disposable {
     return [...this.#listeners.values()].reduce((sum, { size }) => sum + size, 0)
   }
 
+  get #visitors(): number {
+    return this.listeners - (this.#listeners.get('admin')?.size ?? 0)
+  }
+
   /** Begins a stream; `false` if too many pages are open. */
   add(response: ServerResponse, sees: Sight, mayStay: () => Promise<boolean>): boolean {
     if (this.listeners >= LISTENERS_MAX) return false
+    if (sees !== 'admin' && this.#visitors >= VISITORS_MAX) return false
     const listener = { response, mayStay, isNew: true }
     const group = this.#listeners.get(sees) ?? new Set()
     this.#listeners.set(sees, group)

@@ -8,7 +8,7 @@ import { until } from '../../support/waiting.ts'
 
 interface Rig {
   readonly feed: LiveFeed
-  readonly open: () => Promise<Socket>
+  readonly open: (sees?: 'names' | 'admin') => Promise<Socket>
   /** How often the parts were rendered. */
   readonly rendered: () => number
   readonly refused: () => number
@@ -29,12 +29,14 @@ async function makeRig(
     failed: error => assert.fail(String(error)),
     instance: 'one',
   })
-  const take = (response: ServerResponse): void => {
-    if (feed.add(response, 'names', mayStay)) return
+  const take = (response: ServerResponse, sees: 'names' | 'admin'): void => {
+    if (feed.add(response, sees, mayStay)) return
     refused += 1
     response.destroy()
   }
-  const server = createServer((_, response) => take(response)).listen(0, '127.0.0.1')
+  const server = createServer(({ url }, response) =>
+    take(response, url === '/admin' ? 'admin' : 'names'),
+  ).listen(0, '127.0.0.1')
   await once(server, 'listening')
   const sockets: Socket[] = []
   t.after(() => {
@@ -42,11 +44,11 @@ async function makeRig(
     for (const socket of sockets) socket.destroy()
     server.close()
   })
-  const open = async (): Promise<Socket> => {
+  const open = async (sees: 'names' | 'admin' = 'names'): Promise<Socket> => {
     const socket = connect((server.address() as AddressInfo).port, '127.0.0.1')
     sockets.push(socket)
     socket.on('error', () => undefined)
-    socket.write('GET /live HTTP/1.1\r\nHost: a\r\n\r\n')
+    socket.write(`GET /${sees} HTTP/1.1\r\nHost: a\r\n\r\n`)
     const before = feed.listeners + refused
     await until(() => feed.listeners + refused > before, 'a listener')
     return socket
@@ -103,10 +105,12 @@ test('a page that never reads is dropped, and what waits for it stays bounded', 
   }, 'the page to be dropped')
 })
 
-test('the thirty-third page is refused', async t => {
+test('visitors get at most 24 of the 32 streams, so that an operator finds one', async t => {
   const rig = await makeRig(t, () => [])
-  for (let index = 0; index < 33; index += 1) await rig.open()
-  assert.deepEqual([rig.feed.listeners, rig.refused()], [32, 1])
+  for (let index = 0; index < 25; index += 1) await rig.open()
+  assert.deepEqual([rig.feed.listeners, rig.refused()], [24, 1])
+  for (let index = 0; index < 9; index += 1) await rig.open('admin')
+  assert.deepEqual([rig.feed.listeners, rig.refused()], [32, 2])
 })
 
 test('a page whose session has ended is told so and gets nothing more', async t => {
