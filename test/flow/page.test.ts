@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import { request } from 'node:http'
 import { after, before, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
@@ -6,6 +7,7 @@ import { Secret } from '../../src/config/secret.ts'
 import { startMirror, type TestMirror } from '../support/mirror.ts'
 import { PageBrowser } from '../support/page-browser.ts'
 import { type FakeUpstream, startUpstream } from '../support/upstream.ts'
+import { createGate } from '../support/upstream-behaviour.ts'
 import { linesOf, until } from '../support/waiting.ts'
 
 const TOKEN = 'a-token-of-some-length'
@@ -274,6 +276,22 @@ test('an image is pinned, unpinned, warmed, and removed after a question', async
     /Removed docker\.io\/team\/app:v1/,
   )
   assert.doesNotMatch((await browser.get('/images?q=team')).body.toString(), /app:v1<\/a>/)
+})
+
+test('a running download is cancelled by its button, which only a session has', async () => {
+  const digest = upstream.putBlob(randomBytes(400_000))
+  const gate = createGate()
+  upstream.on({ path: `/v2/team/app/blobs/${digest}` }, { pause: { at: 200_000, until: gate.opened } })
+  const pulling = local.get(`/v2/team/app/blobs/${digest}?ns=docker.io`)
+  const [visitor, operator] = [new PageBrowser(local), new PageBrowser(local)]
+  await operator.logIn()
+  const button = `form="cancel-form" name="digest" value="${digest}"`
+  await until(async () => (await operator.get('/')).body.includes(button), 'the button')
+  assert.ok(!(await visitor.get('/')).body.includes(button))
+  const { status, headers } = await operator.change('/cancel', { digest })
+  assert.deepEqual([status, headers.location], [303, './'])
+  assert.equal((await pulling).isComplete, false)
+  gate.open()
 })
 
 test('names with markup are refused in words that have none, and an action on one changes nothing', async () => {

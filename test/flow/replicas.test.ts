@@ -15,6 +15,7 @@ import { openS3Store } from '../../src/storage/s3/store.ts'
 import { addressOf, SHORT, seenS3Events } from '../storage/s3/rooms.ts'
 import { startFakePeer } from '../support/fake-peer.ts'
 import { startMirror, type TestMirror } from '../support/mirror.ts'
+import { PageBrowser } from '../support/page-browser.ts'
 import {
   freePorts,
   met,
@@ -123,6 +124,11 @@ suite('three replicas with stores of their own', () => {
       replicas => replicas?.members.map(({ receivedBytes }) => receivedBytes) ?? [],
     )
     assert.ok(received.reduce((sum, bytes) => sum + bytes, 0) >= 2 * SIZE)
+    for (const mirror of world().replicas.mirrors) {
+      const page = (await new PageBrowser(mirror).get('/')).body.toString()
+      assert.match(page, /3 of 3 are here/)
+      assert.match(page, /<caption>Replicas of test<\/caption>[^]*<td>this one<\/td>/)
+    }
   })
 })
 

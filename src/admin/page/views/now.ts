@@ -13,7 +13,8 @@ import type { LivePart } from '../live-feed.ts'
 import type { View, ViewContext, Viewer } from '../page-parts.ts'
 import type { Snapshot } from '../snapshot.ts'
 import type { WarmJob } from '../warm-jobs.ts'
-import { section, table } from './layout.ts'
+import { formToken, section, table } from './layout.ts'
+import { replicas } from './replicas.ts'
 import { sparkline } from './sparkline.ts'
 
 /** Downloads shown; the others are counted. */
@@ -31,8 +32,19 @@ type Part = readonly [id: string, heading: string, body: Html]
 export async function nowView({ snapshots, jobs, viewer }: ViewContext): Promise<View> {
   const now = { snapshot: await snapshots.take(), jobs: jobs.all, sees: viewer.sees }
   const parts = partsOf(now).map(([id, heading, body]) => section(id, heading, body))
-  return { title: 'Now', body: html`<div class="cards">${parts}</div>`, isLive: true }
+  return { title: 'Now', body: html`<div class="cards">${parts}</div>${cancelForm(viewer)}`, isLive: true }
 }
+
+/**
+ * The form that the buttons at the downloads belong to. They come with the feed, which is the same for all
+ * sessions, and its token is of this one.
+ */
+function cancelForm({ session }: Viewer): Html {
+  if (session === undefined) return html``
+  return html`<form id="${CANCEL}" method="post" action="cancel">${formToken(session.formToken)}</form>`
+}
+
+const CANCEL = 'cancel-form'
 
 /** The parts of the page Now that change while it is open. */
 export function liveNow(now: Now): readonly LivePart[] {
@@ -46,9 +58,16 @@ function partsOf({ snapshot, jobs, sees }: Now): readonly Part[] {
     ['state', 'State', html`${state(status, mayName)}${nextSteps(snapshot)}`],
     ['disk', 'Disk', disk(status)],
     ['traffic', 'Traffic', traffic(snapshot)],
-    ['downloads', 'Running downloads', mayName ? downloads(flows) : downloadCount(flows.length)],
+    [
+      'downloads',
+      'Running downloads',
+      mayName ? downloads(flows, sees === 'admin') : downloadCount(flows.length),
+    ],
     ['registries', 'Registries', registries(snapshot, mayName)],
     ['warming', 'Warming', warming(jobs, mayName)],
+    ...(status.replicas === undefined
+      ? []
+      : [['replicas', 'Replicas', replicas(status.replicas, mayName)] as const]),
   ]
 }
 
@@ -108,19 +127,24 @@ function downloadCount(count: number): Html {
   return html`<p>${countText(count, 'download')} from registries.${count > 0 && ' Log in to see which.'}</p>`
 }
 
-function downloads(flows: readonly RunningDownload[]): Html {
+function downloads(flows: readonly RunningDownload[], mayCancel: boolean): Html {
   if (flows.length === 0) return html`<p>Nothing is being downloaded from a registry.</p>`
-  const rows = flows.slice(0, FLOWS_MAX).map(downloadRow)
+  const rows = flows.slice(0, FLOWS_MAX).map(flow => downloadRow(flow, mayCancel))
   const rest = flows.length - rows.length
-  return html`${table('Downloads from registries', ['Repository', 'Digest', 'Progress', 'Speed', 'Left', 'Readers'], rows)}
+  const heads = ['Repository', 'Digest', 'Progress', 'Speed', 'Left', 'Readers']
+  return html`${table('Downloads from registries', [...heads, ...(mayCancel ? ['Change'] : [])], rows)}
 ${rest > 0 && html`<p>And ${rest} more.</p>`}`
 }
 
-function downloadRow(flow: RunningDownload): Html {
+function downloadRow(flow: RunningDownload, mayCancel: boolean): Html {
   const { namespace, repository, digest, writtenBytes, sizeBytes, readers, bytesPerSecond, leftMs } = flow
   const name = `${namespace}/${repository}`
   return html`<tr><th scope="row">${name}</th><td><code>${digestText(digest)}</code></td>
-<td>${bar(`${name} ${digestText(digest)}`, writtenBytes, sizeBytes)}</td><td>${speedText(bytesPerSecond)}</td><td>${leftText(leftMs)}</td><td>${readers}</td></tr>`
+<td>${bar(`${name} ${digestText(digest)}`, writtenBytes, sizeBytes)}</td><td>${speedText(bytesPerSecond)}</td><td>${leftText(leftMs)}</td><td>${readers}</td>${mayCancel && cancelButton(name, digest)}</tr>`
+}
+
+function cancelButton(name: string, digest: string): Html {
+  return html`<td><button class="quiet" form="${CANCEL}" name="digest" value="${digest}" aria-label="Cancel the download of ${name} ${digestText(digest)}">Cancel</button></td>`
 }
 
 /** A progress bar with its numbers. */
