@@ -98,20 +98,25 @@ interface Asking {
 }
 
 /** Sends one request on a connection of its own, so that any of the threads may get it. */
-async function ask(
-  { daemon }: Pick<TestMirror, 'daemon'>,
-  path: string,
-  { method = 'GET', headers = {}, body, options = {} }: Asking = {},
-): Promise<Reply> {
-  const agent = new Agent({ ca: CA, keepAlive: false, ...options })
+async function ask(mirror: Pick<TestMirror, 'daemon'>, path: string, asking: Asking = {}): Promise<Reply> {
+  const agent = new Agent({ ca: CA, keepAlive: false, ...asking.options })
   try {
-    const asked = request(`https://${daemon.addresses.client}${path}`, { agent, method, headers })
-    asked.end(body)
-    const [response] = (await once(asked, 'response')) as [IncomingMessage]
-    return await readReply(response)
+    return await askBy(agent, mirror, path, asking)
   } finally {
     agent.destroy()
   }
+}
+
+async function askBy(
+  agent: Agent,
+  { daemon }: Pick<TestMirror, 'daemon'>,
+  path: string,
+  { method = 'GET', headers = {}, body }: Asking,
+): Promise<Reply> {
+  const asked = request(`https://${daemon.addresses.client}${path}`, { agent, method, headers })
+  asked.end(body)
+  const [response] = (await once(asked, 'response')) as [IncomingMessage]
+  return await readReply(response)
 }
 
 const basic = (user: string, password: string): Asking => ({
@@ -191,30 +196,39 @@ function putImage(upstream: FakeUpstream, repository: string): Image {
   return { manifest: image.manifest, layer, bytes }
 }
 
-/** Statuses of all targets, with everything that a refusal must not show. */
+/**
+ * Asks for all targets on one connection, which any of the threads may get, and checks their statuses and
+ * everything that a refusal must not show.
+ */
 async function check(
-  rig: Rig,
+  { mirror, upstream }: Rig,
   sender: Sender,
   { repository, image, expected }: { repository: string; image: Image; expected: number },
 ): Promise<void> {
-  const { mirror, upstream } = rig
   const asked = upstream.requests.length
-  for (const target of targetsOf(repository, image)) {
-    const headers = { ...sender.asking.headers, ...target.asking?.headers }
-    const reply = await ask(mirror, target.path, { ...sender.asking, ...target.asking, headers })
-    const where = `${sender.name} ${target.asking?.method ?? 'GET'} ${target.path}`
-    const isAllowed = expected === 200
-    const allowed = headers['range'] === undefined ? 200 : 206
-    // Wrong passwords are slowed down after a few.
-    if (sender.isSlowed === true && reply.status === 503) continue
-    assert.equal(reply.status, isAllowed ? allowed : expected, where)
-    if (isAllowed) continue
-    for (const field of ['docker-content-digest', 'cache-status', 'etag', 'link'])
-      assert.equal(reply.headers[field], undefined, where)
-    assert.equal(reply.headers['www-authenticate'] !== undefined, expected === 401, where)
-    assert.ok(!reply.body.includes(image.bytes.subarray(0, 16)) && !reply.body.includes('sha256:'), where)
+  const agent = new Agent({ ca: CA, keepAlive: true, maxSockets: 1, ...sender.asking.options })
+  try {
+    for (const target of targetsOf(repository, image)) {
+      const headers = { ...sender.asking.headers, ...target.asking?.headers }
+      const reply = await askBy(agent, mirror, target.path, { ...target.asking, headers })
+      // Wrong passwords are slowed down after a few.
+      if (sender.isSlowed === true && reply.status === 503) continue
+      const where = `${sender.name} ${target.asking?.method ?? 'GET'} ${target.path}`
+      const allowed = headers['range'] === undefined ? 200 : 206
+      assert.equal(reply.status, expected === 200 ? allowed : expected, where)
+      if (expected !== 200) checkRefusal(reply, image, where)
+    }
+  } finally {
+    agent.destroy()
   }
   if (expected !== 200) assert.equal(upstream.requests.length, asked, `${sender.name} reaches no registry`)
+}
+
+function checkRefusal({ status, headers, body }: Reply, image: Image, where: string): void {
+  for (const field of ['docker-content-digest', 'cache-status', 'etag', 'link'])
+    assert.equal(headers[field], undefined, where)
+  assert.equal(headers['www-authenticate'] !== undefined, status === 401, where)
+  assert.ok(!body.includes(image.bytes.subarray(0, 16)) && !body.includes('sha256:'), where)
 }
 
 for (const workers of [1, 2]) {
