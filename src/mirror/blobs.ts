@@ -96,14 +96,20 @@ export class Blobs {
    * upstream, in one fetch for all requests.
    */
   async pull(wanted: Wanted): Promise<ServedBlob> {
+    return (await this.pullShared(wanted)) ?? (await this.#passThrough(wanted))
+  }
+
+  /** Like {@link pull}; `undefined` if this request would need a download of its own. */
+  async pullShared(wanted: Wanted): Promise<ServedBlob | undefined> {
     await this.#askFirst(wanted)
     for (let look = 0; look < LOOKS_MAX; look += 1) {
       const stored = (await this.#isVisible(wanted)) ? await this.openStored(wanted.digest) : undefined
       if (stored !== undefined) return await this.#show(wanted, stored)
       const fetched = await this.#fetch(wanted)
+      if (fetched === 'unspoolable') break
       if (fetched !== undefined) return fetched
     }
-    return await this.#passThrough(wanted)
+    return undefined
   }
 
   /**
@@ -126,9 +132,9 @@ export class Blobs {
 
   /**
    * Joins or starts a fill. Returns `undefined` if the caller should look again: another fill has stored the
-   * blob since, or failed to open it for its own repository.
+   * blob since, or failed to open it for its own repository. `unspoolable`: it cannot be stored.
    */
-  async #fetch(wanted: Wanted): Promise<ServedBlob | undefined> {
+  async #fetch(wanted: Wanted): Promise<ServedBlob | 'unspoolable' | undefined> {
     const { source, digest } = wanted
     const { links, fills, proofs } = this.#parts
     const wasLinked = await links.has(source, digest)
@@ -165,7 +171,7 @@ export class Blobs {
       return { content: shown, outcome: isNew ? 'miss' : 'joined' }
     }
     leave()
-    return opening.kind === 'stored' ? undefined : await this.#passThrough(wanted)
+    return opening.kind === 'stored' ? undefined : 'unspoolable'
   }
 
   /** Serves the blob when it cannot be stored: each client has its own download. */
@@ -210,7 +216,9 @@ export class Blobs {
     }
     // Unproved bytes that were already sent must not be completed by right bytes.
     if ((isContinued || offset > range.start) && !stored.isProved()) throw failure
-    await using rest = ((await this.#fetch(wanted)) ?? (await this.#passThrough(wanted))).content
+    const fetched = await this.#fetch(wanted)
+    const isShared = fetched !== undefined && fetched !== 'unspoolable'
+    await using rest = (isShared ? fetched : await this.#passThrough(wanted)).content
     if (rest.sizeBytes !== stored.sizeBytes) throw failure
     yield* rest.read({ start: offset, end: range.end }, signal)
   }

@@ -123,6 +123,7 @@ export class Mirror implements AsyncDisposable {
       ...kept,
       manifests,
       fills: this.#fills,
+      blobs: this.#blobs,
       proofs: this.#proofs,
       epoch,
     })

@@ -8,6 +8,7 @@ import type { Digest } from '../oci/digest.ts'
 import type { Tag } from '../oci/name.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import type { Place } from '../oci/place.ts'
+import type { Blobs, ServedBlob } from './blobs.ts'
 import type { Fills } from './fill/fills.ts'
 import type { Manifests } from './manifests.ts'
 import type { Source } from './sources.ts'
@@ -17,6 +18,7 @@ export interface PeerViewParts {
   readonly stored: StoredManifests
   readonly manifests: Manifests
   readonly fills: Fills
+  readonly blobs: Pick<Blobs, 'pullShared'>
   readonly tags: Pick<Tags, 'doubt'>
   readonly proofs: Pick<Proofs, 'forget'>
   readonly epoch: Epoch
@@ -48,6 +50,14 @@ export class PeerView {
     const { links, stored, manifests } = this.#parts
     const here = (await links.has(source, digest)) ? await stored.find(digest) : undefined
     return here ?? (await manifests.fetch(source, { kind: 'digest', digest }))
+  }
+
+  /**
+   * The blob from the store or a download that all share. `undefined` if it cannot be stored: to pass it on
+   * would cost a download all the same, and the places for these are few.
+   */
+  async blob(source: Source, digest: Digest): Promise<ServedBlob | undefined> {
+    return await this.#parts.blobs.pullShared({ source, digest })
   }
 
   /** True if the manifest outlives this process. */

@@ -140,9 +140,11 @@ export class Responding {
     source: Source,
     { digest, from, isLinked }: Extract<PeerQuestion, { readonly kind: 'blob' }>,
   ): Promise<Answered> {
-    const { mirror } = this.#parts
-    if (isLinked) mirror.peerView.link(source, digest)
-    const { content, outcome } = await mirror.pullBlob(source, digest)
+    const { peerView } = this.#parts.mirror
+    if (isLinked) peerView.link(source, digest)
+    const served = await peerView.blob(source, digest)
+    if (served === undefined) return refusal('busy')
+    const { content, outcome } = served
     const { sizeBytes } = content
     if (from > (sizeBytes ?? Infinity)) {
       await content[Symbol.asyncDispose]()

@@ -14,7 +14,10 @@ export interface WireLimits {
   readonly beatMs: number
   /** For a free connection, if all of them are in use. */
   readonly freeMs: number
-  /** For the answer as a whole, however many signs of life come before it. */
+  /**
+   * For the answer as a whole, however many signs of life come before it. Leaves time to ask the registry
+   * before a client gives up.
+   */
   readonly answerMs: number
 }
 
@@ -23,7 +26,7 @@ const WIRE_LIMITS: WireLimits = {
   signMs: 2000,
   beatMs: 4000,
   freeMs: 5000,
-  answerMs: 60_000,
+  answerMs: 15_000,
 }
 
 const SOCKETS_PER_MEMBER_MAX = 256

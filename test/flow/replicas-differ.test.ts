@@ -10,7 +10,9 @@ import type { PeerAnswer, PeerQuestion } from '../../src/peers/protocol.ts'
 import { PeerWire } from '../../src/peers/wire.ts'
 import { identityOf } from '../../src/upstream/identity.ts'
 import { startFakePeer } from '../support/fake-peer.ts'
+import { FaultyStore } from '../support/faulty-store.ts'
 import { sectionsOf } from '../support/hosted.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 import { startMirror } from '../support/mirror.ts'
 import { freePorts, PEER_SECRET, peersConfig } from '../support/replicas.ts'
 import { startUpstream } from '../support/upstream.ts'
@@ -116,4 +118,21 @@ test('a pause that the registry wants from another replica counts only for those
   const credentials = { kind: 'password', username: 'robot', password: new Secret('pw') } as const
   assert.equal(await pull({ credentials }), 503)
   assert.equal(upstream.requests.length, asked)
+})
+
+test('a replica that cannot store a blob passes it on to no other one, each of which fetches it itself', async () => {
+  await using upstream = await startUpstream()
+  const digest = upstream.putBlob('content')
+  const store = new FaultyStore(new MemoryStore())
+  store.faults.add('createSpool')
+  const [port = 0, other = 0] = await freePorts(2)
+  await using _ = await startMirror({
+    upstream: upstream.host,
+    config: peersConfig(port, [port]),
+    overrides: { store },
+  })
+  const question = { kind: 'blob', ...PLACE, digest, from: 0, isLinked: true } as const
+  assert.deepEqual(await answerOf(port, upstream.host, question), { kind: 'refused', why: 'busy' })
+  await using mirror = await startMirror({ upstream: upstream.host, config: peersConfig(other, [port]) })
+  assert.equal((await mirror.get(`/v2/team/app/blobs/${digest}`)).body.toString(), 'content')
 })

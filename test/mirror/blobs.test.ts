@@ -27,6 +27,7 @@ interface Rig {
   readonly mirror: Mirror
   readonly registry: FakeRegistry
   readonly seen: SeenEvents
+  readonly clock: FakeClock
 }
 
 /** A mirror of a registry that has the blob. */
@@ -36,15 +37,16 @@ function mirrorOf(t: TestContext, store: Store, blob: Blob, provesRanges = false
     headBlob: () => ({ sizeBytes: blob.bytes.length }),
     getBlob: ({ offset }) => blobBody(blob.bytes, { offset }),
   })
+  const clock = FakeClock.skipDelays()
   const mirror = new Mirror({
     store,
     events: seen.events,
-    clock: FakeClock.skipDelays(),
+    clock,
     checkCacheDigest: false,
     provesRanges,
   })
   t.after(async () => await mirror[Symbol.asyncDispose]())
-  return { mirror, registry, seen }
+  return { mirror, registry, seen, clock }
 }
 
 /** A store whose objects fail to be read from an offset on, at reads other than the proof. */
@@ -179,6 +181,23 @@ test('no more than 32 downloads pass through at once, the others wait, and one t
     await content[Symbol.asyncDispose]()
   }
   assert.equal(asked(), 40)
+})
+
+test('a download that gets no place in time is refused before its client gives up', async t => {
+  const blob = makeBlob(1000)
+  const store = storeWith(new MemoryStore(), {
+    createSpool: async () => await Promise.reject(systemError('ENOSPC')),
+  })
+  const { mirror, registry, clock } = mirrorOf(t, store, blob)
+  const pull = async (): ReturnType<Mirror['pullBlob']> =>
+    await mirror.pullBlob(sourceOf(registry), blob.digest)
+  const inside = await Promise.all(Array.from({ length: 32 }, pull))
+  const late = assert.rejects(pull(), { code: 'UNAVAILABLE' })
+  await until(() => clock.sleepers === 1, 'the last one waits')
+  clock.advance(20_000)
+  await late
+  for (const { content } of inside) await content[Symbol.asyncDispose]()
+  await (await pull()).content[Symbol.asyncDispose]()
 })
 
 test('a repository that does not have a blob does not make it absent for one that does, though both ask at once', async t => {

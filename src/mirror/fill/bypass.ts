@@ -11,6 +11,8 @@ import { type Checkpoint, Download, type DownloadParts, type Wanted } from './do
  */
 const PLACES = 32
 const WAITING_MAX = 1024
+/** Longest wait for a place before the first header, in milliseconds: clients give up soon after. */
+const WAIT_MS_MAX = 15_000
 const NOTHING = new Uint8Array(0)
 
 /**
@@ -37,11 +39,11 @@ export class Bypass {
 
   /**
    * Opens the blob from its first byte; `undefined` if the upstream does not have it. Throws an OciError
-   * UNAVAILABLE if too many requests wait already. The caller disposes of the content.
+   * UNAVAILABLE if too many requests wait already, or this one has waited for too long. The caller disposes
+   * of the content.
    */
   async open(wanted: Wanted, lifetime: AbortSignal): Promise<Content | undefined> {
-    if (this.#places.waiting >= WAITING_MAX) throw overloaded()
-    const leave = await this.#places.enter(lifetime)
+    const leave = await this.#enterSoon(lifetime)
     const left = new AbortController()
     const start = Download.start(wanted.digest)
     const download = new Download(this.#parts, wanted, start, AbortSignal.any([lifetime, left.signal]))
@@ -53,6 +55,20 @@ export class Bypass {
     }
     leave()
     return undefined
+  }
+
+  async #enterSoon(lifetime: AbortSignal): Promise<() => void> {
+    if (this.#places.waiting >= WAITING_MAX) throw overloaded()
+    const [inside, late] = [new AbortController(), new AbortController()]
+    this.#parts.clock.delay(WAIT_MS_MAX, inside.signal).then(
+      () => late.abort(overloaded()),
+      () => undefined,
+    )
+    try {
+      return await this.#places.enter(AbortSignal.any([lifetime, late.signal]))
+    } finally {
+      inside.abort()
+    }
   }
 
   /** Reads a range of the blob for a client that received its earlier bytes from elsewhere. */
