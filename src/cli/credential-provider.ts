@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod'
 import { ConfigError, flagProblem, type Problem, wordProblem } from '../config/problem.ts'
 import { parseImageName } from '../oci/image-name.ts'
 import { DOCKER_HUB } from '../oci/namespace.ts'

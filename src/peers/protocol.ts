@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { z } from 'zod'
+import * as z from 'zod'
 import { type Digest, parseDigest } from '../oci/digest.ts'
 import { parseRepositoryName, parseTag, type RepositoryName, type Tag } from '../oci/name.ts'
 import { type Namespace, parseConfiguredNamespace } from '../oci/namespace.ts'

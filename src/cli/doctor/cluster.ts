@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { ask, whyUnanswered } from './ask.ts'
 import type { ClusterAccess } from './cluster-access.ts'
 

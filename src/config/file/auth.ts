@@ -1,5 +1,5 @@
 import { dirname, resolve } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod'
 import { parseWho, type WhoPattern } from '../../oci/rules/rule.ts'
 import { type AuthConfig, type IssuerConfig, NO_AUTH } from '../config.ts'
 import { parseBlock } from '../host.ts'

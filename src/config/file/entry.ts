@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { parseDuration } from '../../lib/duration.ts'
 import { parseConfiguredNamespace } from '../../oci/namespace.ts'
 import { hostHint, parseBlock, parseHost } from '../host.ts'

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { type NamePattern, parseNamePattern } from '../../oci/name-pattern.ts'
 import { canonicalText, DOCKER_HUB, parseConfiguredNamespace } from '../../oci/namespace.ts'
 import { hostOfPath } from '../../oci/path-host.ts'

@@ -1,5 +1,5 @@
 import { dirname, resolve } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod'
 import { parseDuration } from '../../lib/duration.ts'
 import { parseNamePattern } from '../../oci/name-pattern.ts'
 import { NOTICE_TYPES } from '../../oci/notice-type.ts'

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { parseBytes } from '../../lib/bytes.ts'
 import { parseDuration } from '../../lib/duration.ts'
 import { parseNamePattern } from '../../oci/name-pattern.ts'

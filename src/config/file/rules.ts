@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import type { Right } from '../../oci/identity.ts'
 import { parseWho, type Rule } from '../../oci/rules/rule.ts'
 import { parseRuleNames } from '../../oci/rules/rule-names.ts'

@@ -1,4 +1,4 @@
-import type { z } from 'zod'
+import type * as z from 'zod'
 import { nearest } from '../../lib/words/nearest.ts'
 import type { Problem, ValueOrigin } from '../problem.ts'
 import { isShowable, keyPath, pathText, type YamlSection } from './yaml-file.ts'

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { formatDuration, parseDuration } from '../../lib/duration.ts'
 import { parseImageName } from '../../oci/image-name.ts'
 import { parsePlatform } from '../../oci/platform.ts'
