@@ -15,13 +15,13 @@ FROM ${BASE} AS build
 WORKDIR /entrepot
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
-COPY tsconfig.json tsconfig.build.json ./
+COPY build ./build
 COPY src ./src
 COPY bin ./bin
 COPY web ./web
 # Keeps only what the program needs at run time. The second installation comes from npm's cache.
 RUN npm run build \
- && rm -rf src tsconfig.json tsconfig.build.json node_modules \
+ && rm -rf src build node_modules \
  && npm ci --omit=dev --ignore-scripts --prefer-offline --no-audit --no-fund \
  && rm -rf node_modules/.package-lock.json node_modules/.cache \
  && find node_modules \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' \) -exec rm -f {} + \

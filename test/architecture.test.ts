@@ -35,7 +35,7 @@ const FUNCTION_LINES_P90_MAX = 20
 
 const PAGES = globSync(['*.md', '{docs,bench,examples,helm,test}/**/*.md'], { cwd: ROOT }).toSorted()
 const MODULES = parseModules(
-  new Map(globSync('{src,test,bench}/**/*.ts', { cwd: ROOT }).map(path => [path, read(path)])),
+  new Map(globSync('{src,test,bench,build}/**/*.ts', { cwd: ROOT }).map(path => [path, read(path)])),
 )
 const TESTS = MODULES.filter(({ path }) => path.startsWith('test/'))
 /** Files of src/, by their paths below it. */

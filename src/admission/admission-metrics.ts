@@ -1,5 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
-import { version } from '../lib/version.ts'
+import { version } from '../lib/package.ts'
 import type { AdmissionVerdict } from './answer.ts'
 
 /** Metrics of the gate. `docs/admission.md` explains them to operators. */

@@ -3,7 +3,7 @@ import type { Peer } from '../access/peer.ts'
 import type { Config } from '../config/config.ts'
 import type { Dispatch } from '../http/dispatch.ts'
 import { tracedHandler } from '../http/traced-handler.ts'
-import { version } from '../lib/version.ts'
+import { version } from '../lib/package.ts'
 import type { Events } from '../observe/events.ts'
 import { startTracing } from '../observe/tracing/start.ts'
 

@@ -8,7 +8,7 @@ import {
   type MetricValue,
   Registry,
 } from 'prom-client'
-import { version } from '../lib/version.ts'
+import { version } from '../lib/package.ts'
 import { createPeerMetrics, type PeerMetrics } from './peer-metrics.ts'
 
 /** Metrics of one thread in a form that can be sent to another. */

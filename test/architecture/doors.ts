@@ -57,7 +57,7 @@ const HARMLESS_NAMES: ReadonlyMap<string, ReadonlySet<string>> = new Map([
   ],
   ['node:http', new Set(['STATUS_CODES', 'validateHeaderName', 'validateHeaderValue'])],
   ['node:net', new Set(['BlockList', 'SocketAddress', 'isIP', 'isIPv4', 'isIPv6'])],
-  ['node:module', new Set(['enableCompileCache', 'stripTypeScriptTypes'])],
+  ['node:module', new Set(['enableCompileCache', 'findPackageJSON', 'stripTypeScriptTypes'])],
   ['node:tls', new Set(['getCACertificates', 'rootCertificates', 'checkServerIdentity'])],
   ['node:v8', new Set(['getHeapStatistics', 'setFlagsFromString'])],
 ])

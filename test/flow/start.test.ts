@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Secret } from '../../src/config/secret.ts'
-import { version } from '../../src/lib/version.ts'
+import { version } from '../../src/lib/package.ts'
 import { runCommandLine } from '../cli/rig.ts'
 import { startMirror } from '../support/mirror.ts'
 import { startUpstream } from '../support/upstream.ts'

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, test } from 'node:test'
+import { startUpstream } from '../support/upstream.ts'
 import { need, ROOT, run, runOk } from './rig/tools.ts'
 
 let directory: string
@@ -52,27 +53,46 @@ test('the installed package contains the compiled program, and neither sources n
   ])
   const files = await readdir(join(installed, 'dist'), { recursive: true, withFileTypes: true })
   for (const file of files.filter(entry => entry.isFile())) {
-    assert.match(file.name, /\.js$/)
+    assert.match(file.name, /\.js$|^THIRD-PARTY-NOTICES\.txt$/)
   }
 })
 
-test('the installed program serves, has its index, passes healthcheck, and exits with 0 on SIGTERM', {
+test('the installed package has the licences of the packages that it contains, and loads the others', async () => {
+  const installed = join(directory, 'node_modules/entrepot')
+  const notices = await readFile(join(installed, 'dist/THIRD-PARTY-NOTICES.txt'), 'utf8')
+  assert.match(notices, /^zod \d[\d.]+, MIT$/m)
+  assert.match(notices, /^prom-client \d[\d.]+, Apache-2\.0$[\s\S]+Version 2\.0, January 2004/m)
+  assert.doesNotMatch(notices, /^undici /m)
+})
+
+test('the installed program serves, has its index and page, passes healthcheck, and exits with 0 on SIGTERM', {
   timeout: 60_000,
 }, async () => {
   const program = join(directory, 'node_modules/.bin/entrepot')
-  const child = spawn(process.execPath, [program, '--listen', '127.0.0.1:0', '--admin-listen', 'off'], {
+  await using upstream = await startUpstream()
+  const image = upstream.putImage({ layers: ['a layer'] })
+  const upstreams = join(directory, 'upstreams.json')
+  await writeFile(upstreams, JSON.stringify([{ namespace: 'docker.io', host: upstream.host, tls: false }]))
+  const flags = ['--workers', '2', '--upstream-config-file', upstreams]
+  const listeners = ['--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0']
+  const child = spawn(process.execPath, [program, ...listeners, ...flags], {
     cwd: directory,
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   try {
     let listen = ''
+    let admin = ''
     for await (const line of createInterface({ input: child.stdout })) {
-      const entry = JSON.parse(line) as { readonly msg: string; readonly listen?: string }
+      const entry = JSON.parse(line) as Readonly<Record<'msg' | 'listen' | 'adminListen', string | undefined>>
       listen = entry.listen ?? listen
+      admin = entry.adminListen ?? admin
       // The thread of the index has an entry file, which must be among the compiled ones.
       if (entry.msg === 'index is up to date with the store') break
     }
     assert.equal((await fetch(`http://${listen}/v2/`)).status, 200)
+    const pulled = await fetch(`http://${listen}/v2/team/app/blobs/${image.layers[0]}`)
+    assert.equal(await pulled.text(), 'a layer')
+    assert.match(await (await fetch(`http://${admin}/`)).text(), /page\.[0-9a-f]{12}\.css/)
     const ready = await fetch(`http://${listen}/readyz`)
     assert.match(await ready.text(), /"status":"ok"/)
     const healthy = await entrepot('healthcheck', '--listen', listen)

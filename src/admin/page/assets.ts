@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
+import { packageFile } from '../../lib/package.ts'
 
 /** A file that pages load. */
 export interface Asset {
@@ -28,11 +29,10 @@ export class Assets {
     this.#names = new Map(assets.map(([file, { name }]) => [file, name]))
   }
 
-  /** Reads the files. They are beside `src/` and, in a package, beside `dist/`. */
+  /** Reads the files. */
   static async read(): Promise<Assets> {
-    const folder = new URL('../../../web/', import.meta.url)
     const read = FILES.map(async ([file, contentType]) => {
-      const bytes = await readFile(new URL(file, folder))
+      const bytes = await readFile(packageFile('web', file))
       return [file, { bytes, contentType, name: hashedName(file, bytes) }] as const
     })
     return new Assets(await Promise.all(read))

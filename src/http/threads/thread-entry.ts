@@ -1,6 +1,6 @@
 import { enableCompileCache } from 'node:module'
-import { fileURLToPath } from 'node:url'
+import { packageFile } from '../../lib/package.ts'
 
 // As in main.ts: without its own compile cache, a thread compiles all of its modules again.
-enableCompileCache(fileURLToPath(new URL('../../../node_modules/.cache/entrepot', import.meta.url)))
+enableCompileCache(packageFile('node_modules', '.cache', 'entrepot'))
 await import('./thread.ts')
