@@ -1,4 +1,5 @@
 import { type Incoming, NoRoomError } from '../content/ledger.ts'
+import { bytesIn } from '../lib/read-ahead.ts'
 import type { LocalFile, SpoolFile } from '../storage/store.ts'
 import type { Release } from './room-book.ts'
 
@@ -100,12 +101,13 @@ export class WatchedSpool implements SpoolFile {
     return await this.#claimUpTo(this.#goalOf(this.inner.sizeBytes))
   }
 
-  async append(bytes: Uint8Array): Promise<void> {
-    const neededBytes = this.inner.sizeBytes + bytes.byteLength
+  async append(...pieces: readonly Uint8Array[]): Promise<void> {
+    const bytes = bytesIn(pieces)
+    const neededBytes = this.inner.sizeBytes + bytes
     if (neededBytes > this.#claimedBytes && !(await this.#claimFor(neededBytes))) throw new NoRoomError()
-    await this.inner.append(bytes)
-    this.#writtenBytes += bytes.byteLength
-    this.#keeper.wrote(bytes.byteLength)
+    await this.inner.append(...pieces)
+    this.#writtenBytes += bytes
+    this.#keeper.wrote(bytes)
   }
 
   async read(buffer: Uint8Array, position: number): Promise<number> {

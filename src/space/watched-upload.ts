@@ -1,4 +1,5 @@
 import { NoRoomError } from '../content/ledger.ts'
+import { bytesIn } from '../lib/read-ahead.ts'
 import type { LocalFile, UploadSpool } from '../storage/store.ts'
 
 /** Room is asked for this many bytes ahead. */
@@ -35,14 +36,15 @@ export class WatchedUpload implements UploadSpool {
     return this.inner.file
   }
 
-  async append(bytes: Uint8Array): Promise<void> {
-    const neededBytes = this.sizeBytes + bytes.byteLength
+  async append(...pieces: readonly Uint8Array[]): Promise<void> {
+    const bytes = bytesIn(pieces)
+    const neededBytes = this.sizeBytes + bytes
     if (neededBytes > this.#askedUpTo) {
-      const ahead = Math.min(AHEAD_BYTES, Math.max(bytes.byteLength, this.sizeBytes))
+      const ahead = Math.min(AHEAD_BYTES, Math.max(bytes, this.sizeBytes))
       if (!(await this.#room.spare(ahead))) throw new NoRoomError()
       this.#askedUpTo = this.sizeBytes + ahead
     }
-    await this.inner.append(bytes)
+    await this.inner.append(...pieces)
   }
 
   async read(buffer: Uint8Array, position: number): Promise<number> {

@@ -318,8 +318,11 @@ export interface SpoolFile extends AsyncDisposable {
   readonly sizeBytes: number
   /** Set only while the spool is open, and only if it is a file on this machine. */
   readonly file?: LocalFile | undefined
-  /** Appends all of the bytes or throws (disk full, I/O error); only one append may run at a time. */
-  append(bytes: Uint8Array): Promise<void>
+  /**
+   * Appends the pieces one after the other, all of them or none: throws otherwise (disk full, I/O error).
+   * Only one append may run at a time.
+   */
+  append(...pieces: readonly Uint8Array[]): Promise<void>
   /**
    * Fills `buffer` from `position` with as many bytes as the file has there, and returns the number of bytes
    * read. Callers only ask for bytes that have been appended. Any number of reads may run at once, also

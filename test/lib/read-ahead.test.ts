@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
-import { type ReadInto, readAhead } from '../../src/lib/read-ahead.ts'
+import { setImmediate } from 'node:timers/promises'
+import { gathered, type ReadInto, readAhead } from '../../src/lib/read-ahead.ts'
 import { BufferPool } from '../../src/lib/reader-buffers.ts'
 
 const bytes = randomBytes(1_000_000)
@@ -87,4 +88,65 @@ test('the memory kept of readers that have left is bounded', () => {
   const next = own.enter()
   const kept = Array.from({ length: 128 }, () => next.take(300_000)).filter(buffer => taken.has(buffer))
   assert.equal(kept.length, 64)
+})
+
+const PIECE = Buffer.alloc(100)
+
+/** A source of pieces, and how many of them were taken. */
+function sourceOf(count: number, end?: Error): { taken: number; pieces: AsyncGenerator<Uint8Array> } {
+  const source = { taken: 0, pieces: make() }
+  async function* make(): AsyncGenerator<Uint8Array> {
+    for (let index = 0; index < count; index += 1) {
+      source.taken += 1
+      yield PIECE
+      await Promise.resolve()
+    }
+    if (end !== undefined) throw end
+  }
+  return source
+}
+
+test('pieces that arrive while the reader is busy come together, and none is lost', async () => {
+  const counts: number[] = []
+  for await (const pieces of gathered(sourceOf(10).pieces, 1000)) {
+    counts.push(pieces.length)
+    await setImmediate()
+  }
+  assert.deepEqual(counts, [1, 9])
+})
+
+test('a busy reader lets only the given bytes arrive', async () => {
+  const source = sourceOf(100)
+  const reading = gathered(source.pieces, 1000)
+  await reading.next()
+  await setImmediate()
+  assert.equal(source.taken, 11)
+  assert.equal((await reading.next()).value?.length, 10)
+  await reading.return(undefined)
+})
+
+test('the failure of a source comes after the pieces before it', async () => {
+  const failure = new Error('cut')
+  let count = 0
+  const reading = async (): Promise<void> => {
+    for await (const pieces of gathered(sourceOf(3, failure).pieces, 1000)) {
+      count += pieces.length
+      await setImmediate()
+    }
+  }
+  await assert.rejects(reading, failure)
+  assert.equal(count, 3)
+})
+
+test('a reader may leave while the source waits for a piece', async () => {
+  const never = Promise.withResolvers<never>()
+  async function* stuck(): AsyncGenerator<Uint8Array> {
+    yield PIECE
+    await never.promise
+  }
+  for await (const pieces of gathered(stuck(), 1000)) {
+    assert.equal(pieces.length, 1)
+    await setImmediate()
+    break
+  }
 })

@@ -343,11 +343,11 @@ export class SimulatedSpool implements SpoolFile {
     return this.bytes.length
   }
 
-  async append(bytes: Uint8Array): Promise<void> {
+  async append(...pieces: readonly Uint8Array[]): Promise<void> {
     await this.#turn('append')
     if (this.isAdopted) this.#disk.violations.push('an adopted spool was appended to')
     if (this.#disk.fails('append')) throw failure(this.#disk.scheduler.dice.pick(['ENOSPC', 'EIO']))
-    this.bytes = Buffer.concat([this.bytes, bytes])
+    this.bytes = Buffer.concat([this.bytes, ...pieces])
   }
 
   async read(buffer: Uint8Array, position: number): Promise<number> {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
+import { bytesIn } from '../../src/lib/read-ahead.ts'
 import { Claims } from '../../src/space/claims.ts'
 import { RoomBook } from '../../src/space/room-book.ts'
 import type { Demand } from '../../src/space/victims.ts'
@@ -24,8 +25,8 @@ interface Stored {
 class Hollow implements SpoolFile {
   sizeBytes = 0
 
-  async append(bytes: Uint8Array): Promise<void> {
-    this.sizeBytes += bytes.byteLength
+  async append(...pieces: readonly Uint8Array[]): Promise<void> {
+    this.sizeBytes += bytesIn(pieces)
     await Promise.resolve()
   }
 

@@ -414,7 +414,7 @@ function spoolContract(withStore: WithStore): void {
     // The chunk is the caller's again.
     chunk.fill(0)
     assert.equal(spool.sizeBytes, 400)
-    await spool.append(bytes.subarray(400))
+    await spool.append(bytes.subarray(400, 600), bytes.subarray(600, 600), bytes.subarray(600))
     assert.equal(spool.sizeBytes, 1_000)
     assert.ok((await readSpool(spool)).equals(bytes))
   })

@@ -1,3 +1,4 @@
+import { bytesIn } from '../../src/lib/read-ahead.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 import type { UploadId } from '../../src/oci/upload-id.ts'
 import type {
@@ -171,9 +172,9 @@ class FaultySpool<Inner extends SpoolFile = SpoolFile> implements SpoolFile {
     return this.inner.file
   }
 
-  async append(bytes: Uint8Array): Promise<void> {
-    if (this.sizeBytes + bytes.byteLength > this.#store.appendFailsAfter) this.#store.refuse('append')
-    await this.inner.append(bytes)
+  async append(...pieces: readonly Uint8Array[]): Promise<void> {
+    if (this.sizeBytes + bytesIn(pieces) > this.#store.appendFailsAfter) this.#store.refuse('append')
+    await this.inner.append(...pieces)
   }
 
   async read(buffer: Uint8Array, position: number): Promise<number> {

@@ -215,8 +215,9 @@ class MemorySpool implements UploadSpool {
     return this.#sizeBytes
   }
 
-  async append(bytes: Uint8Array): Promise<void> {
+  async append(...pieces: readonly Uint8Array[]): Promise<void> {
     this.#assertOpen()
+    const bytes = Buffer.concat(pieces)
     const sizeBytes = this.#sizeBytes + bytes.length
     if (sizeBytes > this.#buffer.length) {
       const grown = Buffer.alloc(Math.max(sizeBytes, 2 * this.#buffer.length))

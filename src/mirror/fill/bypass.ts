@@ -1,4 +1,5 @@
 import { HELD_BACK_BYTES } from '../../content/tail.ts'
+import { bytesIn } from '../../lib/read-ahead.ts'
 import { Semaphore } from '../../lib/semaphore.ts'
 import type { ByteRange, Content } from '../../oci/content.ts'
 import type { Digest } from '../../oci/digest.ts'
@@ -141,11 +142,13 @@ export async function* passThrough(
   let heldBytes = before.byteLength
   if (before.byteLength > 0) held.push({ offset: offset - before.byteLength, bytes: before })
   try {
-    for await (const chunk of download.chunks()) {
+    for await (const chunks of download.chunks()) {
       if (signal.aborted) return
-      held.push({ offset, bytes: chunk })
-      offset += chunk.byteLength
-      heldBytes += chunk.byteLength
+      for (const bytes of chunks) {
+        held.push({ offset, bytes })
+        offset += bytes.byteLength
+      }
+      heldBytes += bytesIn(chunks)
       for (let first = held[0]; first !== undefined; first = held[0]) {
         if (heldBytes - first.bytes.byteLength < HELD_BACK_BYTES) break
         if (first.offset >= range.end) return

@@ -1,5 +1,6 @@
 import type { Hash } from 'node:crypto'
 import type { Clock } from '../../lib/clock.ts'
+import { bytesIn, gathered } from '../../lib/read-ahead.ts'
 import type { Events } from '../../observe/events.ts'
 import { algorithmOf, type Digest, finishHash, startHash } from '../../oci/digest.ts'
 import { UpstreamError, type UpstreamErrorKind } from '../../oci/error.ts'
@@ -12,6 +13,8 @@ const RESUME_PAUSE_MS = 250
 /** After this much progress the count of resumes starts again. */
 const PROGRESS_BYTES = 1024 * 1024
 const PAUSE_MS_MAX = 10_000
+/** Bytes that may arrive while the ones before them are written. */
+const AHEAD_BYTES = 512 * 1024
 
 const RESUMABLE: ReadonlySet<UpstreamErrorKind> = new Set<UpstreamErrorKind>([
   'breaker',
@@ -120,7 +123,7 @@ export class Download {
     return this.#foreign?.isKept
   }
 
-  /** Snapshot of the offset and the hash after the last chunk that was taken. */
+  /** Snapshot of the offset and the hash after the last chunks that were taken. */
   get checkpoint(): Checkpoint {
     return { offset: this.#offset, hash: this.#hash.copy() }
   }
@@ -153,11 +156,11 @@ export class Download {
   }
 
   /**
-   * Yields the bytes from the starting point on. A chunk counts as taken when the next one is requested. Ends
-   * only after the whole blob has matched its digest. Throws an `UpstreamError` of kind `mismatch` if it does
-   * not match, or the last error if resuming failed.
+   * Yields the bytes from the starting point on, as many chunks at once as have arrived. They count as taken
+   * when the next ones are requested. Ends only after the whole blob has matched its digest. Throws an
+   * `UpstreamError` of kind `mismatch` if it does not match, or the last error if resuming failed.
    */
-  async *chunks(): AsyncGenerator<Uint8Array> {
+  async *chunks(): AsyncGenerator<readonly Uint8Array[]> {
     try {
       for (;;) {
         try {
@@ -188,21 +191,21 @@ export class Download {
       throw new UpstreamError('invalid', 'the upstream no longer has the blob that it was sending')
   }
 
-  async *#pass(): AsyncGenerator<Uint8Array> {
+  async *#pass(): AsyncGenerator<readonly Uint8Array[]> {
     if (this.#body === undefined) throw new UpstreamError('cut', 'the connection to the upstream was lost')
     this.#silence.begin()
-    for await (const chunk of this.#body.chunks) {
+    for await (const arrived of gathered(this.#body.chunks, AHEAD_BYTES)) {
       this.#silence.end()
-      const end = this.#offset + chunk.byteLength
-      if (this.#sizeBytes !== undefined && end > this.#sizeBytes) {
+      const chunks = this.#fitting(arrived)
+      if (chunks.length > 0) yield chunks
+      for (const chunk of chunks) this.#hash.update(chunk)
+      this.#offset += bytesIn(chunks)
+      if (chunks.length < arrived.length) {
         throw new UpstreamError(
           'invalid',
           `the upstream sent more than the ${this.#sizeBytes} bytes that it stated`,
         )
       }
-      yield chunk
-      this.#hash.update(chunk)
-      this.#offset = end
       this.#silence.begin()
     }
     if (this.#sizeBytes !== undefined && this.#offset < this.#sizeBytes) {
@@ -211,6 +214,13 @@ export class Download {
         `the upstream ended the body at byte ${this.#offset} of ${this.#sizeBytes}`,
       )
     }
+  }
+
+  /** The first of the chunks, as far as they are within the stated size. */
+  #fitting(chunks: readonly Uint8Array[]): readonly Uint8Array[] {
+    let restBytes = (this.#sizeBytes ?? Number.POSITIVE_INFINITY) - this.#offset
+    const excess = chunks.findIndex(chunk => (restBytes -= chunk.byteLength) < 0)
+    return excess < 0 ? chunks : chunks.slice(0, excess)
   }
 
   /**

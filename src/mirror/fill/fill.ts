@@ -1,6 +1,7 @@
 import { type Ledger, NO_LEDGER, NoRoomError } from '../../content/ledger.ts'
 import type { Proofs } from '../../content/proofs.ts'
 import type { Clock } from '../../lib/clock.ts'
+import { bytesIn } from '../../lib/read-ahead.ts'
 import type { BufferPool } from '../../lib/reader-buffers.ts'
 import type { FinishedFill } from '../../observe/event.ts'
 import type { Events } from '../../observe/events.ts'
@@ -278,11 +279,11 @@ export class Fill {
    */
   async #pour(download: Download, spool: Spool): Promise<boolean> {
     const { events, bypass } = this.#parts
-    for await (const chunk of download.chunks()) {
+    for await (const chunks of download.chunks()) {
       this.#abandoned.signal.throwIfAborted()
-      this.#speed.add(chunk.byteLength)
+      this.#speed.add(bytesIn(chunks))
       try {
-        await spool.append(chunk)
+        await spool.append(...chunks)
       } catch (error) {
         // The refusal of room is an event of its own, and nothing is wrong with the store.
         if (!(error instanceof NoRoomError)) {

@@ -81,11 +81,13 @@ export class Spool implements FileProgress {
     this.#announce()
   }
 
-  /** Appends bytes; the caller may reuse their buffer afterwards. Throws if the file cannot be written. */
-  async append(bytes: Uint8Array): Promise<void> {
-    await this.#file.append(bytes)
-    this.#recent.append(this.#writtenBytes, bytes)
-    this.#writtenBytes += bytes.byteLength
+  /** Appends pieces; the caller may reuse their buffers afterwards. Throws if the file cannot be written. */
+  async append(...pieces: readonly Uint8Array[]): Promise<void> {
+    await this.#file.append(...pieces)
+    for (const piece of pieces) {
+      this.#recent.append(this.#writtenBytes, piece)
+      this.#writtenBytes += piece.byteLength
+    }
     this.#announce()
   }
 

@@ -51,14 +51,31 @@ export async function createEmptyFile(path: string): Promise<void> {
   await handle.close()
 }
 
-/** Writes all of the bytes at the position, in as many calls as needed. */
-export async function writeFully(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  let written = 0
-  while (written < bytes.length) {
-    const { bytesWritten } = await handle.write(bytes, written, bytes.length - written, position + written)
+/** Writes all of the pieces from the position on, in as many calls as needed. */
+export async function writeFully(
+  handle: FileHandle,
+  pieces: readonly Uint8Array[],
+  position: number,
+): Promise<void> {
+  let [rest, offset] = [after(pieces, 0), position]
+  while (rest.length > 0) {
+    const { bytesWritten } = await handle.writev(rest, offset)
     if (bytesWritten === 0) throw new Error('the file system wrote no bytes and reported no error')
-    written += bytesWritten
+    rest = after(rest, bytesWritten)
+    offset += bytesWritten
   }
+}
+
+/** What is left of the pieces after their first bytes, without empty pieces. */
+function after(pieces: readonly Uint8Array[], bytes: number): readonly Uint8Array[] {
+  const rest: Uint8Array[] = []
+  let skippedBytes = 0
+  for (const piece of pieces) {
+    const skip = Math.min(piece.byteLength, bytes - skippedBytes)
+    skippedBytes += skip
+    if (skip < piece.byteLength) rest.push(skip === 0 ? piece : piece.subarray(skip))
+  }
+  return rest
 }
 
 /** Fills the first `length` bytes of the buffer from the position. Throws if the file ends earlier. */

@@ -128,7 +128,7 @@ export class SpoolDirectory implements AsyncDisposable {
     const handle = await this.#create(name)
     try {
       try {
-        await writeFully(handle, bytes, 0)
+        await writeFully(handle, [bytes], 0)
         if (options.isDurable) await handle.datasync()
       } finally {
         await handle.close()

@@ -1,4 +1,5 @@
 import { type FileHandle, unlink } from 'node:fs/promises'
+import { bytesIn } from '../../lib/read-ahead.ts'
 import { hasCode } from '../../lib/system-error.ts'
 import type { Events } from '../../observe/events.ts'
 import type { Durability, LocalFile, UploadSpool } from '../store.ts'
@@ -37,10 +38,10 @@ export class DiskSpool implements UploadSpool {
     return this.#state === 'closed' ? undefined : { fd: this.#parts.handle.fd }
   }
 
-  async append(bytes: Uint8Array): Promise<void> {
+  async append(...pieces: readonly Uint8Array[]): Promise<void> {
     this.#assertOpen()
-    await writeFully(this.#parts.handle, bytes, this.#sizeBytes)
-    this.#sizeBytes += bytes.length
+    await writeFully(this.#parts.handle, pieces, this.#sizeBytes)
+    this.#sizeBytes += bytesIn(pieces)
   }
 
   async read(buffer: Uint8Array, position: number): Promise<number> {

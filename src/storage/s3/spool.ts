@@ -36,8 +36,8 @@ export class S3Spool implements UploadSpool {
     return this.#parts.disk.file
   }
 
-  async append(bytes: Uint8Array): Promise<void> {
-    await this.#parts.disk.append(bytes)
+  async append(...pieces: readonly Uint8Array[]): Promise<void> {
+    await this.#parts.disk.append(...pieces)
     const { key, connection } = this.#parts
     if (key === undefined || this.sizeBytes <= connection.limits.singlePutBytes) return
     this.#upload ??= this.#begin(key)

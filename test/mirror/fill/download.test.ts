@@ -38,7 +38,11 @@ async function download(
   } catch (error) {
     return { bytes: Buffer.alloc(0), error, asked: registry.asked, clock }
   }
-  return { ...(await collectUntilFailure(running.chunks())), asked: registry.asked, clock }
+  return { ...(await collectUntilFailure(each(running))), asked: registry.asked, clock }
+}
+
+async function* each(download: Download): AsyncGenerator<Uint8Array> {
+  for await (const chunks of download.chunks()) yield* chunks
 }
 
 function kindOf(error: unknown): UpstreamErrorKind | undefined {
@@ -268,7 +272,7 @@ test('an aborted download ends with the reason of its signal, its body disposed 
   const reason = new Error('the mirror is shutting down')
   const { error } = await collectUntilFailure(
     (async function* () {
-      for await (const chunk of running.chunks()) {
+      for await (const chunk of each(running)) {
         abandoned.abort(reason)
         yield chunk
       }
@@ -362,7 +366,7 @@ test('an upstream that stalls and then hangs is given up 45 s after its last byt
   )
   await running.open()
   let isOver = false
-  const reading = collectUntilFailure(running.chunks()).finally(() => (isOver = true))
+  const reading = collectUntilFailure(each(running)).finally(() => (isOver = true))
   await until(() => clock.sleepers === 2, 'the limit and the pause before the first resume wait')
   clock.advance(0)
   await until(() => registry.asked.length === 2, 'it asks for the rest')
@@ -399,7 +403,7 @@ test('an upstream that stalls again before it has sent a byte is given up, and o
     const parts = { events: seeEvents().events, clock }
     const running = new Download(parts, wanted, start, new AbortController().signal)
     await running.open()
-    return await collectUntilFailure(running.chunks())
+    return await collectUntilFailure(each(running))
   }
   const given = await run([1000, 0])
   assert.equal(given.bytes.length, 1000)
