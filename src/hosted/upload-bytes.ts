@@ -1,6 +1,7 @@
 import type { Hash } from 'node:crypto'
 import type { UploadPart } from '../content/hosting.ts'
 import { untilAborted } from '../lib/abort.ts'
+import { bytesIn, gathered } from '../lib/read-ahead.ts'
 import { type Digest, type DigestAlgorithm, finishHash, startHash } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import type { Place } from '../oci/place.ts'
@@ -8,6 +9,8 @@ import type { UploadId } from '../oci/upload-id.ts'
 import type { Store, StoreWrite, UploadSpool } from '../storage/store.ts'
 
 const PIECE_BYTES = 1024 * 1024
+/** Bytes that may arrive while the ones before them are written. */
+const AHEAD_BYTES = 512 * 1024
 /** A power cut may cost an upload at most this much. */
 const UNSYNCED_MAX = 8 * 1024 * 1024
 
@@ -82,12 +85,12 @@ export class UploadBytes {
 
   /** Appends a part. What came before a failure stays. */
   async append(part: UploadPart, signal: AbortSignal): Promise<void> {
-    const pieces = part.pieces[Symbol.asyncIterator]()
+    const arriving = gathered(part.pieces, AHEAD_BYTES)
     try {
-      await this.#appendAll(pieces, part.sizeBytes, signal)
+      await this.#appendAll(arriving, part.sizeBytes, signal)
     } finally {
       // Not awaited: it may still wait for a piece. Whoever sends lets go of its timers then.
-      void pieces.return?.()
+      void arriving.return(undefined)
     }
   }
 
@@ -131,37 +134,37 @@ export class UploadBytes {
   }
 
   async #appendAll(
-    pieces: AsyncIterator<Uint8Array>,
+    arriving: AsyncIterator<readonly Uint8Array[]>,
     sizeBytes: number | undefined,
     signal: AbortSignal,
   ): Promise<void> {
     const limit = sizeBytes ?? Infinity
     let partBytes = 0
     for (;;) {
-      const { value: piece, done } = await untilAborted(pieces.next(), signal)
+      const { value: pieces, done } = await untilAborted(arriving.next(), signal)
       if (done === true) break
-      partBytes += piece.byteLength
+      partBytes += bytesIn(pieces)
       if (partBytes > limit)
         throw new OciError('SIZE_INVALID', `the part is longer than the ${limit} bytes announced`)
-      await this.#write(piece)
+      await this.#write(pieces)
     }
     if (sizeBytes !== undefined && partBytes < sizeBytes)
       throw new OciError('SIZE_INVALID', `the part ended after ${partBytes} of ${sizeBytes} bytes`)
   }
 
-  async #write(piece: Uint8Array): Promise<void> {
+  async #write(pieces: readonly Uint8Array[]): Promise<void> {
     const spool = this.#spool ?? (await this.#create())
     const hash = (this.#hash ??= startHash(this.#parts.algorithm))
-    const writing = spool.append(piece)
-    // Hashed while the kernel takes it. If the write fails, the hash is of bytes that are not there.
-    hash.update(piece)
+    const writing = spool.append(...pieces)
+    // Hashed while the kernel takes them. If the write fails, the hash is of bytes that are not there.
+    for (const piece of pieces) hash.update(piece)
     try {
       await writing
     } catch (error) {
       this.#hash = undefined
       throw error
     }
-    this.#receivedBytes += piece.byteLength
+    this.#receivedBytes += bytesIn(pieces)
   }
 
   async #create(): Promise<UploadSpool> {
