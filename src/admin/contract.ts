@@ -108,11 +108,11 @@ export interface RegistryReport {
   readonly registry: string
   readonly isConfigured: boolean
   /**
-   * `reachable`: it answered last time. `unreachable`: the last attempt failed before an answer. `paused`: it
-   * is not asked for now, after several failures in a row or because it asked for that. `unknown`: it was not
-   * asked since the start.
+   * `reachable`: it answered last time. `refused`: it last refused our user name and password. `unreachable`:
+   * the last attempt failed before an answer. `paused`: it is not asked for now, after several failures in a
+   * row or because it asked for that. `unknown`: it was not asked since the start.
    */
-  readonly state: 'reachable' | 'unreachable' | 'paused' | 'unknown'
+  readonly state: 'reachable' | 'refused' | 'unreachable' | 'paused' | 'unknown'
   /** Rest of the pause. */
   readonly pausedForMs?: number | undefined
   readonly lastAnswerAt?: string | undefined

@@ -119,6 +119,7 @@ function indexReasons({ indexState }: SpaceReport): readonly string[] {
 function registryReason({ state, lastError, budget }: RegistryReport): string | undefined {
   const error = lastError === undefined ? '' : `: ${lastError.message}`
   if (state === 'unreachable') return `cannot be reached${error}`
+  if (state === 'refused') return `cannot be pulled from${error}`
   if (state === 'paused') return `is not asked for now${error}`
   if (budget?.remaining === 0) return 'allows no more pulls for now: its budget is used up'
   return undefined
@@ -160,11 +161,21 @@ function stateOf(
   { answeredAtMs, failure, quietUntilMs = 0, budget }: RegistryHealth,
   nowMs: number,
 ): Pick<RegistryReport, 'state' | 'pausedForMs' | 'lastAnswerAt' | 'lastError' | 'budget'> {
-  const isFailing = failure?.isContact === true && failure.atMs >= (answeredAtMs ?? 0)
+  const isLast = failure !== undefined && failure.atMs >= (answeredAtMs ?? 0)
+  const isFailing = isLast && failure.isContact
+  const isRefused = isLast && failure.isLogin
   const isPaused = quietUntilMs > nowMs
   const isKnown = answeredAtMs !== undefined || failure !== undefined
   return {
-    state: isPaused ? 'paused' : isFailing ? 'unreachable' : isKnown ? 'reachable' : 'unknown',
+    state: isPaused
+      ? 'paused'
+      : isFailing
+        ? 'unreachable'
+        : isRefused
+          ? 'refused'
+          : isKnown
+            ? 'reachable'
+            : 'unknown',
     pausedForMs: isPaused ? Math.round(quietUntilMs - nowMs) : undefined,
     lastAnswerAt: answeredAtMs === undefined ? undefined : isoOf(answeredAtMs),
     lastError: failure === undefined ? undefined : { at: isoOf(failure.atMs), message: failure.message },

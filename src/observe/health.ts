@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import type { Digest } from '../oci/digest.ts'
-import type { UpstreamErrorKind } from '../oci/error.ts'
+import { UpstreamError, type UpstreamErrorKind } from '../oci/error.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import type { Place } from '../oci/place.ts'
 import { type Event, type EventDetails, type EventHandlers, type EventSink, handleEvent } from './event.ts'
@@ -9,7 +9,12 @@ import { type Event, type EventDetails, type EventHandlers, type EventSink, hand
 export interface RegistryHealth {
   readonly answeredAtMs?: number | undefined
   readonly failure?:
-    | { readonly atMs: number; readonly message: string; readonly isContact: boolean }
+    | {
+        readonly atMs: number
+        readonly message: string
+        readonly isContact: boolean
+        readonly isLogin: boolean
+      }
     | undefined
   /** It is not asked until this time, after several failures in a row or because it asked for a pause. */
   readonly quietUntilMs?: number | undefined
@@ -110,7 +115,12 @@ export class Health implements EventSink {
 
   #failed({ namespace, kind, error }: EventDetails['upstream-failed']): void {
     if (ECHOES.has(kind)) return
-    const failure = { atMs: this.#now(), message: messageOf(error), isContact: CONTACT.has(kind) }
+    const failure = {
+      atMs: this.#now(),
+      message: messageOf(error),
+      isContact: CONTACT.has(kind),
+      isLogin: error instanceof UpstreamError && error.refusesLogin,
+    }
     this.#note(namespace, { failure })
   }
 

@@ -94,6 +94,8 @@ export class UpstreamError extends Error {
   readonly retryAfterMs: number | undefined
   /** `host:port` of the server that failed, if known. After a redirect it may not be the registry. */
   readonly host: string | undefined
+  /** True if the upstream refuses our user name and password, whatever they are for. */
+  readonly refusesLogin: boolean
 
   constructor(
     kind: UpstreamErrorKind,
@@ -102,6 +104,7 @@ export class UpstreamError extends Error {
       status?: number | undefined
       retryAfterMs?: number | undefined
       host?: string | undefined
+      refusesLogin?: boolean
     } = {},
   ) {
     super(message, options)
@@ -110,6 +113,7 @@ export class UpstreamError extends Error {
     this.status = options.status
     this.retryAfterMs = options.retryAfterMs
     this.host = options.host
+    this.refusesLogin = options.refusesLogin === true
   }
 }
 

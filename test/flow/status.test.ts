@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { DaemonReport } from '../../src/admin/contract.ts'
+import { Secret } from '../../src/config/secret.ts'
 import { type Ran, runCommandLine } from '../cli/rig.ts'
 import { startMirror, type TestMirror, upstreamEntry } from '../support/mirror.ts'
 import { startUpstream } from '../support/upstream.ts'
@@ -72,6 +73,34 @@ test('status says that a registry cannot be reached, and is healthy again once i
   assert.match(degraded.join(), /^docker\.io (?:cannot be reached|is not asked for now): 127\.0\.0\.1:\d+ /)
   assert.match(registries[0]?.state ?? '', /^(?:unreachable|paused)$/)
   assert.match((await entrepot(mirror, 'status')).stdout, /\nhealth +degraded\n {2}docker\.io /)
+})
+
+for (const kind of ['basic', 'bearer'] as const)
+  test(`status says that a registry which asks for ${kind} refuses the password, until it takes it`, async () => {
+    await using upstream = await startUpstream({ auth: { kind, username: 'robot', password: 'right' } })
+    upstream.tag('team/app', 'v1', upstream.putImage({}).manifest)
+    const credentials = { kind: 'password', username: 'robot', password: new Secret('wrong') } as const
+    await using mirror = await startMirror({ upstream: upstream.host, entry: { credentials } })
+    const refused = await mirror.get('/v2/team/app/manifests/v1')
+    assert.equal(refused.status, 403)
+    assert.match(refused.body.toString(), /refuses the user name and password of this mirror/)
+    const { degraded, registries } = await statusOf(mirror)
+    assert.match(degraded.join(), /^docker\.io cannot be pulled from: .+ refuses the user name and password/)
+    assert.equal(registries[0]?.state, 'refused')
+    assert.match((await entrepot(mirror, 'status')).stdout, /\ndocker\.io +refused /)
+    upstream.on({ path: /manifests/ }, { status: 404 })
+    assert.equal((await mirror.get('/v2/team/other/manifests/v1')).status, 404)
+    assert.deepEqual((await statusOf(mirror)).degraded, [])
+  })
+
+test('a registry that refuses anonymous pulls is told apart from one that refuses a password', async () => {
+  await using upstream = await startUpstream({
+    auth: { kind: 'basic', username: 'robot', password: 'right' },
+  })
+  await using mirror = await startMirror({ upstream: upstream.host })
+  const { body } = await mirror.get('/v2/team/app/manifests/v1')
+  assert.match(body.toString(), /refuses anonymous access with 401/)
+  assert.deepEqual((await statusOf(mirror)).degraded, [])
 })
 
 test('status says that a reload was refused and why, until one succeeds', async t => {

@@ -161,6 +161,7 @@ function warmingLines(warming: DaemonReport['warming'], { nowMs, paint }: Status
 
 const STATE_STYLES = {
   reachable: 'good',
+  refused: 'bad',
   unreachable: 'bad',
   paused: 'bad',
   unknown: 'faint',

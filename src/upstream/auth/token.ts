@@ -48,7 +48,7 @@ export async function fetchToken(
   const host = authorityText(request.realm.origin)
   try {
     const answer = await transport.sendTwice(tokenExchange(request), signal)
-    requireGranted(answer, host, clock)
+    requireGranted(answer, request, clock)
     const bytes = await readWhole(answer, { sizeMax: BODY_MAX, limits: PACE_LIMITS, clock })
     const isPacked = isGzipped(answer.headers)
     return parseToken(isPacked ? await gunzipWithin(bytes, BODY_MAX) : bytes, host)
@@ -85,10 +85,15 @@ export function basicHeader(credential: Extract<Credential, { kind: 'basic' }>):
   return `Basic ${Buffer.from(`${credential.username}:${credential.password.reveal()}`).toString('base64')}`
 }
 
-function requireGranted(answer: UpstreamAnswer, host: string, clock: Clock): void {
+function requireGranted(answer: UpstreamAnswer, { realm, credential }: TokenRequest, clock: Clock): void {
   const { status, headers } = answer
+  const host = authorityText(realm.origin)
   if (status === 200) return
   discardBody(answer)
+  if (status === 401 && credential !== undefined) {
+    const what = `${host} refuses the user name and password of this mirror`
+    throw new UpstreamError('refused', what, { status, refusesLogin: true })
+  }
   if (status === 401 || status === 403) {
     throw new UpstreamError('refused', `${host} gives no token for this repository`, { status })
   }

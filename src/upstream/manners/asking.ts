@@ -3,18 +3,18 @@ import type { Clock } from '../../lib/clock.ts'
 import type { Events } from '../../observe/events.ts'
 import { OciError, UpstreamError } from '../../oci/error.ts'
 import type { Namespace } from '../../oci/namespace.ts'
-import { discardBody, headerOf, type UpstreamAnswer } from '../answer.ts'
+import { discardBody, type UpstreamAnswer } from '../answer.ts'
 import { authorityText, isSameOrigin, type Origin } from '../dial/target.ts'
 import { asUpstreamError, DowngradeError } from '../failure.ts'
 import type { Asker } from '../registry.ts'
 import { isServerTrouble } from '../session.ts'
+import { answerError, QUIET_MS } from './answer-error.ts'
 import { Budget } from './budget.ts'
 import type { Gate, Slot } from './gate.ts'
 import { Misstated } from './misstated.ts'
 import type { NegativeCache } from './negative.ts'
 import { type Inquiry, type Outage, type Outages, wasAsked } from './outages.ts'
 import { Patience } from './patience.ts'
-import { retryAfterMs } from './retry-after.ts'
 
 /** One question to an upstream, in the terms of the distribution specification. */
 export interface Question {
@@ -47,6 +47,7 @@ export interface Opened {
 export interface AskingParts {
   readonly namespace: Namespace
   readonly origin: Origin
+  readonly hasCredentials: boolean
   readonly events: Events
   readonly clock: Clock
   readonly gate: Gate
@@ -60,8 +61,6 @@ export interface AskingParts {
   readonly exchange: (question: Question, signal: AbortSignal) => Promise<UpstreamAnswer>
 }
 
-/** Silence after a 429 without `Retry-After`, in milliseconds. */
-const QUIET_MS = 60_000
 /** Time for which a registry counts as in trouble after a redirect to http that is not allowed. */
 const DOWNGRADE_MS = 10 * 60_000
 
@@ -211,30 +210,12 @@ export class Asking {
       negative.remember(this.#key(question), 'absent')
       return undefined
     }
-    throw this.#statusError(answer)
+    throw answerError(answer, this.#parts, this.#isRegistry(answer))
   }
 
   /** True if a registry answered. The word of a storage service on what exists does not count. */
   #isRegistry({ target }: UpstreamAnswer): boolean {
     return isSameOrigin(target.origin, this.#parts.origin) || target.path.startsWith('/v2/')
-  }
-
-  #statusError(answer: UpstreamAnswer): UpstreamError {
-    const { status } = answer
-    const host = authorityText(answer.target.origin)
-    const quietMs = retryAfterMs(headerOf(answer.headers, 'retry-after'), this.#parts.clock.wallMs())
-    if (status < 400)
-      return new UpstreamError('invalid', `${host} answered ${status}, which does not answer this request`, {
-        status,
-      })
-    if (status === 429) {
-      const options = { status, retryAfterMs: quietMs ?? QUIET_MS }
-      return new UpstreamError('rate-limited', `${host} limits how often it may be asked`, options)
-    }
-    if ((status === 401 || status === 403) && this.#isRegistry(answer)) {
-      return new UpstreamError('refused', `${host} refuses access with ${status}`, { status })
-    }
-    return new UpstreamError('status', `${host} answered ${status}`, { status, retryAfterMs: quietMs })
   }
 
   #learn(inquiry: Inquiry, error: unknown, key: string): void {

@@ -182,6 +182,7 @@ export function imageLink(image: string): string {
 
 const STATES = {
   reachable: 'answers',
+  refused: 'refuses the password of this mirror',
   unreachable: 'cannot be reached',
   paused: 'is not asked for now',
   unknown: 'was not asked since the start',
@@ -204,7 +205,7 @@ function registryState(
   { state, pausedForMs, lastError, lastAnswerAt }: RegistryReport,
   mayName: boolean,
 ): Html {
-  const isBad = state === 'unreachable' || state === 'paused'
+  const isBad = state !== 'reachable' && state !== 'unknown'
   const pause = pausedForMs === undefined ? '' : ` for ${spanText(pausedForMs)}`
   const answered = state === 'reachable' ? `, ${agoText(lastAnswerAt, Date.now())}` : ''
   const trouble = lastError !== undefined && mayName && isBad ? `: ${lastError.message}` : ''
