@@ -500,3 +500,17 @@ test('referrers come as they are, and an upstream without the API has none', asy
     assert.equal(await registry.getReferrers(TOOLS, stage.layer, undefined, soon()), undefined)
   }
 })
+
+test('errors of a registry that is asked in plain http and speaks https name the setting', async () => {
+  await using stage = await setStage()
+  stage.upstream.on({ path: /manifests/ }, { status: 400 })
+  await assert.rejects(stage.registry.headManifest(TOOLS, tagged('1'), soon()), {
+    message: `${stage.upstream.host} answered 400 (if it speaks https, leave out "tls: false")`,
+  })
+  await using upstream = await startUpstream({ tls: 'server' })
+  await using opened = openRegistries({ upstreams: [upstreamOptions(upstream, { tls: false })] })
+  const registry = opened.registries.get(namespace('registry.example.test'))
+  await assert.rejects(registry.headManifest(TOOLS, tagged('1'), soon()), {
+    message: `${upstream.host} broke off the connection (if it speaks https, leave out "tls: false")`,
+  })
+})

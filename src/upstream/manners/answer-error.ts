@@ -27,7 +27,9 @@ export function answerError(answer: UpstreamAnswer, asked: Asked, isRegistry: bo
     return new UpstreamError('rate-limited', `${host} limits how often it may be asked`, options)
   }
   if ((status === 401 || status === 403) && isRegistry) return refusal(answer, asked)
-  return new UpstreamError('status', `${host} answered ${status}`, { status, retryAfterMs: quietMs })
+  // Servers that speak TLS answer 400 to plain text.
+  const hint = status === 400 ? tlsHint(answer.target.origin) : ''
+  return new UpstreamError('status', `${host} answered ${status}${hint}`, { status, retryAfterMs: quietMs })
 }
 
 /**
@@ -47,4 +49,15 @@ function refusal(
     })
   const what = isOwn ? 'access' : 'anonymous access'
   return new UpstreamError('refused', `${host} refuses ${what} with ${status}`, { status })
+}
+
+/** Adds to an error what may be behind it if a registry that is asked in plain http speaks TLS. */
+export function withTlsHint(error: unknown, origin: Origin): unknown {
+  if (!(error instanceof UpstreamError) || error.kind !== 'cut') return error
+  const { kind, message, host, cause } = error
+  return new UpstreamError(kind, `${message}${tlsHint(origin)}`, { host, cause })
+}
+
+function tlsHint({ protocol }: Origin): string {
+  return protocol === 'http:' ? ' (if it speaks https, leave out "tls: false")' : ''
 }

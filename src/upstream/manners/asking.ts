@@ -8,7 +8,7 @@ import { authorityText, isSameOrigin, type Origin } from '../dial/target.ts'
 import { asUpstreamError, DowngradeError } from '../failure.ts'
 import type { Asker } from '../registry.ts'
 import { isServerTrouble } from '../session.ts'
-import { answerError, QUIET_MS } from './answer-error.ts'
+import { answerError, QUIET_MS, withTlsHint } from './answer-error.ts'
 import { Budget } from './budget.ts'
 import type { Gate, Slot } from './gate.ts'
 import { Misstated } from './misstated.ts'
@@ -229,9 +229,9 @@ export class Asking {
     if (error.kind === 'rate-limited') outages.beQuiet(error.retryAfterMs ?? QUIET_MS)
   }
 
-  /** Names the setting by which a redirect to http would be followed, and remembers that blobs need it. */
+  /** Names the setting that may help. If it is to follow redirects to http, remembers that blobs need it. */
   #withHint({ isProved, verb }: Question, error: unknown): unknown {
-    if (!(error instanceof DowngradeError) || isProved !== true) return error
+    if (!(error instanceof DowngradeError) || isProved !== true) return withTlsHint(error, this.#parts.origin)
     const hint = `"allow_http_redirects: true" in the entry "- namespace: ${this.#parts.namespace}" of the upstream file`
     const { host, message } = error
     const hinted = new UpstreamError(
