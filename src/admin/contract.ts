@@ -187,7 +187,7 @@ export interface Listed {
   readonly isComplete: boolean
 }
 
-/** A cached tag, or a manifest that was asked for by digest and that no tag leads to. */
+/** A tag, or a manifest that no tag leads to: a cached one that was asked for by digest, or a hosted one. */
 export interface ListedImage extends Extent {
   /** Its name, with a tag or with `@` and a digest. */
   readonly image: string
@@ -197,6 +197,8 @@ export interface ListedImage extends Extent {
   readonly lastUse?: string | undefined
   readonly hits: number
   readonly isPinned: boolean
+  /** True for what was pushed here, false for what is cached. */
+  readonly isHosted: boolean
 }
 
 export interface BlobList extends Listed {

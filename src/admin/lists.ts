@@ -1,4 +1,4 @@
-import type { ImageEntry, ImageQuery, ObjectEntry } from '../content/index/change.ts'
+import type { ImageEntry, ImageKind, ImageQuery, ObjectEntry } from '../content/index/change.ts'
 import type { Mirror } from '../mirror/mirror.ts'
 import { formatImage } from '../oci/image-name.ts'
 import type { Desk } from '../space/desk.ts'
@@ -11,6 +11,7 @@ import {
   IMAGE_CURSOR,
   imageOrderOf,
   isOn,
+  kindOf,
   limitOf,
   patternsOf,
   registryOf,
@@ -21,22 +22,26 @@ import { isoOf } from './times.ts'
 /** Images read at once for a list by size. */
 const BATCH = 500
 
-/** A page of the cached images that match. */
+/** A page of the images that match. */
 export async function listImages(mirror: Mirror, desk: Desk, query: URLSearchParams): Promise<ImageList> {
   const [order, after, limit] = [imageOrderOf(query), cursorOf(query, IMAGE_CURSOR), limitOf(query)]
   const describe = await describer(mirror)
   if (order === 'size') {
     const all: ListedImage[] = []
-    for await (const entry of matchingImages(desk, query)) all.push(await describe(entry))
+    for await (const entry of matchingImages(desk, query, kindOf(query))) all.push(await describe(entry))
     return { ...pageBySize(all, after, limit), isComplete: desk.isComplete }
   }
   const { images, next, total } = await desk.listImages({ ...selectionOf(query), order, after, limit })
   return { images: await Promise.all(images.map(describe)), next, total, isComplete: desk.isComplete }
 }
 
-/** All images that a query selects, by name. */
-export async function* matchingImages(desk: Desk, query: URLSearchParams): AsyncGenerator<ImageEntry> {
-  const selection = selectionOf(query)
+/** All images of a kind that a query selects, by name. */
+export async function* matchingImages(
+  desk: Desk,
+  query: URLSearchParams,
+  kind: ImageKind,
+): AsyncGenerator<ImageEntry> {
+  const selection = { ...selectionOf(query), kind }
   let after: string | undefined
   do {
     const page = await desk.listImages({ ...selection, order: 'name', after, limit: BATCH })
@@ -61,6 +66,7 @@ export async function listBlobs(mirror: Mirror, desk: Desk, query: URLSearchPara
 function selectionOf(query: URLSearchParams): Omit<ImageQuery, 'order' | 'after' | 'limit'> {
   const unusedMs = unusedMsOf(query)
   return {
+    kind: kindOf(query),
     patterns: patternsOf(query),
     namespace: registryOf(query),
     isUntagged: isOn(query, 'untagged'),
@@ -91,7 +97,7 @@ async function describer(mirror: Mirror): Promise<(entry: ImageEntry) => Promise
     pins.map(({ namespace, repository, reference }) => formatImage(namespace, repository, reference)),
   )
   return async entry => {
-    const { digest, checkedAtMs, lastUseMs, hits } = entry
+    const { digest, checkedAtMs, lastUseMs, hits, isHosted } = entry
     const image = imageName(entry)
     return {
       image,
@@ -101,6 +107,7 @@ async function describer(mirror: Mirror): Promise<(entry: ImageEntry) => Promise
       hits,
       ...extentOf(await mirror.inspection.manifest(digest)),
       isPinned: pinned.has(image),
+      isHosted,
     }
   }
 }

@@ -1,4 +1,4 @@
-import type { ObjectEntry } from '../content/index/change.ts'
+import type { ImageKind, ObjectEntry } from '../content/index/change.ts'
 import { type Directory, resolveSource, type Source } from '../mirror/sources.ts'
 import { OciError } from '../oci/error.ts'
 import { formatImage, type ImageName, parseImageName, splitShortDigest } from '../oci/image-name.ts'
@@ -141,6 +141,13 @@ export function registryOf(query: URLSearchParams): string | undefined {
   const namespace = parseConfiguredNamespace(text)
   if (namespace !== undefined) return namespace
   throw invalid('registry', text, 'the name of a registry such as ghcr.io')
+}
+
+/** Reads `kind`; both kinds if the parameter is missing. */
+export function kindOf(query: URLSearchParams): ImageKind {
+  const text = query.get('kind') || undefined
+  if (text === undefined || text === 'cached' || text === 'hosted') return text
+  throw invalid('kind', text, 'cached or hosted')
 }
 
 /** Reads `unused`, a duration in milliseconds; `undefined` if the parameter is missing. */

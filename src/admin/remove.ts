@@ -51,7 +51,7 @@ export class Removal {
     const root = report.manifest
     if (root === undefined || (!root.isCached && report.tag === undefined))
       throw manifestUnknown(source, reference)
-    const siblings = (await desk?.imagesOf(source)) ?? []
+    const siblings = ((await desk?.imagesOf(source)) ?? []).filter(({ isHosted }) => !isHosted)
     const tags = tagsMeant(reference, root.digest, siblings)
     for (const tag of tags) {
       if (!isDryRun) await mirror.forgetManifest(source, { kind: 'tag', tag })

@@ -212,7 +212,7 @@ async function* streamRemoval(
 ): AsyncGenerator<AdminStreams['POST remove']> {
   const desk = requireDesk(parts.desk)
   const removal = removalOf(parts, isOn(query, 'dry-run'))
-  for await (const entry of matchingImages(desk, query)) {
+  for await (const entry of matchingImages(desk, query, 'cached')) {
     signal.throwIfAborted()
     const image = imageName(entry)
     try {

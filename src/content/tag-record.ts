@@ -34,3 +34,24 @@ export function readTagRecord(bytes: Uint8Array): TagRecord {
   const heldBy = typeof fields?.heldBy === 'string' ? fields.heldBy : undefined
   return { digest, checkedAtMs, lostAtMs: Number.isNaN(lostAtMs) ? undefined : lostAtMs, heldBy }
 }
+
+/** The manifest that a hosted tag names, since when, and who set it. */
+export interface HostedTag {
+  readonly digest: Digest
+  readonly movedAtMs: number
+  readonly by: string | undefined
+}
+
+export function writeHostedTag({ digest, movedAtMs, by }: HostedTag): Uint8Array {
+  return sealRecord({ digest, movedAt: new Date(movedAtMs).toISOString(), by })
+}
+
+/** Throws a {@link DamagedRecordError} if the bytes are not the record of a hosted tag. */
+export function readHostedTag(bytes: Uint8Array): HostedTag {
+  const fields = openRecord(bytes).value as { digest?: unknown; movedAt?: unknown; by?: unknown } | null
+  const digest = parseDigest(String(fields?.digest))
+  const movedAtMs = Date.parse(String(fields?.movedAt))
+  if (digest === undefined || Number.isNaN(movedAtMs))
+    throw new DamagedRecordError('the digest or the time is invalid')
+  return { digest, movedAtMs, by: typeof fields?.by === 'string' ? fields.by : undefined }
+}

@@ -1,3 +1,4 @@
+import type { HostedTag } from '../content/tag-record.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
@@ -16,7 +17,6 @@ import {
   writesBeside,
 } from './acts.ts'
 import type { CollectionMarks } from './collection-marks.ts'
-import type { HostedTag } from './records.ts'
 import type { MissingContent, Shelf } from './shelf.ts'
 
 type Named = ReturnType<typeof requiredBy>

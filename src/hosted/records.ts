@@ -1,15 +1,8 @@
 import { DamagedRecordError, openRecord, sealRecord } from '../content/sealed-record.ts'
-import { type Digest, type DigestAlgorithm, parseDigest } from '../oci/digest.ts'
+import type { DigestAlgorithm } from '../oci/digest.ts'
 import { parseRepositoryName } from '../oci/name.ts'
 import { parseConfiguredNamespace } from '../oci/namespace.ts'
 import type { Place } from '../oci/place.ts'
-
-/** The manifest that a hosted tag names, since when, and who set it. */
-export interface HostedTag {
-  readonly digest: Digest
-  readonly movedAtMs: number
-  readonly by: string | undefined
-}
 
 /**
  * Content of a hosted repository. `claimedAtMs` is when a client that may push last learned that the content
@@ -22,18 +15,6 @@ export interface HostedContent {
   readonly pushedAtMs: number
   readonly claimedAtMs: number
   readonly by: string | undefined
-}
-
-export function writeHostedTag({ digest, movedAtMs, by }: HostedTag): Uint8Array {
-  return sealRecord({ digest, movedAt: isoText(movedAtMs), by })
-}
-
-/** Throws a {@link DamagedRecordError} if the bytes are not the record of a tag. */
-export function readHostedTag(bytes: Uint8Array): HostedTag {
-  const fields = fieldsOf(bytes)
-  const digest = parseDigest(String(fields['digest']))
-  if (digest === undefined) throw new DamagedRecordError('the digest is invalid')
-  return { digest, movedAtMs: timeOf(fields['movedAt']), by: textOf(fields['by']) }
 }
 
 export function writeHostedContent(content: HostedContent): Uint8Array {

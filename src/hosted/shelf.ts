@@ -1,18 +1,12 @@
 import { DamagedRecordError } from '../content/sealed-record.ts'
+import { type HostedTag, readHostedTag, writeHostedTag } from '../content/tag-record.ts'
 import { lruCache } from '../lib/lru.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Tag } from '../oci/name.ts'
 import type { Place } from '../oci/place.ts'
 import type { HostedRecordName, RecordName, Store, StoreWrite } from '../storage/store.ts'
-import {
-  type HostedContent,
-  type HostedTag,
-  readHostedContent,
-  readHostedTag,
-  writeHostedContent,
-  writeHostedTag,
-} from './records.ts'
+import { type HostedContent, readHostedContent, writeHostedContent } from './records.ts'
 
 /** Content of a repository by its kind. */
 export type HostedKind = 'hosted-manifest' | 'hosted-blob'

@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import { HOSTED_OWNER } from '../content/index/catalogue-schema.ts'
-import type { PlaceName } from '../content/index/change.ts'
 import { IndexFeed } from '../content/index/feed.ts'
-import { tagChange, walkStore } from '../content/index/walk.ts'
+import { changeDeleted, changeRead, changeWritten } from '../content/index/record-changes.ts'
+import { walkStore } from '../content/index/walk.ts'
 import type { Incoming, ShownManifest } from '../content/ledger.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Place } from '../oci/place.ts'
@@ -209,16 +209,17 @@ export class Space implements AsyncDisposable, Watcher {
   }
 
   recordWritten(name: RecordName, bytes: Uint8Array): void {
-    if (name.kind === 'link') this.index.note({ kind: 'linked', place: placeOf(name), digest: name.digest })
-    if (name.kind === 'hosted-hold') this.index.note({ kind: 'held', digest: name.digest })
-    const tagged = name.kind === 'tag' ? tagChange(name, bytes) : undefined
-    if (tagged !== undefined) this.index.note({ ...tagged, place: placeOf(tagged.place) })
+    const change = changeWritten(name, bytes)
+    if (change !== undefined) this.index.note(change)
   }
 
   recordDeleted(name: RecordName): void {
-    if (name.kind === 'link') this.index.note({ kind: 'unlinked', place: placeOf(name), digest: name.digest })
-    if (name.kind === 'hosted-hold') this.index.note({ kind: 'released', digest: name.digest })
-    if (name.kind === 'tag') this.index.note({ kind: 'untagged', place: placeOf(name), tag: name.tag })
+    const change = changeDeleted(name)
+    if (change !== undefined) this.index.note(change)
+  }
+
+  pushed(digest: Digest, bytes: Uint8Array): void {
+    this.index.note(changeRead(digest, bytes))
   }
 
   /** Records a request for content. */
@@ -360,8 +361,4 @@ export class Space implements AsyncDisposable, Watcher {
 
 function leftoversBelow(root: string): readonly string[] {
   return [join(root, 'spool', 'kept'), join(root, 'quarantine')]
-}
-
-function placeOf({ namespace, repository }: PlaceName): PlaceName {
-  return { namespace, repository }
 }

@@ -28,6 +28,8 @@ export interface Watcher extends RoomKeeper, UploadRoom {
   stored(digest: Digest, sizeBytes: number, namespace: string | undefined): void
   removed(digest: Digest, gone: Gone): void
   recordWritten(name: RecordName, bytes: Uint8Array): void
+  /** A manifest was pushed, or pushed again. */
+  pushed(digest: Digest, manifest: Uint8Array): void
   /** The record is gone. Of the holds of a digest, only the last one is reported. */
   recordDeleted(name: RecordName): void
 }
@@ -224,6 +226,7 @@ export class WatchedStore implements Store {
           durability,
         )
         this.#watcher.stored(digest, sizeBytes, undefined)
+        if (content.kind === 'content') this.#watcher.pushed(digest, content.bytes)
       })
     } finally {
       release()

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { isDeepStrictEqual } from 'node:util'
 import type { DaemonReport } from '../../src/admin/contract.ts'
 import { type HostedPolicy, NO_SECTIONS } from '../../src/config/config.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
@@ -264,4 +265,35 @@ test('no removal from the cache takes what a hosted repository holds, under what
   await hosted.restart()
   assert.equal((await hosted.send('GET', `/v2/${NAME}/blobs/${config}`)).body.toString(), '{}')
   assert.deepEqual((await hosted.send('GET', `/v2/${NAME}/manifests/latest`)).body, image)
+})
+
+test('hosted images are in the lists of the API and of the page, also after the index was lost', async () => {
+  await using hosted = await start({})
+  const config = await pushBlob(hosted, '{}')
+  await pushTag(hosted, 'v1', imageOf(config, 1))
+  await pushTag(hosted, 'v2', imageOf(config, 2))
+  const listed = async (): Promise<readonly unknown[]> => {
+    const { body } = await hosted.admin('GET', '/_admin/v1/images?kind=hosted')
+    const { images } = JSON.parse(body.toString()) as { readonly images: readonly Record<string, unknown>[] }
+    return images.map(({ image, isWhole, isHosted }) => [image, isWhole, isHosted])
+  }
+  const both = [`${NAME}:v1`, `${NAME}:v2`].map(image => [image, true, true])
+  assert.deepEqual(await listed(), both)
+  const page = async (query: string): Promise<string> =>
+    (await hosted.admin('GET', `/images?${query}`)).body.toString()
+  assert.match(
+    await page('kind=hosted&q=app:v2&sort=size'),
+    /team\/app:v2<\/a>[^]*, whole<\/td>[^]*<td>hosted<\/td>/,
+  )
+  assert.match(await page('kind=cached'), /No image matches/)
+  await hosted.restart({ isIndexLost: true })
+  await until(async () => isDeepStrictEqual(await listed(), both), 'the walk to find both')
+  const digest = digestOf(imageOf(config, 1))
+  assert.equal((await hosted.send('DELETE', `/v2/${NAME}/manifests/v1`)).status, 202)
+  assert.deepEqual(await listed(), [[`${NAME}@${digest}`, true, true], both[1]])
+  assert.equal((await hosted.send('DELETE', `/v2/${NAME}/manifests/${digest}`)).status, 202)
+  assert.deepEqual(await listed(), both.slice(1))
+  // Patterns remove what is cached, and nothing that was pushed.
+  await hosted.admin('POST', '/_admin/v1/remove')
+  assert.deepEqual(await listed(), both.slice(1))
 })

@@ -132,7 +132,7 @@ test('ls lists what a pattern or a registry selects, sorts it, and says what a l
   assert.deepEqual(namesOf((await entrepot(mirror, 'ls', 'team/[lm]*')).stdout), [])
   assert.deepEqual(namesOf((await entrepot(mirror, 'ls', 'docker.io/team/*l')).stdout), ['small'])
   assert.deepEqual(namesOf((await entrepot(mirror, 'ls', 'docker.io')).stdout), ['large', 'middle', 'small'])
-  assert.equal((await entrepot(mirror, 'ls', '--registry', 'ghcr.io')).stdout, 'nothing cached matches\n')
+  assert.equal((await entrepot(mirror, 'ls', '--registry', 'ghcr.io')).stdout, 'nothing stored matches\n')
   const sorted = await entrepot(mirror, 'ls', '--sort', 'size', '--limit', '2')
   assert.deepEqual(namesOf(sorted.stdout), ['large', 'middle'])
   assert.equal(sorted.stderr, 'entrepot: 1 more is left out: --limit is 2\n')

@@ -30,6 +30,7 @@ function watcher(roomBytes = 1000): Seen {
     stored: (digest, sizeBytes) => void seen.told.push(`stored ${digest === DIGEST} ${sizeBytes}`),
     removed: (_, { sizeBytes }) => void seen.told.push(`removed ${sizeBytes}`),
     recordWritten: name => void seen.told.push(`wrote ${name.kind}`),
+    pushed: (_, bytes) => void seen.told.push(`pushed ${bytes.byteLength}`),
     recordDeleted: name => void seen.told.push(`deleted ${name.kind}`),
     payerOf: namespace => ({ namespace, isDynamic: namespace !== 'docker.io' }),
     couldFit: async ({ bytes }) => await Promise.resolve(seen.claimedBytes + bytes <= roomBytes),

@@ -49,8 +49,8 @@ export interface HostedMirror extends AsyncDisposable {
     path: string,
     sent: { readonly body: Uint8Array; readonly announced: number },
   ): Promise<void>
-  /** Stops the daemon and starts another one over the same directory. */
-  restart(): Promise<void>
+  /** Stops the daemon and starts another one over the same directory, with its index or without. */
+  restart(options?: { readonly isIndexLost: true }): Promise<void>
   /** Makes the records of jobs that are done once for all mirrors as old as the store can say. */
   ageRuns(): Promise<void>
   /** Overwrites stored content. */
@@ -113,8 +113,9 @@ export async function startHosted(options: HostedOptions): Promise<HostedMirror>
     admin: async (method, path) => await mirror.admin(method, path),
     send: async (method, path, sent) => await send(mirror, agent, { method, path, ...sent }),
     breakOff: async (method, path, sent) => await breakOff(mirror, { method, path, ...sent }),
-    restart: async () => {
+    restart: async options => {
       await mirror[Symbol.asyncDispose]()
+      if (options?.isIndexLost === true) await rm(join(root, 'index.sqlite'))
       mirror = await start()
     },
     ageRuns: async () => {

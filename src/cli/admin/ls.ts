@@ -10,17 +10,24 @@ import type { Query } from './connection.ts'
 import { requireNoWords } from './images.ts'
 import { tableText } from './text.ts'
 
+const KINDS: readonly string[] = ['cached', 'hosted']
 const IMAGE_ORDERS: readonly string[] = ['name', 'last-use', 'size', 'hits']
 const BLOB_ORDERS: readonly string[] = ['last-use', 'size', 'hits']
 const LIMIT = 1000
 
-/** `entrepot ls [pattern]…`: lists cached content. */
+/** `entrepot ls [pattern]…`: lists what is cached and hosted. */
 export const ls = adminTool({
   usage: '[pattern]… [options]',
   description:
-    'List cached images, or all blobs and manifests with --blobs. A pattern is a registry, the beginning of a\nrepository or an image; * stands for any characters.',
+    'List cached and hosted images, or all blobs and manifests with --blobs. A pattern is a registry, the beginning of a\nrepository or an image; * stands for any characters.',
   flags: {
     blobs: { type: 'boolean', description: 'list blobs and manifests' },
+    kind: {
+      type: 'text',
+      value: 'cached|hosted',
+      values: KINDS,
+      description: 'only images that are cached, or only those that were pushed here',
+    },
     registry: { type: 'text', value: 'NAME', description: 'only images of this registry, such as ghcr.io' },
     sort: {
       type: 'text',
@@ -36,6 +43,7 @@ export const ls = adminTool({
     ['ls', 'all images, by name'],
     ['ls ghcr.io --sort size --limit 20', 'the largest images of a registry'],
     ["ls 'alpine:3.*' --no-trunc", 'images by pattern, with complete digests'],
+    ['ls --kind hosted', 'what was pushed here'],
     ['ls --blobs --sort size --limit 20', 'what takes up the room'],
   ],
   completes: 'images',
@@ -49,13 +57,13 @@ async function run(call: AdminCall): Promise<ExitCode> {
   if (isJson) for (const entry of list.entries) print(JSON.stringify(entry))
   else if (list.entries.length > 0)
     print(tableOf(list.entries, { nowMs: Date.now(), isWhole: words.isOn('no-trunc'), paint }))
-  else if (list.isComplete) print(isEverything(words) ? 'nothing is cached' : 'nothing cached matches')
+  else if (list.isComplete) print(isEverything(words) ? 'nothing is stored' : 'nothing stored matches')
   for (const note of notesOn(list, limit)) environment.stderr.write(`entrepot: ${note}\n`)
   return EXIT.ok
 }
 
 function isEverything(words: ToolWords): boolean {
-  return words.words.length === 0 && words.text('registry') === undefined
+  return ['registry', 'kind'].every(flag => words.text(flag) === undefined) && words.words.length === 0
 }
 
 function limitOf(words: ToolWords): number {
@@ -88,8 +96,9 @@ const PAGE = 500
 
 async function listBlobs({ connection, words }: AdminCall, limit: number): Promise<List<ListedBlob>> {
   requireNoWords(words)
-  if (words.text('registry') !== undefined)
-    throw new ConfigError([flagProblem('registry', 'has no effect with --blobs', undefined)])
+  const [useless] = ['registry', 'kind'].filter(flag => words.text(flag) !== undefined)
+  if (useless !== undefined)
+    throw new ConfigError([flagProblem(useless, 'has no effect with --blobs', undefined)])
   const sort = sortOf(words, BLOB_ORDERS)
   return await allPages(limit, async page => {
     const { blobs: entries, ...rest } = await connection.ask('GET blobs', { sort, ...page })
@@ -98,11 +107,17 @@ async function listBlobs({ connection, words }: AdminCall, limit: number): Promi
 }
 
 async function listImages({ connection, words }: AdminCall, limit: number): Promise<List<ListedImage>> {
-  const query = { ...selectionOf(words), sort: sortOf(words, IMAGE_ORDERS) }
+  const query = { ...selectionOf(words), kind: kindOf(words), sort: sortOf(words, IMAGE_ORDERS) }
   return await allPages(limit, async page => {
     const { images: entries, ...rest } = await connection.ask('GET images', { ...query, ...page })
     return { total: undefined, entries, ...rest }
   })
+}
+
+function kindOf(words: ToolWords): string | undefined {
+  const kind = words.text('kind')
+  if (kind === undefined || KINDS.includes(kind)) return kind
+  throw new ConfigError([flagProblem('kind', `is not a kind: ${kind}`, `one of ${KINDS.join(', ')}`)])
 }
 
 function sortOf(words: ToolWords, orders: readonly string[]): string | undefined {
@@ -160,10 +175,10 @@ function tableOf(entries: readonly (ListedImage | ListedBlob)[], look: Look): st
 }
 
 function imageRow(
-  { image, digest, cachedBytes, isWhole, isPinned, lastUse, hits }: ListedImage,
+  { image, digest, cachedBytes, isWhole, isPinned, isHosted, lastUse, hits }: ListedImage,
   look: Look,
 ): string[] {
-  const notes = [...(isWhole ? [] : ['partial']), ...(isPinned ? ['pinned'] : [])].join(', ')
+  const notes = [!isWhole && 'partial', isPinned && 'pinned', isHosted && 'hosted'].filter(Boolean).join(', ')
   const name = look.isWhole ? image : image.replace(`@${digest}`, `@${digestText(digest)}`)
   const shown = look.isWhole ? digest : digestText(digest)
   return [name, shown, sizeText(cachedBytes), agoText(lastUse, look.nowMs), String(hits), notes]

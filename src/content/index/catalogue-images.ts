@@ -1,8 +1,15 @@
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
 import type { Digest } from '../../oci/digest.ts'
 import { imageMatcher } from '../../oci/image-pattern.ts'
-import { digestBytes, digestOfBytes } from './catalogue-schema.ts'
-import type { ImageEntry, ImagePage, ImageQuery, PlaceName } from './change.ts'
+import {
+  digestBytes,
+  digestOfBytes,
+  IS_NO_CHILD,
+  IS_PUBLISHED,
+  isOfKind,
+  kindNumber,
+} from './catalogue-schema.ts'
+import type { ImageEntry, ImageKind, ImagePage, ImageQuery, PlaceName } from './change.ts'
 
 type Row = Record<string, SQLOutputValue>
 
@@ -22,7 +29,7 @@ export class CatalogueImages {
   /** All images of one repository. */
   ofPlace({ namespace, repository }: PlaceName): readonly ImageEntry[] {
     const place = this.#statements.place.get(namespace, repository)
-    return place === undefined ? [] : this.#imagesOf(place)
+    return place === undefined ? [] : this.#imagesOf(place, undefined)
   }
 
   /** Records which manifests an index names, so that they do not count as images of their own. */
@@ -109,13 +116,14 @@ export class CatalogueImages {
   }
 
   *#matching(
-    { patterns, namespace: only, isUntagged, usedBeforeMs }: ImageQuery,
+    { kind, patterns, namespace: only, isUntagged, usedBeforeMs }: ImageQuery,
     from: PlaceName,
   ): Generator<ImageEntry> {
     const matchers = patterns.map(pattern => imageMatcher(pattern) ?? (() => false))
-    for (const place of this.#statements.placesFrom.iterate(from.namespace, from.repository)) {
+    const places = kind === 'hosted' ? this.#statements.hostedPlacesFrom : this.#statements.placesFrom
+    for (const place of places.iterate(from.namespace, from.repository)) {
       if (only !== undefined && place['namespace'] !== only) continue
-      for (const image of this.#imagesOf(place)) {
+      for (const image of this.#imagesOf(place, kind)) {
         if (isUntagged && image.tag !== undefined) continue
         const named = { ...image, reference: referenceOf(image) }
         if (matchers.length > 0 && !matchers.some(isMatch => isMatch(named))) continue
@@ -125,9 +133,9 @@ export class CatalogueImages {
   }
 
   /** The images of a place in the order of their references. */
-  #imagesOf(place: Row): readonly ImageEntry[] {
-    const id = Number(place['id'])
-    const rows = [...this.#statements.tags.all(id), ...this.#statements.untagged.all(id)]
+  #imagesOf(place: Row, kind: ImageKind): readonly ImageEntry[] {
+    const [id, wanted] = [Number(place['id']), kindNumber(kind)]
+    const rows = [...this.#statements.tags.all(id, wanted), ...this.#statements.untagged.all(id, wanted)]
     const name = { namespace: String(place['namespace']), repository: String(place['repository']) }
     return rows
       .map(row => ({ ...name, ...imageFields(row) }))
@@ -136,11 +144,12 @@ export class CatalogueImages {
 }
 
 function imageFields(row: Row): Omit<ImageEntry, keyof PlaceName> {
-  const isTag = row['tag'] !== null
+  const [isTag, isHosted] = [row['tag'] !== null, row['is_hosted'] === 1]
   return {
+    isHosted,
     tag: isTag ? String(row['tag']) : undefined,
     digest: digestOfBytes(row['digest']),
-    checkedAtMs: isTag ? Number(row['checked_at']) : undefined,
+    checkedAtMs: isTag && !isHosted ? Number(row['checked_at']) : undefined,
     lastUseMs: row['last_use'] === null ? undefined : Number(row['last_use']),
     hits: Number(row['hits']),
   }
@@ -154,18 +163,14 @@ function cursorOf(image: ImageEntry): string {
   return `${image.namespace} ${image.repository} ${referenceOf(image)}`
 }
 
-/**
- * A manifest by digest counts as an image unless a tag of its repository means it, or an index that its
- * repository may see names it.
- */
-const UNTAGGED = `SELECT NULL AS tag, shown.digest AS digest, NULL AS checked_at,
+/** A manifest by digest counts as an image unless a tag of its repository means it, or an index names it. */
+const UNTAGGED = `SELECT NULL AS tag, shown.digest AS digest, NULL AS checked_at, ${IS_PUBLISHED} AS is_hosted,
     coalesce(shown.last_use, object.last_use) AS last_use, shown.hits AS hits
   FROM shown JOIN object ON object.digest = shown.digest
   WHERE shown.place = ?1 AND object.is_manifest = 1
+    AND (?2 IS NULL OR ${IS_PUBLISHED} = ?2)
     AND NOT EXISTS (SELECT 1 FROM tag WHERE tag.place = ?1 AND tag.digest = shown.digest)
-    AND NOT EXISTS (
-      SELECT 1 FROM child JOIN link ON link.digest = child.parent AND link.place = ?1
-      JOIN object AS parent ON parent.digest = child.parent WHERE child.digest = shown.digest)`
+    AND ${IS_NO_CHILD}`
 
 // oxlint-disable-next-line typescript/explicit-function-return-type
 function prepare(database: DatabaseSync) {
@@ -180,9 +185,15 @@ function prepare(database: DatabaseSync) {
        JOIN place ON place.namespace = namespace.id WHERE (namespace.name, place.repository) >= (?, ?)
        ORDER BY namespace.name, place.repository`,
     ),
+    hostedPlacesFrom: sql(
+      `SELECT place.id, namespace.name AS namespace, place.repository FROM namespace
+       JOIN place ON place.namespace = namespace.id AND place.is_hosted = 1
+       WHERE (namespace.name, place.repository) >= (?, ?) ORDER BY namespace.name, place.repository`,
+    ),
     tags: sql(
-      `SELECT tag.tag, tag.digest, tag.checked_at, coalesce(tag.last_use, object.last_use) AS last_use, tag.hits
-       FROM tag LEFT JOIN object ON object.digest = tag.digest WHERE tag.place = ?`,
+      `SELECT tag.tag, tag.digest, tag.checked_at, tag.is_hosted, tag.hits,
+         coalesce(tag.last_use, object.last_use) AS last_use
+       FROM tag LEFT JOIN object ON object.digest = tag.digest WHERE tag.place = ?1 AND ${isOfKind('?2')}`,
     ),
     untagged: sql(UNTAGGED),
     useTag: sql(

@@ -224,7 +224,8 @@ function prepare(database: DatabaseSync) {
     range: sql('SELECT * FROM object WHERE digest BETWEEN ? AND ? ORDER BY digest LIMIT ?'),
     cachedPlaces: sql(
       `SELECT DISTINCT namespace.name AS namespace, place.repository AS repository FROM tag
-       JOIN place ON place.id = tag.place JOIN namespace ON namespace.id = place.namespace`,
+       JOIN place ON place.id = tag.place JOIN namespace ON namespace.id = place.namespace
+       WHERE tag.is_hosted = 0`,
     ),
     unread: sql('SELECT id, digest FROM object WHERE is_read = 0 AND id > ? ORDER BY id LIMIT ?'),
     unseen: sql('SELECT id, digest, walk FROM object WHERE id > ? ORDER BY id LIMIT ?'),

@@ -1,15 +1,18 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { type Digest, hexOf } from '../../oci/digest.ts'
+import type { ImageKind } from './change.ts'
 
 /** Version of the tables, to be raised with every change. A catalogue of another version is deleted. */
-const VERSION = 4
+const VERSION = 5
 
 const SCHEMA = `
   CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   CREATE TABLE namespace (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
   CREATE TABLE place (
-    id INTEGER PRIMARY KEY, namespace INTEGER NOT NULL, repository TEXT NOT NULL, UNIQUE (namespace, repository)
+    id INTEGER PRIMARY KEY, namespace INTEGER NOT NULL, repository TEXT NOT NULL,
+    is_hosted INTEGER NOT NULL DEFAULT 0, UNIQUE (namespace, repository)
   ) STRICT;
+  CREATE INDEX place_hosted ON place (namespace, repository) WHERE is_hosted = 1;
   CREATE TABLE object (
     id INTEGER PRIMARY KEY,
     digest BLOB NOT NULL UNIQUE,
@@ -28,8 +31,10 @@ const SCHEMA = `
   CREATE TABLE link (digest BLOB NOT NULL, place INTEGER NOT NULL, PRIMARY KEY (digest, place)) STRICT, WITHOUT ROWID;
   CREATE TABLE tag (
     place INTEGER NOT NULL, tag TEXT NOT NULL, digest BLOB NOT NULL, checked_at INTEGER NOT NULL,
-    last_use INTEGER, hits INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (place, tag)
+    is_hosted INTEGER NOT NULL, last_use INTEGER, hits INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (place, tag, is_hosted)
   ) STRICT, WITHOUT ROWID;
+  CREATE TABLE published (place INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (place, digest)) STRICT, WITHOUT ROWID;
   CREATE TABLE shown (
     place INTEGER NOT NULL, digest BLOB NOT NULL, last_use INTEGER, hits INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (place, digest)
@@ -73,6 +78,32 @@ export function requireSchema(database: DatabaseSync): boolean {
  * neither evicted nor counted as cache.
  */
 export const HOSTED_OWNER = '(hosted)'
+
+/** Of the rows of `shown`: those that a hosted repository has. */
+export const IS_PUBLISHED = `EXISTS (
+  SELECT 1 FROM published WHERE published.place = shown.place AND published.digest = shown.digest)`
+
+/** Of the rows of `shown`: those that no index names which their repository has or may see. */
+export const IS_NO_CHILD = `NOT EXISTS (
+    SELECT 1 FROM child JOIN link ON link.digest = child.parent AND link.place = shown.place
+    JOIN object AS parent ON parent.digest = child.parent WHERE child.digest = shown.digest)
+  AND NOT EXISTS (
+    SELECT 1 FROM child JOIN published ON published.digest = child.parent AND published.place = shown.place
+    WHERE child.digest = shown.digest)`
+
+/**
+ * Of the rows of `tag`: those of the kind in a parameter, 1 for hosted and 0 for cached. For both it is NULL:
+ * then a hosted tag stands before a cached one of the same name, which nobody can pull.
+ */
+export function isOfKind(parameter: string): string {
+  return `(tag.is_hosted = ${parameter} OR (${parameter} IS NULL AND (tag.is_hosted = 1 OR NOT EXISTS (
+    SELECT 1 FROM tag AS own WHERE own.place = tag.place AND own.tag = tag.tag AND own.is_hosted = 1))))`
+}
+
+/** The parameter of {@link isOfKind}. */
+export function kindNumber(kind: ImageKind): number | null {
+  return kind === undefined ? null : Number(kind === 'hosted')
+}
 
 /** A digest as stored in the tables; its length implies the algorithm. */
 export function digestBytes(digest: Digest): Uint8Array {

@@ -1,6 +1,13 @@
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
 import { parseDigest } from '../../oci/digest.ts'
-import { digestBytes, digestOfBytes } from './catalogue-schema.ts'
+import {
+  digestBytes,
+  digestOfBytes,
+  IS_NO_CHILD,
+  IS_PUBLISHED,
+  isOfKind,
+  kindNumber,
+} from './catalogue-schema.ts'
 import type { ShelfPage, ShelfQuery, ShelvedImage } from './change.ts'
 
 type Row = Record<string, SQLOutputValue>
@@ -30,7 +37,8 @@ export class CatalogueShelves {
 
   page(query: ShelfQuery): ShelfPage {
     if (query.order === 'name') return this.#byName(query)
-    return (query.search === '' ? undefined : this.#sorted(query)) ?? this.#byManifest(query)
+    const mayBeFew = query.search !== '' || query.kind === 'hosted'
+    return (mayBeFew ? this.#sorted(query) : undefined) ?? this.#byManifest(query)
   }
 
   /** Finds few images by their names and sorts them; `undefined` if there are many. */
@@ -50,15 +58,18 @@ export class CatalogueShelves {
     const [namespace = '', repository = '', reference = ''] = query.after?.split(' ') ?? []
     const from = { namespace, repository }
     const images: ShelvedImage[] = []
+    const isHosted = query.kind === 'hosted'
+    const places = isHosted ? this.#statements.hostedPlaces : this.#statements.places
+    const placeAfter = isHosted ? this.#statements.hostedPlaceAfter : this.#statements.placeAfter
     let scanned = 0
     for (const { id, name } of this.#statements.namespaces.all()) {
       const own = String(name)
       if (own < namespace || (query.namespace !== undefined && own !== query.namespace)) continue
       const start = own === from.namespace ? repository : ''
-      for (const place of this.#statements.places.iterate(placesWanted(query, { id, own, start }))) {
+      for (const place of places.iterate(placesWanted(query, { id, own, start }))) {
         scanned += 1
         const isSame = own === namespace && place['repository'] === repository
-        for (const row of this.#imagesOf(place, isSame ? reference : '')) {
+        for (const row of this.#imagesOf(place, isSame ? reference : '', query)) {
           scanned += 1
           const image = imageOf({ ...row, ...place, namespace: own })
           if (matches(query, image)) images.push(image)
@@ -67,19 +78,20 @@ export class CatalogueShelves {
         }
         if (scanned >= SCANNED_MAX) return { images, next: `${own} ${String(place['repository'])} ${DONE}` }
       }
-      const end = this.#statements.placeAfter.get(id ?? null, start, PLACES_MAX)
+      const end = placeAfter.get(id ?? null, start, PLACES_MAX)
       if (end !== undefined) return { images, next: `${own} ${String(end['repository'])} ` }
     }
     return { images, next: undefined }
   }
 
   /** The tags of a repository, then its manifests that no tag leads to. */
-  *#imagesOf(place: Row, after: string): Generator<Row> {
+  *#imagesOf(place: Row, after: string, { kind }: ShelfQuery): Generator<Row> {
     if (after === DONE) return
+    const wanted = kindNumber(kind)
     const digest = parseDigest(after)
-    if (digest === undefined) yield* this.#statements.tags.iterate(place['place'] ?? null, after)
+    if (digest === undefined) yield* this.#statements.tags.iterate(place['place'] ?? null, after, wanted)
     const start = digest === undefined ? new Uint8Array(0) : digestBytes(digest)
-    yield* this.#statements.untagged.iterate(place['place'] ?? null, start)
+    yield* this.#statements.untagged.iterate(place['place'] ?? null, start, wanted)
   }
 
   #byManifest(query: ShelfQuery): ShelfPage {
@@ -91,7 +103,7 @@ export class CatalogueShelves {
         : this.#statements.byUse.iterate(Number(value), Number(mark || Number.MAX_SAFE_INTEGER))
     let scanned = 0
     for (const row of rows) {
-      const names = this.#namesOf(row['digest'] as Uint8Array)
+      const names = this.#namesOf(row['digest'] as Uint8Array, query)
       scanned += 1 + names.length
       const image = names.map(name => imageOf({ ...row, ...name })).find(found => matches(query, found))
       if (image !== undefined) images.push({ ...image, otherNames: names.length - 1 })
@@ -104,8 +116,8 @@ export class CatalogueShelves {
   }
 
   /** The tags that mean a manifest; without any, the repositories that show it by its digest. */
-  #namesOf(digest: Uint8Array): readonly Row[] {
-    const tags = this.#statements.tagged.all(digest, NAMES_MAX)
+  #namesOf(digest: Uint8Array, { kind }: ShelfQuery): readonly Row[] {
+    const tags = this.#statements.tagged.all(digest, NAMES_MAX, kindNumber(kind))
     return tags.length > 0 ? tags : this.#statements.shown.all(digest, NAMES_MAX)
   }
 }
@@ -130,9 +142,10 @@ function searchOf(search: string): { readonly name: string; readonly tag: string
 }
 
 function matches(query: ShelfQuery, image: ShelvedImage): boolean {
-  const { search, namespace, isWhole, usedBeforeMs } = query
+  const { kind, search, namespace, isWhole, usedBeforeMs } = query
   const wanted = searchOf(search)
   return (
+    (kind === undefined || image.isHosted === (kind === 'hosted')) &&
     (namespace === undefined || image.namespace === namespace) &&
     `${image.namespace}/${image.repository}`.includes(wanted.name) &&
     (image.tag ?? image.digest).startsWith(wanted.tag) &&
@@ -142,13 +155,14 @@ function matches(query: ShelfQuery, image: ShelvedImage): boolean {
 }
 
 function imageOf(row: Row): ShelvedImage {
-  const isTag = typeof row['tag'] === 'string'
+  const [isTag, isHosted] = [typeof row['tag'] === 'string', row['is_hosted'] === 1]
   return {
+    isHosted,
     namespace: String(row['namespace']),
     repository: String(row['repository']),
     tag: isTag ? String(row['tag']) : undefined,
     digest: digestOfBytes(row['digest']),
-    checkedAtMs: isTag ? Number(row['checked_at']) : undefined,
+    checkedAtMs: isTag && !isHosted ? Number(row['checked_at']) : undefined,
     lastUseMs: typeof row['last_use'] === 'number' ? row['last_use'] : undefined,
     hits: Number(row['hits']),
     otherNames: 0,
@@ -158,11 +172,6 @@ function imageOf(row: Row): ShelvedImage {
         : undefined,
   }
 }
-
-/** See the same condition in `catalogue-images.ts`. */
-const IS_NO_CHILD = `NOT EXISTS (
-  SELECT 1 FROM child JOIN link ON link.digest = child.parent AND link.place = shown.place
-  JOIN object AS parent ON parent.digest = child.parent WHERE child.digest = shown.digest)`
 
 const EXTENT = 'extent.cached, extent.missing, extent.lacks'
 
@@ -180,16 +189,28 @@ function prepare(database: DatabaseSync) {
     placeAfter: sql(
       'SELECT repository FROM place WHERE namespace = ? AND repository >= ? ORDER BY repository LIMIT 1 OFFSET ?',
     ),
+    hostedPlaces: sql(
+      `SELECT id AS place, repository FROM
+         (SELECT id, repository FROM place WHERE is_hosted = 1 AND namespace = :namespace AND repository >= :start
+          ORDER BY repository LIMIT :max)
+       WHERE instr(:prefix || repository, :search) > 0`,
+    ),
+    hostedPlaceAfter: sql(
+      `SELECT repository FROM place WHERE is_hosted = 1 AND namespace = ? AND repository >= ?
+       ORDER BY repository LIMIT 1 OFFSET ?`,
+    ),
     tags: sql(
-      `SELECT tag.tag, tag.digest, tag.checked_at, coalesce(tag.last_use, object.last_use) AS last_use, tag.hits,
-         ${EXTENT}
+      `SELECT tag.tag, tag.digest, tag.checked_at, tag.is_hosted, tag.hits,
+         coalesce(tag.last_use, object.last_use) AS last_use, ${EXTENT}
        FROM tag LEFT JOIN object ON object.digest = tag.digest LEFT JOIN extent ON extent.digest = tag.digest
-       WHERE tag.place = ? AND tag.tag > ? ORDER BY tag.tag`,
+       WHERE tag.place = ?1 AND tag.tag > ?2 AND ${isOfKind('?3')} ORDER BY tag.tag`,
     ),
     untagged: sql(
-      `SELECT NULL AS tag, shown.digest, coalesce(shown.last_use, object.last_use) AS last_use, shown.hits, ${EXTENT}
+      `SELECT NULL AS tag, shown.digest, ${IS_PUBLISHED} AS is_hosted, shown.hits,
+         coalesce(shown.last_use, object.last_use) AS last_use, ${EXTENT}
        FROM shown JOIN object ON object.digest = shown.digest LEFT JOIN extent ON extent.digest = shown.digest
        WHERE shown.place = ?1 AND shown.digest > ?2 AND object.is_manifest = 1
+         AND (?3 IS NULL OR ${IS_PUBLISHED} = ?3)
          AND NOT EXISTS (SELECT 1 FROM tag WHERE tag.place = ?1 AND tag.digest = shown.digest)
          AND ${IS_NO_CHILD} ORDER BY shown.digest`,
     ),
@@ -204,12 +225,12 @@ function prepare(database: DatabaseSync) {
        WHERE (cached, extent.digest) < (?, ?) ORDER BY cached DESC, extent.digest DESC`,
     ),
     tagged: sql(
-      `SELECT namespace.name AS namespace, place.repository, tag.tag, tag.checked_at, tag.hits FROM tag
+      `SELECT namespace.name AS namespace, place.repository, tag.tag, tag.checked_at, tag.is_hosted, tag.hits FROM tag
        JOIN place ON place.id = tag.place JOIN namespace ON namespace.id = place.namespace
-       WHERE tag.digest = ? LIMIT ?`,
+       WHERE tag.digest = ?1 AND ${isOfKind('?3')} LIMIT ?2`,
     ),
     shown: sql(
-      `SELECT namespace.name AS namespace, place.repository, NULL AS tag, shown.hits FROM shown
+      `SELECT namespace.name AS namespace, place.repository, NULL AS tag, ${IS_PUBLISHED} AS is_hosted, shown.hits FROM shown
        JOIN place ON place.id = shown.place JOIN namespace ON namespace.id = place.namespace
        WHERE shown.digest = ? AND ${IS_NO_CHILD} LIMIT ?`,
     ),

@@ -8,6 +8,7 @@ import { CatalogueQueries, type DigestSlice } from './catalogue-queries.ts'
 import { digestBytes, HOSTED_OWNER, requireSchema } from './catalogue-schema.ts'
 import { CatalogueShares } from './catalogue-shares.ts'
 import { CatalogueShelves } from './catalogue-shelves.ts'
+import { prepareStatements } from './catalogue-statements.ts'
 import type { Change, PlaceName, Totals } from './change.ts'
 
 /** State of a {@link Catalogue} after opening. */
@@ -51,7 +52,7 @@ export class Catalogue {
     this.#database = new DatabaseSync(path)
     try {
       this.#wasStale = requireSchema(this.#database)
-      this.#statements = prepare(this.#database)
+      this.#statements = prepareStatements(this.#database)
       this.#queries = new CatalogueQueries(this.#database)
       this.images = new CatalogueImages(this.#database)
       this.shares = new CatalogueShares(this.#database)
@@ -163,19 +164,21 @@ export class Catalogue {
         return this.#link(change.place, change.digest)
       case 'unlinked':
         return this.#unlink(this.#placeOf(change.place).id, digestBytes(change.digest))
-      case 'tagged': {
-        const { place, tag, digest, atMs } = change
-        const { id } = this.#placeOf(place)
-        this.#statements.tag.run(id, tag, digestBytes(digest), atMs)
-        this.#statements.use.run(0, 0, 0, 1, digestBytes(digest))
-        return this.images.show(id, digestBytes(digest))
-      }
+      case 'tagged':
+        return this.#tag(change)
+      case 'published':
+      case 'withdrawn':
+        return this.#publish(change)
       case 'held':
         return this.#hold(change.digest)
       case 'released':
         return this.#release(change.digest)
       case 'untagged':
-        this.#statements.untag.run(this.#placeOf(change.place).id, change.tag)
+        this.#statements.untag.run(
+          this.#placeOf(change.place).id,
+          change.tag,
+          change.isHosted === true ? 1 : 0,
+        )
         return undefined
       default:
         return change satisfies never
@@ -248,6 +251,29 @@ export class Catalogue {
     const digest = parseDigest(reference)
     if (digest === undefined) this.images.pulledTag(id, reference, use)
     else this.images.pulledDigest(id, digestBytes(digest), use)
+  }
+
+  #tag({ place, tag, digest, atMs, isHosted }: Change & { readonly kind: 'tagged' }): void {
+    const { id } = this.#placeOf(place)
+    const key = digestBytes(digest)
+    this.#statements.tag.run(id, tag, key, atMs, isHosted === true ? 1 : 0)
+    this.#statements.use.run(0, 0, 0, 1, key)
+    if (isHosted === true) this.#statements.markHosted.run(id)
+    else this.images.show(id, key)
+  }
+
+  #publish({ kind, place, digest }: Change & { readonly kind: 'published' | 'withdrawn' }): void {
+    const { id } = this.#placeOf(place)
+    const key = digestBytes(digest)
+    if (kind === 'withdrawn') {
+      this.#statements.withdraw.run(id, key)
+      this.images.unshow(id, key)
+      return
+    }
+    this.#statements.publish.run(id, key)
+    this.#statements.markHosted.run(id)
+    this.#statements.use.run(0, 0, 0, 1, key)
+    this.images.show(id, key)
   }
 
   #hold(digest: Digest): void {
@@ -335,48 +361,3 @@ const PRIVATE_MODE = 0o600
 const PLACES_MAX = 10_000
 /** No blob is larger than 2 TiB. */
 const SIZE_MAX = 2 ** 41
-
-// oxlint-disable-next-line typescript/explicit-function-return-type
-function prepare(database: DatabaseSync) {
-  const sql = (text: string): ReturnType<DatabaseSync['prepare']> => database.prepare(text)
-  return {
-    readMeta: sql('SELECT value FROM meta WHERE name = ?'),
-    writeMeta: sql(
-      'INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value',
-    ),
-    sums: sql(
-      `SELECT owner, sum(size) AS bytes, count(*) AS objects, min(size) AS smallest, max(size) AS largest
-       FROM object GROUP BY owner`,
-    ),
-    read: sql('SELECT owner, size FROM object WHERE digest = ?'),
-    insert: sql(
-      `INSERT INTO object (digest, size, stored_at, last_use, owner, walk, is_read)
-       VALUES (:key, :size, :at, :at, :owner, :walk, :isRead)`,
-    ),
-    update: sql(
-      'UPDATE object SET size = :size, last_use = max(last_use, :at), walk = :walk WHERE digest = :key',
-    ),
-    remove: sql('DELETE FROM object WHERE digest = ? RETURNING owner, size'),
-    use: sql(
-      'UPDATE object SET last_use = max(last_use, ?), hits = hits + ?, served = served + ?, is_manifest = max(is_manifest, ?) WHERE digest = ?',
-    ),
-    markRead: sql('UPDATE object SET is_read = 1, is_manifest = max(is_manifest, ?) WHERE digest = ?'),
-    own: sql('UPDATE object SET owner = ? WHERE digest = ?'),
-    owners: sql(
-      'SELECT DISTINCT place.namespace AS namespace FROM link JOIN place ON place.id = link.place WHERE link.digest = ?',
-    ),
-    link: sql('INSERT OR IGNORE INTO link (digest, place) VALUES (?, ?)'),
-    unlink: sql('DELETE FROM link WHERE digest = ? AND place = ?'),
-    tag: sql(
-      'INSERT INTO tag (place, tag, digest, checked_at) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest, checked_at = excluded.checked_at',
-    ),
-    hold: sql('INSERT OR IGNORE INTO held (digest) VALUES (?)'),
-    release: sql('DELETE FROM held WHERE digest = ?'),
-    isHeld: sql('SELECT 1 FROM held WHERE digest = ?'),
-    untag: sql('DELETE FROM tag WHERE place = ? AND tag = ?'),
-    addNamespace: sql('INSERT OR IGNORE INTO namespace (name) VALUES (?)'),
-    namespace: sql('SELECT id FROM namespace WHERE name = ?'),
-    addPlace: sql('INSERT OR IGNORE INTO place (namespace, repository) VALUES (?, ?)'),
-    place: sql('SELECT id FROM place WHERE namespace = ? AND repository = ?'),
-  }
-}

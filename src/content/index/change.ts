@@ -49,9 +49,14 @@ export type Change =
       readonly place: PlaceName
       readonly tag: string
       readonly digest: Digest
+      /** When its upstream confirmed it, or when it was pushed. */
       readonly atMs: number
+      /** Set for the tag of a hosted repository. */
+      readonly isHosted?: true
     }
-  | { readonly kind: 'untagged'; readonly place: PlaceName; readonly tag: string }
+  | { readonly kind: 'untagged'; readonly place: PlaceName; readonly tag: string; readonly isHosted?: true }
+  /** A hosted repository has a manifest, or has it no longer. */
+  | { readonly kind: 'published' | 'withdrawn'; readonly place: PlaceName; readonly digest: Digest }
   /** A hosted repository holds the content: it is no cache until the last hold is released. */
   | { readonly kind: 'held' | 'released'; readonly digest: Digest }
 
@@ -143,12 +148,17 @@ export interface ObjectPage {
   readonly next: string | undefined
 }
 
-/** A cached image: a tag, or a manifest that clients asked for by digest and that no tag leads to. */
+/**
+ * An image: a tag, or a manifest that no tag leads to. A cached one of these is listed if clients asked for
+ * it by digest, a hosted one always.
+ */
 export interface ImageEntry extends PlaceName {
+  /** True for what was pushed here, false for what is cached. */
+  readonly isHosted: boolean
   /** `undefined` for an image that is known by its digest only. */
   readonly tag: string | undefined
   readonly digest: Digest
-  /** When the upstream last confirmed the tag; `undefined` without a tag. */
+  /** When the upstream last confirmed the tag; `undefined` without a tag, and for a hosted one. */
   readonly checkedAtMs: number | undefined
   /** Last request for this image; `undefined` if nothing is known of any. */
   readonly lastUseMs: number | undefined
@@ -156,11 +166,15 @@ export interface ImageEntry extends PlaceName {
   readonly hits: number
 }
 
+/** Images to list: those that are cached, those that were pushed here, or both. */
+export type ImageKind = 'cached' | 'hosted' | undefined
+
 /** Sort order of a listing of images. */
 type ImageOrder = 'name' | 'last-use' | 'hits'
 
 /** Selects images. */
 export interface ImageQuery {
+  readonly kind: ImageKind
   /** As {@link imageMatcher} reads them; an image has to match one of them, if there is any. */
   readonly patterns: readonly string[]
   /** Only images of this registry. */
@@ -185,6 +199,7 @@ export interface ImagePage {
 
 /** Selects a page of images for people. */
 export interface ShelfQuery {
+  readonly kind: ImageKind
   readonly order: 'name' | 'last-use' | 'size'
   /** A part of the name of a repository, and behind a colon the beginning of a tag; empty for all. */
   readonly search: string

@@ -2,10 +2,12 @@ import type { Clock } from '../../lib/clock.ts'
 import type { Events } from '../../observe/events.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { MANIFEST_SIZE_MAX, type Manifest, parseManifest } from '../../oci/manifest.ts'
+import { parseTag } from '../../oci/name.ts'
+import type { Place } from '../../oci/place.ts'
 import type { RecordName, Store, StoredObject } from '../../storage/store.ts'
-import { readTagRecord } from '../tag-record.ts'
 import type { Change } from './change.ts'
 import type { IndexFeed } from './feed.ts'
+import { changeDeleted, readChange, tagChange } from './record-changes.ts'
 
 /** Number of finds between two pauses. */
 const SLICE = 500
@@ -75,8 +77,50 @@ async function walkRecords(parts: WalkParts, signal: AbortSignal): Promise<numbe
     count += 1
     if (count % SLICE === 0) await rest(parts, signal)
   }
+  for await (const name of parts.store.listRecordsOf({ kind: 'hosted-repository' })) {
+    if (name.kind === 'hosted-repository') count += await walkHosted(parts, name, signal)
+    await rest(parts, signal)
+  }
   await parts.index.flush()
   return count
+}
+
+/** Notes the manifests and tags of a hosted repository, and what it has no longer. */
+async function walkHosted(
+  parts: WalkParts,
+  { namespace, repository }: Place,
+  signal: AbortSignal,
+): Promise<number> {
+  const { store, index, events } = parts
+  const place = { namespace, repository }
+  const found = new Set<string>()
+  for await (const name of store.listRecordsOf({ kind: 'hosted-manifest', ...place })) {
+    if (name.kind !== 'hosted-manifest') continue
+    index.note({ kind: 'published', place, digest: name.digest })
+    found.add(name.digest)
+    if (found.size % SLICE === 0) await rest(parts, signal)
+  }
+  for await (const name of store.listRecordsOf({ kind: 'hosted-tag', ...place })) {
+    if (name.kind !== 'hosted-tag') continue
+    await noteTag(parts, name).catch((error: unknown) => events.storageFailed('index', error))
+    found.add(name.tag)
+    if (found.size % SLICE === 0) await rest(parts, signal)
+  }
+  for (const { isHosted, tag, digest } of await index.ask('imagesOf', place)) {
+    if (!isHosted || found.has(tag ?? digest)) continue
+    // It may have been pushed since the records were listed.
+    const name = recordOf(place, tag, digest)
+    if (name === undefined || (await store.readRecord(name)) !== undefined) continue
+    const change = changeDeleted(name)
+    if (change !== undefined) index.note(change)
+  }
+  return found.size
+}
+
+function recordOf(place: Place, text: string | undefined, digest: Digest): RecordName | undefined {
+  if (text === undefined) return { kind: 'hosted-manifest', ...place, digest }
+  const tag = parseTag(text)
+  return tag === undefined ? undefined : { kind: 'hosted-tag', ...place, tag }
 }
 
 async function noteRecord({ store, index, events }: WalkParts, name: RecordName): Promise<void> {
@@ -99,7 +143,7 @@ async function noteRecord({ store, index, events }: WalkParts, name: RecordName)
  */
 async function noteTag(
   { store, index }: Pick<WalkParts, 'store' | 'index'>,
-  name: RecordName & { readonly kind: 'tag' },
+  name: RecordName & { readonly kind: 'tag' | 'hosted-tag' },
 ): Promise<(Change & { readonly kind: 'tagged' }) | undefined> {
   let noted: (Change & { readonly kind: 'tagged' }) | undefined
   for (let bytes = await store.readRecord(name); bytes !== undefined; ) {
@@ -109,21 +153,9 @@ async function noteTag(
     noted = tagged
     bytes = await store.readRecord(name)
   }
-  if (noted !== undefined) index.note({ kind: 'untagged', place: name, tag: name.tag })
+  const gone = noted === undefined ? undefined : changeDeleted(name)
+  if (gone !== undefined) index.note(gone)
   return undefined
-}
-
-/** The change described by a tag's record; `undefined` if the record is damaged. */
-export function tagChange(
-  name: RecordName & { readonly kind: 'tag' },
-  bytes: Uint8Array,
-): (Change & { readonly kind: 'tagged' }) | undefined {
-  try {
-    const { digest, checkedAtMs } = readTagRecord(bytes)
-    return { kind: 'tagged', place: name, tag: name.tag, digest, atMs: checkedAtMs }
-  } catch {
-    return undefined
-  }
 }
 
 /** The manifests that a stored index names. */
@@ -169,10 +201,7 @@ async function readFound(parts: WalkParts, signal: AbortSignal): Promise<void> {
     for (const digest of digests) {
       signal.throwIfAborted()
       try {
-        const manifest = await readManifest(store, digest)
-        const manifests = manifest?.manifests.map(child => child.digest)
-        const blobs = manifest?.blobs.map(blob => ({ digest: blob.digest, sizeBytes: blob.sizeBytes }))
-        index.note({ kind: 'read', digest, manifests, blobs })
+        index.note(readChange(digest, await readManifest(store, digest)))
       } catch (error) {
         events.storageFailed('index', error)
       }

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { Catalogue } from '../../../src/content/index/catalogue.ts'
-import type { Change, ShelfQuery, ShelvedImage } from '../../../src/content/index/change.ts'
+import type { Change, ImageQuery, ShelfQuery, ShelvedImage } from '../../../src/content/index/change.ts'
 import { type Digest, digestOf } from '../../../src/oci/digest.ts'
 
 async function open(t: TestContext): Promise<Catalogue> {
@@ -18,6 +18,7 @@ async function open(t: TestContext): Promise<Catalogue> {
 }
 
 const ALL: ShelfQuery = {
+  kind: undefined,
   order: 'name',
   search: '',
   namespace: undefined,
@@ -25,6 +26,17 @@ const ALL: ShelfQuery = {
   usedBeforeMs: undefined,
   after: undefined,
   limit: 50,
+}
+
+const EVERY_IMAGE: ImageQuery = {
+  kind: undefined,
+  patterns: [],
+  namespace: undefined,
+  isUntagged: false,
+  usedBeforeMs: undefined,
+  order: 'name',
+  after: undefined,
+  limit: 100,
 }
 
 const digest = (name: string): Digest => digestOf(Buffer.from(name))
@@ -172,4 +184,67 @@ test('several tags of one manifest are one row in the order of size, which count
     listed(catalogue, { order: 'size' }).map(({ tag, otherNames }) => [tag, otherNames]),
     [['v1', 2]],
   )
+})
+
+/** What is noted when an image is pushed to a hosted repository. */
+function pushed(
+  repository: string,
+  tag: string | undefined,
+  children: readonly Digest[] = [],
+): readonly Change[] {
+  const place = { namespace: 'docker.io', repository }
+  const own = digest(`pushed ${repository} ${tag}`)
+  return [
+    { kind: 'stored', digest: own, sizeBytes: 10, atMs: 1 },
+    { kind: 'read', digest: own, manifests: children, blobs: [] },
+    { kind: 'published', place, digest: own },
+    ...(tag === undefined
+      ? []
+      : [{ kind: 'tagged', place, tag, digest: own, atMs: 1, isHosted: true } as const]),
+  ]
+}
+
+test('hosted images are listed in every order, by themselves and with the cached ones, until they are withdrawn', async t => {
+  const catalogue = await open(t)
+  const [child, place] = [
+    digest('pushed acme/app undefined'),
+    { namespace: 'docker.io', repository: 'acme/app' },
+  ]
+  catalogue.apply([
+    ...image('docker.io/library/alpine', 'v1', {}),
+    // Cached before the name was claimed: nobody can pull it any more.
+    ...image('docker.io/acme/app', 'v1', {}),
+    ...pushed('acme/app', undefined),
+    ...pushed('acme/app', 'v1', [child]),
+    ...pushed('acme/tool', undefined),
+  ])
+  const signature = `docker.io/acme/tool@${digest('pushed acme/tool undefined')}`
+  const ownImages = ['docker.io/acme/app:v1', signature]
+  const all = ['docker.io/acme/app:v1', signature, 'docker.io/library/alpine:v1']
+  const names = (kind: ShelfQuery['kind']): readonly string[] =>
+    catalogue.images
+      .list({ ...EVERY_IMAGE, kind })
+      .images.map(
+        ({ repository, tag, digest: own }) =>
+          `docker.io/${repository}${tag === undefined ? `@${own}` : `:${tag}`}`,
+      )
+  assert.deepEqual([names('hosted'), names(undefined)], [ownImages, all])
+  assert.deepEqual(names('cached'), ['docker.io/acme/app:v1', 'docker.io/library/alpine:v1'])
+  for (const limit of [1, 2, 50]) {
+    for (const order of ['name', 'last-use', 'size'] as const)
+      assert.deepEqual(namesOf(catalogue, { kind: 'hosted', order, limit }).toSorted(), ownImages.toSorted())
+    assert.deepEqual(namesOf(catalogue, { limit }), all)
+  }
+  catalogue.apply([
+    { kind: 'untagged', place, tag: 'v1', isHosted: true },
+    { kind: 'withdrawn', place, digest: digest('pushed acme/app v1') },
+    {
+      kind: 'withdrawn',
+      place: { ...place, repository: 'acme/tool' },
+      digest: digest('pushed acme/tool undefined'),
+    },
+  ])
+  // The child of the index has become an image of its own.
+  assert.deepEqual(names('hosted'), [`docker.io/acme/app@${child}`])
+  assert.deepEqual(names('cached'), ['docker.io/acme/app:v1', 'docker.io/library/alpine:v1'])
 })

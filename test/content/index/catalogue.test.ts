@@ -30,6 +30,7 @@ const pulled = (reference: string, atMs: number, hits: number) =>
   }) as const
 
 const EVERY_IMAGE: ImageQuery = {
+  kind: undefined,
   patterns: [],
   namespace: undefined,
   isUntagged: false,

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { IndexFeed } from '../../../src/content/index/feed.ts'
 import { walkStore } from '../../../src/content/index/walk.ts'
-import { writeTagRecord } from '../../../src/content/tag-record.ts'
+import { writeHostedTag, writeTagRecord } from '../../../src/content/tag-record.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
 import { type Digest, digestOf } from '../../../src/oci/digest.ts'
 import type { RepositoryName, Tag } from '../../../src/oci/name.ts'
@@ -86,3 +86,32 @@ for (const [what, change, expected] of [
     )
   })
 }
+
+test('a walk finds hosted images, and forgets those that were withdrawn while the index was away', async t => {
+  const root = await mkdtemp(join(tmpdir(), 'entrepot-walk-'))
+  t.after(async () => await rm(root, { recursive: true }))
+  const { events } = seeEvents()
+  await using index = new IndexFeed({
+    path: join(root, 'index.sqlite'),
+    clock: systemClock,
+    events,
+    namespaces: () => [],
+    onStale: () => undefined,
+  })
+  await index.open()
+  const [place, store] = [{ namespace: DOCKER_HUB, repository: REPOSITORY }, new MemoryStore()]
+  const { tag } = NAME
+  const bytes = writeHostedTag({ digest: AFTER, movedAtMs: 1, by: undefined })
+  await store.writeRecord({ kind: 'hosted-repository', ...place }, new Uint8Array(0), 'durable')
+  await store.writeRecord({ kind: 'hosted-manifest', ...place, digest: AFTER }, new Uint8Array(0), 'durable')
+  await store.writeRecord({ kind: 'hosted-tag', ...place, tag }, bytes, 'durable')
+  index.note({ kind: 'tagged', place, tag: 'gone', digest: BEFORE, atMs: 1, isHosted: true })
+  index.note({ kind: 'published', place, digest: BEFORE })
+  const parts = { store, index, clock: systemClock, events, forgetLinks: async () => {} }
+  await walkStore(parts, new AbortController().signal)
+  const images = await index.ask('imagesOf', place)
+  assert.deepEqual(
+    images.map(({ tag: name, digest, isHosted }) => [name, digest, isHosted]),
+    [['v1', AFTER, true]],
+  )
+})

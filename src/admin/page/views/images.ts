@@ -17,7 +17,8 @@ const WHOLE = [
   ['partial', 'Partial'],
 ] as const
 const KINDS = [
-  ['', 'Mirrored'],
+  ['', 'Cached and hosted'],
+  ['cached', 'Cached'],
   ['hosted', 'Hosted'],
 ] as const
 const UNUSED = [
@@ -85,7 +86,7 @@ function list(found: FoundPage, viewer: ViewContext['viewer'], query: URLSearchP
     next !== undefined &&
     html`<p><a href="${nextLink(query, next)}" rel="next">${rows.length === 0 ? 'Nothing among the images looked at so far. Go on' : 'Next page'}</a></p>`
   if (rows.length === 0 && next === undefined) return html`<p>No image matches.</p>`
-  return html`${rows.length > 0 && table('Cached images', heads, rows)}${more}`
+  return html`${rows.length > 0 && table('Images', heads, rows)}${more}`
 }
 
 function nextLink(query: URLSearchParams, after: string): string {
@@ -96,13 +97,13 @@ function nextLink(query: URLSearchParams, after: string): string {
 }
 
 function row(image: ShelvedImage, pinned: ReadonlySet<string>, viewer: ViewContext['viewer']): Html {
-  const { namespace, repository, tag, digest, lastUseMs, hits, otherNames } = image
+  const { namespace, repository, tag, digest, lastUseMs, hits, otherNames, isHosted } = image
   const name = `${namespace}/${repository}${tag === undefined ? `@${digest}` : `:${tag}`}`
   const used = lastUseMs === undefined ? undefined : new Date(lastUseMs).toISOString()
   const others = otherNames > 0 && html` <span class="dim">and ${countText(otherNames, 'other name')}</span>`
   const isPinned = pinned.has(name)
   return html`<tr><th scope="row"><a href="${imageLink(name)}">${name}</a>${others}</th><td>${extent(image)}</td>
-<td>${agoText(used, Date.now())}</td><td>${hits}</td><td>${isPinned ? 'pinned' : 'no'}</td>${viewer.session !== undefined && html`<td>${pinForm(name, { isPinned, token: viewer.session.formToken })}</td>`}</tr>`
+<td>${agoText(used, Date.now())}</td><td>${hits}</td><td>${isHosted ? 'hosted' : isPinned ? 'pinned' : 'no'}</td>${viewer.session !== undefined && html`<td>${!isHosted && pinForm(name, { isPinned, token: viewer.session.formToken })}</td>`}</tr>`
 }
 
 function extent({ extent: stored }: ShelvedImage): Html {
