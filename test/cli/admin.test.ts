@@ -211,6 +211,8 @@ test('a daemon with a token requires it for administration, also on a unix socke
   })
   assert.equal(adminOf(reached), `unix:${socket}`)
   assert.equal((await runCommandLine(['status', '--admin', `unix:${socket}`])).code, 0)
+  const listener = adminOf(guarded).replace('http://', '')
+  assert.equal((await runCommandLine(['status', '--admin', listener, '--token-file', file])).code, 0)
 })
 
 test('in the environment of a daemon, as in a container, commands find its listener and its token', async () => {

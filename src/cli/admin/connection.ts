@@ -115,7 +115,9 @@ export type Query = Readonly<Record<string, string | readonly string[] | undefin
 export async function connect(environment: Environment, words: ToolWords): Promise<AdminConnection> {
   const { env, cwd } = environment
   const given = words.text('admin') ?? nonEmpty(env['ENTREPOT_ADMIN'])
-  const address = given ?? ownListener(environment) ?? DEFAULT_ADMIN
+  const stated = given ?? ownListener(environment) ?? DEFAULT_ADMIN
+  // As --admin-listen has it.
+  const address = /^[^/]+:\d+$/.test(stated) ? `http://${stated}` : stated
   if (
     !/^(?:http:\/\/[^/]+\/?|unix:.+)$/.test(address) ||
     (!address.startsWith('unix:') && !URL.canParse(address))
