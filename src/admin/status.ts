@@ -81,7 +81,7 @@ function reasonsOf(
     storeTrouble,
     lostContent: lost,
   }: Omit<DaemonReport, 'degraded'>,
-  { roomRefusedAtMs }: Health,
+  { roomRefusedAtMs, indexFailure }: Health,
   nowMs: number,
 ): readonly string[] {
   const reasons: string[] = []
@@ -94,7 +94,7 @@ function reasonsOf(
     reasons.push(
       `hosted content is damaged or gone, ${lost.count} in all, such as ${lost.example}: the next push of it heals it`,
     )
-  if (space !== null) reasons.push(...indexReasons(space))
+  if (space !== null) reasons.push(...indexReasons(space, indexFailure))
   if (lastReload?.failure !== undefined)
     reasons.push(
       `the last reload of the upstream file was refused, and the one before it is in force: ${lastReload.failure}`,
@@ -108,9 +108,11 @@ function reasonsOf(
   return reasons
 }
 
-function indexReasons({ indexState }: SpaceReport): readonly string[] {
+function indexReasons({ indexState }: SpaceReport, failure: string | undefined): readonly string[] {
   if (indexState === 'failed')
-    return ['the index cannot be opened, so that the limits of the cache are not enforced: see the log']
+    return [
+      `the index cannot be opened, so that the limits of the cache are not enforced: ${failure ?? 'see the log'}`,
+    ]
   if (indexState === 'locked')
     return ['another process uses this cache directory; it enforces the limits, and has the lists']
   return []

@@ -57,6 +57,7 @@ export class Health implements EventSink {
   readonly #lost = new Map<Digest, Place>()
   #reload: LastReload | undefined
   #roomRefusedAtMs: number | undefined
+  #indexFailure: string | undefined
   readonly #handlers: Partial<EventHandlers> = {
     reloaded: () => {
       this.#reload = { atMs: this.#now(), message: undefined }
@@ -75,6 +76,9 @@ export class Health implements EventSink {
       if (this.#lost.size < LOST_MAX) this.#lost.set(digest, place)
     },
     'rate-limit-seen': seen => this.#budgeted(seen),
+    'storage-failed': ({ operation, error }) => {
+      if (operation === 'index') this.#indexFailure = messageOf(error)
+    },
     'room-refused': () => {
       this.#roomRefusedAtMs = this.#now()
     },
@@ -111,6 +115,11 @@ export class Health implements EventSink {
   /** When a download was last not cached for want of room. */
   get roomRefusedAtMs(): number | undefined {
     return this.#roomRefusedAtMs
+  }
+
+  /** Why the index last failed. It may have recovered since. */
+  get indexFailure(): string | undefined {
+    return this.#indexFailure
   }
 
   #failed({ namespace, kind, error }: EventDetails['upstream-failed']): void {

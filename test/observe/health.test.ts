@@ -51,3 +51,14 @@ test('a registry that sends other bytes than it was asked for keeps that as its 
   health.take({ kind: 'fill-finished', details: { ...fill, result: 'mismatch', error } })
   assert.equal(health.registries.get(DOCKER_HUB)?.failure?.message, 'the upstream sent other bytes')
 })
+
+test('why the index failed is kept apart from other failures of the store', () => {
+  const { health } = healthAt()
+  const failed = (operation: string, message: string): void =>
+    health.take({ kind: 'storage-failed', details: { operation, error: new Error(message) } })
+  failed('write-tag', 'no space left on device')
+  assert.equal(health.indexFailure, undefined)
+  failed('index', 'database or disk is full')
+  failed('write-tag', 'no space left on device')
+  assert.equal(health.indexFailure, 'database or disk is full')
+})
