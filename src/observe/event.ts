@@ -214,8 +214,9 @@ export interface EventDetails {
     readonly gone: number
   }
   readonly 'space-measured': {
-    readonly usedBytes: number
-    readonly objects: number
+    /** `undefined` while the index is not open: it knows what is stored. */
+    readonly usedBytes: number | undefined
+    readonly objects: number | undefined
     readonly maxBytes: number | undefined
     readonly freeBytes: number | undefined
     readonly minFreeBytes: number

@@ -18,6 +18,9 @@ export function initialiseSeries(metrics: Metrics): void {
     metrics.evictedBytes.inc({ reason }, 0)
   }
   for (const state of INDEX_STATES) metrics.indexState.set({ state }, 0)
+  // They would be 0 until they are known. A cache without a maximum, and a bucket, never state some of them.
+  for (const gauge of [metrics.usedBytes, metrics.storedObjects, metrics.maxBytes, metrics.freeBytes])
+    gauge.remove()
   for (const result of ['good', 'damaged', 'unreadable', 'gone']) metrics.scrubbed.inc({ result }, 0)
   for (const operation of ['write-spool', 'store-manifest']) metrics.storageErrors.inc({ operation }, 0)
   for (const code of ['DENIED', 'UNAUTHORIZED', 'UNAVAILABLE', 'TOOMANYREQUESTS'])

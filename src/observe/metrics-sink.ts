@@ -1,3 +1,4 @@
+import type { Gauge } from 'prom-client'
 import { OciError } from '../oci/error.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import {
@@ -165,10 +166,10 @@ export class MetricsSink implements EventSink {
 
   #spaceMeasured(measured: EventDetails['space-measured']): void {
     const { usedBytes, objects, maxBytes, freeBytes, minFreeBytes, index } = measured
-    this.#metrics.usedBytes.set(usedBytes)
-    this.#metrics.storedObjects.set(objects)
-    if (maxBytes !== undefined) this.#metrics.maxBytes.set(maxBytes)
-    if (freeBytes !== undefined) this.#metrics.freeBytes.set(freeBytes)
+    setKnown(this.#metrics.usedBytes, usedBytes)
+    setKnown(this.#metrics.storedObjects, objects)
+    setKnown(this.#metrics.maxBytes, maxBytes)
+    setKnown(this.#metrics.freeBytes, freeBytes)
     this.#metrics.minFreeBytes.set(minFreeBytes)
     for (const state of INDEX_STATES) this.#metrics.indexState.set({ state }, state === index ? 1 : 0)
   }
@@ -182,4 +183,10 @@ export class MetricsSink implements EventSink {
     if (namespace === undefined) return 'none'
     return this.#known.has(namespace) ? namespace : 'other'
   }
+}
+
+/** Sets a gauge, or leaves it out of the scrape: 0 would be a claim. */
+function setKnown(gauge: Gauge, value: number | undefined): void {
+  if (value === undefined) gauge.remove()
+  else gauge.set(value)
 }

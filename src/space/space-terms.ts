@@ -1,5 +1,6 @@
 import type { IndexFeed } from '../content/index/feed.ts'
 import type { Clock } from '../lib/clock.ts'
+import type { EventDetails } from '../observe/event.ts'
 import type { Events } from '../observe/events.ts'
 import type { Store } from '../storage/store.ts'
 import type { Bounds } from './bounds.ts'
@@ -45,4 +46,12 @@ export interface SpaceStatus {
   readonly dynamicBytes: number
   readonly dynamicShare: number
   readonly bytesByNamespace: Readonly<Record<string, number>>
+}
+
+/** A status as an event. What only the index knows is left out while it is not open. */
+export function measuredOf(status: SpaceStatus): EventDetails['space-measured'] {
+  const { usedBytes, objects, maxBytes, freeBytes, minFreeBytes, indexState, isComplete } = status
+  const bounds = { maxBytes, freeBytes, minFreeBytes }
+  if (indexState !== 'open') return { ...bounds, usedBytes: undefined, objects: undefined, index: indexState }
+  return { ...bounds, usedBytes, objects, index: isComplete ? 'open' : 'rebuilding' }
 }

@@ -14,7 +14,7 @@ import { Claims } from './claims.ts'
 import { type Evicted, Evictor, type Others } from './evictor.ts'
 import { measureLeftovers } from './leftovers.ts'
 import { type Release, RoomBook } from './room-book.ts'
-import type { SpaceParts, SpaceStatus } from './space-terms.ts'
+import { measuredOf, type SpaceParts, type SpaceStatus } from './space-terms.ts'
 import type { Demand } from './victims.ts'
 import type { Claim, Payer } from './watched-spool.ts'
 import { chargeSpool, type Gone, WatchedStore, type Watcher } from './watched-store.ts'
@@ -292,9 +292,7 @@ export class Space implements AsyncDisposable, Watcher {
       const everyTicks = bucket === undefined ? TICKS_TO_WALK : TICKS_TO_WALK_BUCKET
       if (this.#isStale || this.#ticks % everyTicks === 0) this.#walk()
       await this.#book.measure()
-      const { usedBytes, objects, maxBytes, freeBytes, minFreeBytes, indexState, isComplete } = this.status
-      const index = indexState === 'open' && !isComplete ? 'rebuilding' : indexState
-      events.spaceMeasured({ usedBytes, objects, maxBytes, freeBytes, minFreeBytes, index })
+      events.spaceMeasured(measuredOf(this.status))
       this.#settle()
     } catch (error) {
       if (!this.#lifetime.signal.aborted) events.storageFailed('space', error)

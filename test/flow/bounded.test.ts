@@ -78,8 +78,9 @@ test('K11 hundreds of namespaces, repositories, tags, user agents and methods ma
   const answers = await drive(mirror, ROUNDS, 'b')
   const after = await seriesOf(mirror)
   assert.equal(answers, ROUNDS * 9)
+  // What the cache takes up is known when the index has opened: one series without labels each.
   assert.deepEqual(
-    after.filter(series => !before.includes(series)),
+    after.filter(series => series.includes('{') && !before.includes(series)),
     [],
   )
   const namespaces = new Set(after.map(series => /namespace="([^"]*)"/.exec(series)?.[1]))

@@ -153,6 +153,9 @@ test('without bounds the bucket is walked only when somebody asks, and the list 
   assert.equal((await another.get('/v2/library/tools/manifests/v0')).status, 200)
   const { space } = await ask<{ space: { indexState: string } }>(another, 'GET', 'status')
   assert.equal(space.indexState, 'absent')
+  const metrics = (await another.admin('GET', '/metrics')).body.toString()
+  assert.match(metrics, /^entrepot_index_state/m)
+  assert.doesNotMatch(metrics, /^entrepot_cache_(?:used_bytes|objects|max_bytes) /m)
   const walks = world.stub.requests.filter(
     ({ operation, key }) => operation === 'ListObjectsV2' && !key.startsWith('runs/'),
   )

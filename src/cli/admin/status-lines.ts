@@ -102,9 +102,15 @@ function spaceLines(space: SpaceReport): readonly string[] {
   const state = isRebuilding
     ? 'being rebuilt from the store: numbers and lists are not complete yet'
     : INDEX_TEXT[space.indexState]
+  const counts =
+    space.indexState === 'open'
+      ? [
+          `used      ${sizeText(usedBytes)}  ${bound}`,
+          `content   ${countText(objects, 'object')}, ${sizeText(storedBytes)}; downloads and leftovers ${sizeText(scratchBytes)}`,
+        ]
+      : ['used      not known while the index is not open']
   return [
-    `used      ${sizeText(usedBytes)}  ${bound}`,
-    `content   ${countText(objects, 'object')}, ${sizeText(storedBytes)}; downloads and leftovers ${sizeText(scratchBytes)}`,
+    ...counts,
     ...(space.links === undefined ? [] : [`links     ${space.links}`]),
     ...(freeBytes === undefined
       ? []
