@@ -404,6 +404,9 @@ test('F2 after three failures in a row of different repositories GET /v2/ decide
   assert.deepEqual(probes().slice(0, 3), ['/v2/', '/v2/', '/v2/team/app/manifests/v1'])
 })
 
+/** Images of healthy repositories: many more than the failures after which a registry is left alone. */
+const IMAGES = 12
+
 for (const [title, behaviour] of [
   ['always answers 500', { status: 500 }],
   ['always breaks off', { isSilent: true, ending: 'rst' }],
@@ -415,7 +418,7 @@ for (const [title, behaviour] of [
     const isBroken = { path: /^\/v2\/team\/broken\// }
     upstream.on(isBroken, behaviour)
     let served = 0
-    for (let count = 0; count < 40; count += 1) {
+    for (let count = 0; count < IMAGES; count += 1) {
       const image = upstream.putImage({ config: { count }, layers: [randomBytes(100)] })
       upstream.tag(`team/app${count}`, 'v1', image.manifest)
       for (let retry = 0; retry < 4; retry += 1) {
@@ -427,7 +430,7 @@ for (const [title, behaviour] of [
       ]
       if (replies.every(({ status }) => status === 200)) served += 1
     }
-    assert.equal(served, 40)
+    assert.equal(served, IMAGES)
     // Three failures, retries included, and then the repository is left alone.
     assert.ok(upstream.count(isBroken) <= 3 * 2 * 2, `${upstream.count(isBroken)} requests`)
   })
