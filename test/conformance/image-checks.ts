@@ -1,90 +1,29 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { type DigestAlgorithm, digestOf } from '../../src/oci/digest.ts'
+import { digestOf } from '../../src/oci/digest.ts'
 import type { Check } from './blob-checks.ts'
+import {
+  assertPulled,
+  CONFIG,
+  type Descriptor,
+  type Document,
+  descriptor,
+  EMPTY,
+  IMAGE,
+  type ImageParts,
+  INDEX,
+  imageOf,
+  indexOf,
+  push,
+} from './image-documents.ts'
 import {
   assertCreated,
   assertRefused,
-  type Blob,
   blobOf,
   hashed,
   missingDigest,
   type RegistryClient,
 } from './registry.ts'
-
-const IMAGE = 'application/vnd.oci.image.manifest.v1+json'
-const INDEX = 'application/vnd.oci.image.index.v1+json'
-const LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip'
-const CONFIG = 'application/vnd.oci.image.config.v1+json'
-const EMPTY = 'application/vnd.oci.empty.v1+json'
-
-/** A manifest with its type, and what must be pushed before it. */
-interface Document {
-  readonly manifest: Blob
-  readonly mediaType: string
-  readonly blobs: readonly Blob[]
-  readonly children: readonly Document[]
-  readonly subject?: Blob | undefined
-}
-
-interface Descriptor {
-  readonly mediaType: string
-  readonly digest: string
-  readonly size: number
-}
-
-function descriptor({ bytes, digest }: Blob, mediaType: string): Descriptor {
-  return { mediaType, digest, size: bytes.length }
-}
-
-interface ImageParts {
-  readonly algorithm?: DigestAlgorithm
-  readonly layers?: number
-  readonly extra?: object
-  readonly configType?: string
-  readonly foreign?: readonly object[]
-  readonly subject?: Blob
-}
-
-function imageOf({
-  algorithm = 'sha256',
-  layers = 2,
-  extra = {},
-  configType = CONFIG,
-  foreign = [],
-  subject,
-}: ImageParts): Document {
-  const config = blobOf(
-    algorithm,
-    Buffer.from(configType === EMPTY ? '{}' : JSON.stringify({ id: randomBytes(8).toString('hex') })),
-  )
-  const made = Array.from({ length: layers }, () => blobOf(algorithm))
-  const document = {
-    schemaVersion: 2,
-    mediaType: IMAGE,
-    config: descriptor(config, configType),
-    layers: [...made.map(layer => descriptor(layer, LAYER)), ...foreign],
-    ...(subject === undefined ? {} : { subject: descriptor(subject, IMAGE) }),
-    ...extra,
-  }
-  const manifest = blobOf(algorithm, Buffer.from(JSON.stringify(document)))
-  return { manifest, mediaType: IMAGE, blobs: [config, ...made], children: [], subject }
-}
-
-function indexOf(
-  children: readonly Document[],
-  extra: object = {},
-  algorithm: DigestAlgorithm = 'sha256',
-): Document {
-  const document = {
-    schemaVersion: 2,
-    mediaType: INDEX,
-    manifests: children.map(({ manifest, mediaType }) => descriptor(manifest, mediaType)),
-    ...extra,
-  }
-  const manifest = blobOf(algorithm, Buffer.from(JSON.stringify(document)))
-  return { manifest, mediaType: INDEX, blobs: [], children }
-}
 
 function two(parts: ImageParts = {}): readonly Document[] {
   return [imageOf(parts), imageOf(parts)]
@@ -133,41 +72,6 @@ const DOCUMENTS: Readonly<Record<string, () => Document>> = {
     }),
   'unknown fields': () => indexOf(two({ extra: { 'x-custom': { a: [1] } } }), { 'x-custom': 'value' }),
   'an index by sha512': () => indexOf(two({ algorithm: 'sha512' }), {}, 'sha512'),
-}
-
-/** Pushes a document, children first; the outermost one also under a tag. */
-async function push(client: RegistryClient, name: string, document: Document, tag?: string): Promise<void> {
-  for (const child of document.children) await push(client, name, child)
-  for (const blob of document.blobs) await client.upload(name, blob)
-  const { manifest, mediaType, subject } = document
-  for (const reference of [manifest.digest, ...(tag === undefined ? [] : [tag])]) {
-    // A tag has no algorithm of its own: the registry names the manifest by the one it prefers.
-    if (reference === tag && manifest.digest.startsWith('sha512:')) continue
-    const answer = await client.publish(name, reference, manifest, mediaType)
-    assertCreated(answer, manifest.digest)
-    assert.equal(answer.headers['oci-subject'], subject?.digest)
-  }
-}
-
-async function assertPulled(
-  client: RegistryClient,
-  name: string,
-  document: Document,
-  tag?: string,
-): Promise<void> {
-  const { manifest, mediaType } = document
-  for (const reference of [manifest.digest, ...(tag === undefined ? [] : [tag])]) {
-    const path = `/v2/${name}/manifests/${reference}`
-    const [head, got] = [await client.ask('HEAD', path), await client.ask('GET', path)]
-    for (const { status, headers } of [head, got]) {
-      assert.equal(status, 200)
-      assert.equal(headers['content-type'], mediaType)
-      assert.equal(headers['docker-content-digest'], manifest.digest)
-      assert.equal(headers['content-length'], String(manifest.bytes.length))
-    }
-    assert.deepEqual(got.body, manifest.bytes)
-  }
-  for (const child of document.children) await assertPulled(client, name, child)
 }
 
 async function tagsOf(client: RegistryClient, name: string, query = ''): Promise<readonly string[]> {
