@@ -34,10 +34,13 @@ export function hashed(algorithm: DigestAlgorithm, bytes: Uint8Array): string {
 /** A client that knows the specification and nothing else of the registry. */
 export class RegistryClient implements Disposable {
   readonly #address: string
+  readonly #login: Readonly<Record<string, string>>
   readonly #agent = new Agent({ keepAlive: true })
 
-  constructor(address: string) {
+  /** `login` has the headers of every request. */
+  constructor(address: string, login: Readonly<Record<string, string>> = {}) {
     this.#address = address
+    this.#login = login
   }
 
   async ask(method: string, path: string, { body, headers = {} }: Asking = {}): Promise<RegistryAnswer> {
@@ -46,7 +49,7 @@ export class RegistryClient implements Disposable {
       body === undefined ? {} : { 'content-length': String(body.byteLength) }
     const sent = request(
       `http://${this.#address}${path}`,
-      { method, agent: this.#agent, headers: { ...length, ...headers } },
+      { method, agent: this.#agent, headers: { ...this.#login, ...length, ...headers } },
       answer => {
         const pieces: Buffer[] = []
         answer.on('data', (piece: Buffer) => pieces.push(piece))
@@ -65,7 +68,8 @@ export class RegistryClient implements Disposable {
   async stream(method: string, path: string, body: Buffer): Promise<RegistryAnswer> {
     const half = Math.floor(body.length / 2)
     const { promise, resolve, reject } = Promise.withResolvers<RegistryAnswer>()
-    const sent = request(`http://${this.#address}${path}`, { method, agent: this.#agent }, answer => {
+    const target = `http://${this.#address}${path}`
+    const sent = request(target, { method, agent: this.#agent, headers: this.#login }, answer => {
       answer.resume()
       answer.once('end', () =>
         resolve({ status: answer.statusCode ?? 0, headers: answer.headers, body: Buffer.alloc(0) }),
