@@ -12,6 +12,7 @@ import { startMirror } from '../support/mirror.ts'
 import { startS3Stub } from '../support/s3-stub.ts'
 import { sectionsOf as parsedSections } from '../support/sections.ts'
 import { BLOB_CHECKS } from './blob-checks.ts'
+import { CLIENT_CHECKS } from './client-checks.ts'
 import { IMAGE_CHECKS } from './image-checks.ts'
 import { RegistryClient } from './registry.ts'
 
@@ -91,6 +92,7 @@ for (const [name, start] of Object.entries(STORES)) {
       for (const { title, run } of BLOB_CHECKS)
         test(`${algorithm}: ${title}`, async () => await run(using(), algorithm))
     }
-    for (const { title, run } of IMAGE_CHECKS) test(title, async () => await run(using(), 'sha256'))
+    for (const { title, run } of [...IMAGE_CHECKS, ...CLIENT_CHECKS])
+      test(title, async () => await run(using(), 'sha256'))
   })
 }
