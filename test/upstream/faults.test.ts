@@ -247,8 +247,12 @@ test('three failed requests stop all further ones for their repository, and one 
   await assert.rejects(stage.registry.getManifest(TOOLS, tagged('1'), soon()), { kind: 'breaker' })
   assert.equal(stage.upstream.count(), before)
   const other = repository('library/other')
+  const { host } = stage.upstream
   for (let count = 0; count < 3; count += 1) {
-    await assert.rejects(stage.registry.getManifest(other, tagged('1'), soon()), { kind: 'breaker' })
+    await assert.rejects(stage.registry.getManifest(other, tagged('1'), soon()), {
+      kind: 'breaker',
+      message: `${host} is left alone for now, because it failed several times in a row, at last: ${host} answered 500`,
+    })
   }
   // The one repeat is for a server that broke off.
   assert.deepEqual(

@@ -78,6 +78,9 @@ export class Asking {
   /** A blob was last redirected to http, which is not allowed: pulls of this registry cannot be completed. */
   #downgrade: { readonly error: UpstreamError; readonly untilMs: number } | undefined
 
+  /** Message of the last failure for which the registry may be left alone. */
+  #lastOutage: string | undefined
+
   constructor(parts: AskingParts) {
     this.#parts = parts
     this.misstated = new Misstated(parts.clock)
@@ -222,6 +225,7 @@ export class Asking {
     const { outages, negative, origin } = this.#parts
     if (!(error instanceof UpstreamError)) return
     const outage = outageOf(error, authorityText(origin))
+    if (outage !== undefined) this.#lastOutage = error.message
     if (outage === 'registry') inquiry.registryFailed()
     else if (outage === 'repository') inquiry.repositoryFailed()
     else if (error.kind !== 'token' && wasAsked(error)) inquiry.succeeded()
@@ -263,9 +267,10 @@ export class Asking {
   #quietError({ kind, forMs, scope }: Outage, repository: string): UpstreamError {
     const host = authorityText(this.#parts.origin)
     const why = kind === 'breaker' ? 'it failed several times in a row' : 'it asked for that'
+    const last = kind === 'breaker' && this.#lastOutage !== undefined ? `, at last: ${this.#lastOutage}` : ''
     const what =
       scope === 'registry'
-        ? `${host} is left alone for now, because ${why}`
+        ? `${host} is left alone for now, because ${why}${last}`
         : `${host} is not asked for ${repository} for now, because that failed several times in a row`
     return new UpstreamError(kind, what, { retryAfterMs: forMs })
   }
