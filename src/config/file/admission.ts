@@ -9,19 +9,19 @@ import {
 } from '../../oci/rules/admission-rules.ts'
 import { type ListedNames, parseListedNames } from '../../oci/rules/listed-names.ts'
 import { ConfigError, type Problem } from '../problem.ts'
-import { parsed } from './entry.ts'
+import { parsed, parsedOpenly } from './entry.ts'
 import { checkSection, type NamedFile, type ReadSection, type ShownValue } from './section.ts'
 import { readYamlFile, type YamlSection } from './yaml-file.ts'
 
 const REASON_LENGTH_MAX = 200
 const RULES_MAX = 1000
 
-const NAMES = parsed(
+const NAMES = parsedOpenly(
   text => withText(text, parseListedNames(text)),
   'does not name images',
   'such as ghcr.io, docker.io/acme/, nginx, registry:5000/, docker.io/acme/app:v* or *.example.com/**',
 )
-const GLOB = parsed(
+const GLOB = parsedOpenly(
   text => (/^[a-z0-9*-]{1,63}$/.test(text) ? text : undefined),
   'is not a namespace of a cluster',
   'such as prod or team-*',
@@ -44,7 +44,7 @@ const ENTRIES = z.array(ENTRY).max(RULES_MAX).optional()
 const ADMISSION = z.strictObject({
   mode: z.enum(ADMISSION_MODES).optional(),
   // Trow writes them with a capital letter.
-  default: parsed(
+  default: parsedOpenly(
     text => ['allow', 'deny'].find(word => word === text.toLowerCase()),
     'is not a verdict',
     'allow or deny',
@@ -52,7 +52,7 @@ const ADMISSION = z.strictObject({
   allow: ENTRIES,
   deny: ENTRIES,
   mirrors: z
-    .array(parsed(parseConfiguredNamespace, 'is not a host', 'such as mirror.example.com:8443'))
+    .array(parsedOpenly(parseConfiguredNamespace, 'is not a host', 'such as mirror.example.com:8443'))
     .optional(),
 })
 

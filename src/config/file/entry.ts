@@ -29,10 +29,10 @@ export const ENTRY = z.strictObject({
   blob_invalidation_time: duration(),
   stale_if_error: duration(),
   revalidation_wait: duration(),
-  deleted_tags: parsed(parseDeletedTags, 'is not keep or forget', 'write keep or forget').optional(),
-  silence_max: parsed(parseSilence, 'is not a duration from 1s to 1h', 'such as 45s or 2m').optional(),
+  deleted_tags: parsedOpenly(parseDeletedTags, 'is not keep or forget', 'write keep or forget').optional(),
+  silence_max: parsedOpenly(parseSilence, 'is not a duration from 1s to 1h', 'such as 45s or 2m').optional(),
   allow_addresses: listOf(
-    parsed(parseBlock, 'is not a block of addresses', 'such as 127.0.0.0/8 or fd00::/8'),
+    parsedOpenly(parseBlock, 'is not a block of addresses', 'such as 127.0.0.0/8 or fd00::/8'),
   ),
   realms: listOf(parsed(parseHost, 'is not a host', hostHint)),
   retry_after_max: duration(),
@@ -112,21 +112,45 @@ function hintOf(issue: z.core.$ZodIssueCustom): string | undefined {
   return typeof hint === 'string' ? hint : undefined
 }
 
+/** A text, or one that depends on the value. */
 type Hint = string | ((text: string) => string)
 
 /** Text that a parser turns into a value; what it cannot read is refused with a message and a hint. */
 export function parsed<T>(
   parse: (text: string) => T | undefined,
-  message: string,
+  message: Hint,
   hint: Hint,
 ): z.ZodPipe<z.ZodString, z.ZodTransform<Awaited<T>, string>> {
   return z.string().transform((text, context) => {
     const value = parse(text)
     if (value !== undefined) return value as Awaited<T>
-    const params = { hint: typeof hint === 'string' ? hint : hint(text) }
-    context.addIssue({ code: 'custom', message, params })
+    context.addIssue({
+      code: 'custom',
+      message: textFor(text, message),
+      params: { hint: textFor(text, hint) },
+    })
     return z.NEVER
   })
+}
+
+function textFor(value: string, hint: Hint): string {
+  return typeof hint === 'string' ? hint : hint(value)
+}
+
+/** As {@link parsed}, for values that are no secret: what cannot be read is quoted. */
+export function parsedOpenly<T>(
+  parse: (text: string) => T | undefined,
+  message: string,
+  hint: Hint,
+): ReturnType<typeof parsed<T>> {
+  return parsed(parse, text => `${message}${quoted(text)}`, hint)
+}
+
+const QUOTED_MAX = 40
+
+/** A text as the end of a message, unless a login may have strayed into it. */
+function quoted(text: string): string {
+  return text.length > QUOTED_MAX || /@|:\/\//.test(text) ? '' : `: ${JSON.stringify(text)}`
 }
 
 function parseSilence(text: string): number | undefined {
@@ -139,7 +163,7 @@ function parseDeletedTags(text: string): 'keep' | 'forget' | undefined {
 }
 
 function duration(): z.ZodOptional<z.ZodPipe<z.ZodString, z.ZodTransform<number, string>>> {
-  return parsed(parseDuration, 'is not a duration', 'such as 0s, 90s, 14d or 1h 30m').optional()
+  return parsedOpenly(parseDuration, 'is not a duration', 'such as 0s, 90s, 14d or 1h 30m').optional()
 }
 
 function path(): z.ZodOptional<z.ZodPipe<z.ZodString, z.ZodTransform<string, string>>> {

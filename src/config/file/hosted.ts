@@ -4,7 +4,7 @@ import { canonicalText, DOCKER_HUB, parseConfiguredNamespace } from '../../oci/n
 import { hostOfPath } from '../../oci/path-host.ts'
 import type { HostedClaim } from '../config.ts'
 import type { Problem } from '../problem.ts'
-import { parsed } from './entry.ts'
+import { parsedOpenly } from './entry.ts'
 import { checkSection, type NamedFile, type ReadSection, type ShownValue, sectionProblem } from './section.ts'
 import type { YamlSection } from './yaml-file.ts'
 
@@ -22,12 +22,12 @@ function parseClaim(text: string): NamePattern | undefined {
 
 const CLAIMS = z.array(
   z.strictObject({
-    names: parsed(
+    names: parsedOpenly(
       parseClaim,
       'is not a pattern of names',
       'a namespace and a name, such as registry.example.com/** or docker.io/acme/**',
     ),
-    fallback: parsed(parseConfiguredNamespace, 'is not a namespace', 'such as docker.io').optional(),
+    fallback: parsedOpenly(parseConfiguredNamespace, 'is not a namespace', 'such as docker.io').optional(),
   }),
 )
 

@@ -7,7 +7,7 @@ import type { NotificationConfig } from '../config.ts'
 import { parseBlock, parseHost } from '../host.ts'
 import type { Problem } from '../problem.ts'
 import { Secret } from '../secret.ts'
-import { parsed } from './entry.ts'
+import { parsed, parsedOpenly } from './entry.ts'
 import { checkSection, type NamedFile, type ReadSection, type ShownValue, sectionProblem } from './section.ts'
 import type { YamlSection } from './yaml-file.ts'
 
@@ -22,14 +22,14 @@ const ENDPOINTS = z.array(
     secret_file: parsed(parsePath, 'is not a path', 'the path of a file').optional(),
     events: z.array(z.enum(NOTICE_TYPES)).min(1).optional(),
     names: z
-      .array(parsed(parseNamePattern, 'is not a pattern of names', 'such as docker.io/acme/**'))
+      .array(parsedOpenly(parseNamePattern, 'is not a pattern of names', 'such as docker.io/acme/**'))
       .min(1)
       .optional(),
     ca_file: parsed(parsePath, 'is not a path', 'the path of a file').optional(),
     allow_addresses: z
-      .array(parsed(parseBlock, 'is not a block of addresses', 'such as 127.0.0.0/8 or fd00::/8'))
+      .array(parsedOpenly(parseBlock, 'is not a block of addresses', 'such as 127.0.0.0/8 or fd00::/8'))
       .optional(),
-    timeout: parsed(parseTimeout, 'is not a duration from 1s to 1m', 'such as 10s').optional(),
+    timeout: parsedOpenly(parseTimeout, 'is not a duration from 1s to 1m', 'such as 10s').optional(),
   }),
 )
 

@@ -4,25 +4,25 @@ import { parseDuration } from '../../lib/duration.ts'
 import { parseNamePattern } from '../../oci/name-pattern.ts'
 import type { HostedPolicy } from '../config.ts'
 import type { Problem } from '../problem.ts'
-import { parsed } from './entry.ts'
+import { parsedOpenly } from './entry.ts'
 import { checkSection, type NamedFile, type ReadSection, type ShownValue, sectionProblem } from './section.ts'
 import type { YamlSection } from './yaml-file.ts'
 
-const GLOB = parsed(parseGlob, 'is not a pattern of tags', 'such as v* or pr-*')
+const GLOB = parsedOpenly(parseGlob, 'is not a pattern of tags', 'such as v* or pr-*')
 
 const POLICIES = z.array(
   z.strictObject({
-    names: parsed(parseNamePattern, 'is not a pattern of names', 'such as registry.example.com/**'),
+    names: parsedOpenly(parseNamePattern, 'is not a pattern of names', 'such as registry.example.com/**'),
     immutable_tags: z.array(GLOB).min(1).optional(),
-    quota: parsed(parseBytes, 'is not a size', 'such as 100GiB').optional(),
+    quota: parsedOpenly(parseBytes, 'is not a size', 'such as 100GiB').optional(),
     read_only: z.boolean().optional(),
     retention: z
       .strictObject({
         tags: z.array(GLOB).min(1),
         keep_pushed: z.int().min(0).max(10_000).optional(),
-        pushed_within: parsed(parseDuration, 'is not a duration', 'such as 30d').optional(),
+        pushed_within: parsedOpenly(parseDuration, 'is not a duration', 'such as 30d').optional(),
         keep_pulled: z.int().min(0).max(10_000).optional(),
-        pulled_within: parsed(parseDuration, 'is not a duration', 'such as 30d').optional(),
+        pulled_within: parsedOpenly(parseDuration, 'is not a duration', 'such as 30d').optional(),
         keep_versions: z.boolean().optional(),
       })
       .optional(),

@@ -3,7 +3,7 @@ import type { Right } from '../../oci/identity.ts'
 import { parseWho, type Rule } from '../../oci/rules/rule.ts'
 import { parseRuleNames } from '../../oci/rules/rule-names.ts'
 import type { Problem } from '../problem.ts'
-import { parsed } from './entry.ts'
+import { parsed, parsedOpenly } from './entry.ts'
 import { checkSection, type NamedFile, type ReadSection, type ShownValue, sectionProblem } from './section.ts'
 import type { YamlSection } from './yaml-file.ts'
 
@@ -19,7 +19,7 @@ const WHO = parsed(
   'names nobody',
   'everyone, authenticated, anonymous, a user, group:NAME, robot:NAME or such as github:acme/*@refs/heads/main',
 )
-const NAMES = parsed(
+const NAMES = parsedOpenly(
   parseRuleNames,
   'is not a pattern of names',
   'such as docker.io/acme/**, docker.io/acme/app:v*, docker.io/acme/app@sha256:* or **',

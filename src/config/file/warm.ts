@@ -4,7 +4,7 @@ import { parseImageName } from '../../oci/image-name.ts'
 import { parsePlatform } from '../../oci/platform.ts'
 import { parseSemverRange } from '../../oci/tag-choice.ts'
 import type { WarmRule } from '../config.ts'
-import { parsed } from './entry.ts'
+import { parsedOpenly } from './entry.ts'
 import { checkSection, type NamedFile, type ReadSection, type ShownValue } from './section.ts'
 import type { YamlSection } from './yaml-file.ts'
 
@@ -14,22 +14,22 @@ const NEWEST_MAX = 100
 
 const RULES = z.array(
   z.strictObject({
-    image: parsed(
+    image: parsedOpenly(
       parseRepository,
       'is not the name of an image without a tag',
       'such as docker.io/library/alpine',
     ),
     tags: z
-      .array(parsed(parsePattern, 'is not a pattern of tags', "such as '3.*' or latest"))
+      .array(parsedOpenly(parsePattern, 'is not a pattern of tags', "such as '3.*' or latest"))
       .min(1)
       .optional(),
-    semver: parsed(parseSemverRange, 'is not a range of versions', "such as '>=3.18 <4'").optional(),
+    semver: parsedOpenly(parseSemverRange, 'is not a range of versions', "such as '>=3.18 <4'").optional(),
     newest: z.int().min(1).max(NEWEST_MAX).optional(),
     platforms: z
-      .array(parsed(parsePlatform, 'is not a platform', 'such as linux/amd64'))
+      .array(parsedOpenly(parsePlatform, 'is not a platform', 'such as linux/amd64'))
       .min(1)
       .optional(),
-    interval: parsed(parseInterval, 'is not a duration of at least 1m', 'such as 6h').optional(),
+    interval: parsedOpenly(parseInterval, 'is not a duration of at least 1m', 'such as 6h').optional(),
   }),
 )
 

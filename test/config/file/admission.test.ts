@@ -30,9 +30,12 @@ for (const [entry, names] of ENTRIES) {
 
 const WRONG: readonly (readonly [string, RegExp])[] = [
   ['mode: enforce', /admission\.default is missing/],
-  ['default: perhaps', /admission\.default is not a verdict \(allow or deny\)/],
+  ['default: perhaps', /admission\.default is not a verdict: "perhaps" \(allow or deny\)/],
   ['default: deny\nmode: loud', /admission\.mode is not a known value \(one of enforce, warn, audit\)/],
-  ['default: deny\nallow: [registry:5000]', /does not name images \(such as .*registry:5000\//],
+  [
+    'default: deny\nallow: [registry:5000]',
+    /does not name images: "registry:5000" \(such as .*registry:5000\//,
+  ],
   ['default: deny\nallow: [Nginx]', /does not name images/],
   ["default: deny\nallow: ['']", /does not name images/],
   ["default: deny\nallow: ['ghcr.io/acme*x**']", /does not name images/],

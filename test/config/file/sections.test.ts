@@ -63,7 +63,7 @@ const BAD: readonly (readonly [string, string])[] = [
   ['hosted:\n- names: a.io/**\n  nmes: x', 'u:3: hosted[0].nmes is not a known key (did you mean names?)'],
   [
     'hosted:\n- names: a.io',
-    'u:2: hosted[0].names is not a pattern of names (a namespace and a name, such as registry.example.com/** or docker.io/acme/**)',
+    'u:2: hosted[0].names is not a pattern of names: "a.io" (a namespace and a name, such as registry.example.com/** or docker.io/acme/**)',
   ],
   ['hosted:\n- names: [a]', 'u:2: hosted[0].names must be text'],
   [
@@ -73,7 +73,7 @@ const BAD: readonly (readonly [string, string])[] = [
   ['policies:\n- {names: a.io/**, quota: 5}', 'u:2: policies[0].quota must be text'],
   [
     'policies:\n- {names: a.io/**, immutable_tags: ["v/1"]}',
-    'u:2: policies[0].immutable_tags[0] is not a pattern of tags (such as v* or pr-*)',
+    'u:2: policies[0].immutable_tags[0] is not a pattern of tags: "v/1" (such as v* or pr-*)',
   ],
   ['notifications:\n- name: ci', 'u:2: notifications[0].url is missing'],
   [
@@ -90,7 +90,7 @@ const BAD: readonly (readonly [string, string])[] = [
   ],
   [
     'notifications:\n- {name: ci, url: "http://a.io", timeout: 2h}',
-    'u:2: notifications[0].timeout is not a duration from 1s to 1m (such as 10s)',
+    'u:2: notifications[0].timeout is not a duration from 1s to 1m: "2h" (such as 10s)',
   ],
   [
     'hosted:\n- names: a.io/**\n- names: a.io/**',

@@ -66,16 +66,19 @@ const BAD_KEYS: readonly (readonly [string, string | readonly string[]])[] = [
     'manifest_invalidation_time: 60',
     'u:3: [0].manifest_invalidation_time must be a duration, not a number (write it with its unit, such as 0s, 90s, 14d or 1h 30m)',
   ],
-  ['silence_max: 2h', 'u:3: [0].silence_max is not a duration from 1s to 1h (such as 45s or 2m)'],
-  ['deleted_tags: drop', 'u:3: [0].deleted_tags is not keep or forget (write keep or forget)'],
-  ['stale_if_error: soon', 'u:3: [0].stale_if_error is not a duration (such as 0s, 90s, 14d or 1h 30m)'],
+  ['silence_max: 2h', 'u:3: [0].silence_max is not a duration from 1s to 1h: "2h" (such as 45s or 2m)'],
+  ['deleted_tags: drop', 'u:3: [0].deleted_tags is not keep or forget: "drop" (write keep or forget)'],
+  [
+    'stale_if_error: soon',
+    'u:3: [0].stale_if_error is not a duration: "soon" (such as 0s, 90s, 14d or 1h 30m)',
+  ],
   [
     'allow_addresses: 127.0.0.0/8',
     'u:3: [0].allow_addresses must be a list, not text (write it in brackets, such as [127.0.0.0/8])',
   ],
   [
     'allow_addresses: [10.0.0.0/8, 10.0.0.0/40]',
-    'u:3: [0].allow_addresses[1] is not a block of addresses (such as 127.0.0.0/8 or fd00::/8)',
+    'u:3: [0].allow_addresses[1] is not a block of addresses: "10.0.0.0/40" (such as 127.0.0.0/8 or fd00::/8)',
   ],
   ['realms: [5]', 'u:3: [0].realms[0] must be text, not a number (put it in quotes)'],
   ['pasword: hunter2', 'u:3: [0].pasword is not a known key (did you mean password?)'],
@@ -383,7 +386,7 @@ test('no problem of a broken file repeats a part of a secret', async () => {
     `- namespace: a.io\n  password: x\n ${secret}\n`,
     `%${secret}\n---\n[]`,
     `- password: "\\${secret}"`,
-    `- username: "${secret}:x"\n  manifest_invalidation_time: ${secret}\n  ca_file: ${secret}`,
+    `- username: "${secret}:x"\n  manifest_invalidation_time: u:${secret}@a.io\n  ca_file: ${secret}`,
   ]
   for (const text of places) {
     const problems = await problemsOf(text)

@@ -45,7 +45,10 @@ test('an entry with versions looks at all tags', async t => {
 })
 
 for (const [text, message] of [
-  ['- image: alpine:3.20\n', /warm\[0\]\.image is not the name of an image without a tag \(such as/],
+  [
+    '- image: alpine:3.20\n',
+    /warm\[0\]\.image is not the name of an image without a tag: "alpine:3\.20" \(such as/,
+  ],
   ['- image: alpine\n  semver: newest\n', /warm\[0\]\.semver is not a range of versions/],
   ['- image: alpine\n  interval: 10s\n', /warm\[0\]\.interval is not a duration of at least 1m/],
   ['- image: alpine\n  platforms: [linux]\n', /warm\[0\]\.platforms\[0\] is not a platform/],
