@@ -104,7 +104,10 @@ function upkeepParts(
 ): Omit<HostedUpkeepParts, 'terms' | 'isNeeded' | 'pulls'> {
   return {
     hosted,
-    store,
+    store: {
+      open: async digest => await store.open(digest),
+      delete: async digest => await (space?.store.deleteAnnounced(digest) ?? store.delete(digest)),
+    },
     events,
     clock,
     graceMs: GRACE_MS,

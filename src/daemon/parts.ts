@@ -16,6 +16,7 @@ import type { Epoch } from '../content/epoch.ts'
 import type { Runs } from '../content/jobs/runs.ts'
 import type { Scrub } from '../content/scrub.ts'
 import type { Claimed } from '../hosted/claimed.ts'
+import { CollectionMarks } from '../hosted/collection-marks.ts'
 import { ClientLimits } from '../http/client-limits.ts'
 import type { ConnectionCounts } from '../http/connection-counts.ts'
 import type { Dispatch } from '../http/dispatch.ts'
@@ -166,6 +167,7 @@ export function spaceOf(
   const { store, space = UNBOUNDED } = config
   // The index cannot be written in a read-only store.
   if (config.isReadOnly === true) return undefined
+  const marks = new CollectionMarks({ store: bare, clock })
   return new Space({
     store: bare,
     root: store.kind === 'filesystem' ? store.root : store.spoolDirectory,
@@ -174,7 +176,13 @@ export function spaceOf(
     clock,
     events,
     terms: () => inForce.current.terms,
+    notices: () => (mayOthersPush(config, inForce.current) ? marks : undefined),
   })
+}
+
+/** True if another process on the store may take cached content for a hosted repository. */
+function mayOthersPush({ isSingleWriter }: Config, { sections }: InForce): boolean {
+  return isSingleWriter !== true && sections.hosted.length > 0
 }
 
 /** Objects that a bucket is asked to delete in a second, unless `--evict-rate` says otherwise. */

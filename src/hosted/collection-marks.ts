@@ -92,6 +92,31 @@ export class CollectionMarks {
     return { requireFresh, end: async () => void (await store.deleteRecord(name)) }
   }
 
+  /**
+   * Runs an action that removes something of a digest, announced to all processes as the collection announces
+   * it: the mark is written before the action looks whether anything needs the digest. `undefined`, without
+   * running it, if another process removes the digest now.
+   */
+  async whileRemoving<T>(
+    digest: Digest,
+    action: (removal: Pick<DigestRemoval, 'requireFresh'>) => Promise<T>,
+  ): Promise<T | undefined> {
+    const removal = await this.beginRemoval(digest)
+    if (removal === undefined) return undefined
+    try {
+      const before = await this.read(digest)
+      await this.write(digest, 'removing')
+      try {
+        return await action(removal)
+      } finally {
+        // A mark that was there is for the collection, which has yet to decide.
+        await (before === undefined ? this.clear(digest) : this.write(digest, 'unneeded'))
+      }
+    } finally {
+      await removal.end()
+    }
+  }
+
   /** All digests with a mark. */
   async *digests(): AsyncGenerator<Digest> {
     for await (const name of this.#parts.store.listRecordsOf({ kind: 'hosted-unneeded' }))

@@ -22,6 +22,7 @@ const LOOSE_HOLD_MS = 24 * 3_600_000
 const MARK_MS = 3_600_000
 
 export interface CollectionParts {
+  /** Deletes without a further announcement: the collection has made one. */
   readonly store: Pick<Store, 'delete' | 'open'>
   readonly shelf: Shelf
   readonly publishing: Pick<Publishing, 'alone'>
@@ -167,8 +168,8 @@ export class Collection {
     if (isInUse(need)) return { digest, sizeBytes, places, action: 'keep', why: why ?? 'it is in use' }
     const mark = await marks.read(digest)
     if (mark?.state === 'removed') return { digest, sizeBytes, places, action: 'keep', why: 'it is gone' }
-    const sinceMs = mark?.state === 'unneeded' ? mark.atMs : clock.wallMs()
-    const isDue = clock.wallMs() - sinceMs >= graceMs
+    // Nobody else removes it now, so a mark of a removal is that of a process which died.
+    const isDue = clock.wallMs() - (mark?.atMs ?? clock.wallMs()) >= graceMs
     const reason = why === undefined ? 'no manifest names it, and no claim holds it' : `idle here; ${why}`
     return { digest, sizeBytes, places, action: isDue ? 'remove' : 'mark', why: reason }
   }
@@ -269,7 +270,12 @@ export class Collection {
     }
     // A claim from the future counts as made now.
     const isClaimed = clock.wallMs() - blob.claimedAtMs < CLAIM_MS
-    if (!isClaimed) return { kind: 'idle', sizeBytes: blob.sizeBytes, record }
+    if (!isClaimed && (await this.#isLoose(digest, { ...place, by: undefined })))
+      return { kind: 'idle', sizeBytes: blob.sizeBytes, record }
+    if (!isClaimed) {
+      const why = `it is being pushed to ${textOf(place)} again`
+      return { kind: 'needed', sizeBytes: blob.sizeBytes, why, record }
+    }
     const until = new Date(blob.claimedAtMs + CLAIM_MS).toISOString()
     const why = `${textOf(place)} claims it until ${until}`
     return { kind: 'needed', sizeBytes: blob.sizeBytes, why, record }

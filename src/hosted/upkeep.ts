@@ -2,8 +2,7 @@ import { type JobTurn, type JobTurns, unlimitedTurn } from '../content/job-turns
 import type { Clock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
-import type { Store } from '../storage/store.ts'
-import { Collection, type Verdict } from './collection.ts'
+import { Collection, type CollectionParts, type Verdict } from './collection.ts'
 import type { Hosted } from './hosted.ts'
 import type { PullBook } from './pulls.ts'
 import { Retention } from './retention.ts'
@@ -16,7 +15,7 @@ const FIRST_AFTER_MS = 10 * 60_000
 
 export interface HostedUpkeepParts {
   readonly hosted: Hosted
-  readonly store: Store
+  readonly store: CollectionParts['store']
   readonly clock: Clock
   readonly events: Events
   readonly terms: () => readonly HostedTerms[]

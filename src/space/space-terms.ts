@@ -4,6 +4,7 @@ import type { EventDetails } from '../observe/event.ts'
 import type { Events } from '../observe/events.ts'
 import type { Store } from '../storage/store.ts'
 import type { Bounds } from './bounds.ts'
+import type { RemovalNotices } from './removal-notices.ts'
 import type { NamespaceTerms } from './victims.ts'
 
 export interface SpaceParts {
@@ -15,6 +16,8 @@ export interface SpaceParts {
   readonly events: Events
   /** Current settings of the namespaces. */
   readonly terms: () => NamespaceTerms
+  /** Announces removals while other processes may take content for hosted repositories. */
+  readonly notices?: () => RemovalNotices | undefined
   /** Terms of a store that is a bucket. */
   readonly bucket?: BucketTerms | undefined
 }

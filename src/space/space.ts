@@ -52,7 +52,7 @@ export class Space implements AsyncDisposable, Watcher {
   constructor(parts: SpaceParts) {
     const { store, root, clock, events, bucket } = parts
     this.#parts = parts
-    this.store = new WatchedStore(store, this)
+    this.store = new WatchedStore(store, this, parts.notices)
     this.#book = new RoomBook(parts)
     this.index = new IndexFeed({
       path: join(root, bucket?.indexName ?? 'index.sqlite'),

@@ -18,6 +18,7 @@ import type {
   UploadSpool,
   WriteStep,
 } from '../storage/store.ts'
+import type { AnnouncedRemoval, RemovalNotices } from './removal-notices.ts'
 import { WatchedObject } from './watched-object.ts'
 import { type RoomKeeper, WatchedSpool } from './watched-spool.ts'
 import { type UploadRoom, WatchedUpload } from './watched-upload.ts'
@@ -49,14 +50,17 @@ const UNKNOWN: Gone = { sizeBytes: 0, namespace: undefined }
 export class WatchedStore implements Store {
   readonly #store: Store
   readonly #watcher: Watcher
+  readonly #notices: () => RemovalNotices | undefined
   readonly #holds = new Map<Digest, number>()
   readonly #turns = new Turns<Digest>()
   /** Removals under way. Whoever opens the content waits to learn whether it is gone. */
   readonly #removals = new Map<Digest, Promise<void>>()
 
-  constructor(store: Store, watcher: Watcher) {
+  /** `notices` are for a store whose content other processes may take for hosted repositories. */
+  constructor(store: Store, watcher: Watcher, notices: () => RemovalNotices | undefined = () => undefined) {
     this.#store = store
     this.#watcher = watcher
+    this.#notices = notices
   }
 
   get presigner(): Store['presigner'] {
@@ -124,8 +128,18 @@ export class WatchedStore implements Store {
 
   /** Deletes content unless it is hosted; `true` if it was there. Who reads it now, reads on. */
   async delete(digest: Digest): Promise<boolean> {
+    return await this.#delete(digest, this.#notices())
+  }
+
+  /** The same for the collection, which has announced the removal already. */
+  async deleteAnnounced(digest: Digest): Promise<boolean> {
+    return await this.#delete(digest, undefined)
+  }
+
+  async #delete(digest: Digest, notices: RemovalNotices | undefined): Promise<boolean> {
     return await this.#turns.take(digest, async () => {
-      const wasThere = await this.#unlessHosted(digest, async () => await this.#store.delete(digest))
+      const remove = async (): Promise<boolean> => await this.#store.delete(digest)
+      const wasThere = await this.#unlessHosted(digest, remove, notices)
       if (wasThere !== undefined) this.#watcher.removed(digest, UNKNOWN)
       return wasThere ?? false
     })
@@ -134,12 +148,14 @@ export class WatchedStore implements Store {
   /** Deletes content unless it is hosted or in use; `true` if it is now gone. */
   async evict(digest: Digest, gone: Gone): Promise<boolean> {
     return await this.#turns.take(digest, async () => {
-      const isGone = await this.#unlessHosted(digest, async () => {
+      if (this.isHeld(digest)) return false
+      const remove = async (): Promise<boolean> => {
         if (this.isHeld(digest)) return false
         if (this.#store.discard === undefined) await this.#store.delete(digest)
         else await this.#store.discard(digest)
         return true
-      })
+      }
+      const isGone = await this.#unlessHosted(digest, remove, this.#notices())
       if (isGone === true) this.#watcher.removed(digest, gone)
       return isGone ?? false
     })
@@ -267,13 +283,22 @@ export class WatchedStore implements Store {
   /**
    * Runs an action that removes content, unless a hosted repository holds the content: `undefined` then.
    * Whoever opens the content after the look for holds waits, so that a repository which takes it meanwhile
-   * learns whether it is still there.
+   * learns whether it is still there. Other processes learn it by the notice.
    */
-  async #unlessHosted<T>(digest: Digest, remove: () => Promise<T>): Promise<T | undefined> {
+  async #unlessHosted<T>(
+    digest: Digest,
+    remove: () => Promise<T>,
+    notices: RemovalNotices | undefined,
+  ): Promise<T | undefined> {
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#removals.set(digest, promise)
     try {
-      return (await this.isHosted(digest)) ? undefined : await remove()
+      const look = async (removal?: AnnouncedRemoval): Promise<T | undefined> => {
+        if (await this.isHosted(digest)) return undefined
+        removal?.requireFresh()
+        return await remove()
+      }
+      return await (notices === undefined ? look() : notices.whileRemoving(digest, look))
     } finally {
       this.#removals.delete(digest)
       resolve()

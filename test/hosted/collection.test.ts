@@ -126,6 +126,26 @@ test('what another process is removing is left alone, and removed two rounds aft
   assert.equal(await isStored(store, digest), false)
 })
 
+test('what a collection that died was about to remove is removed by a later round', async () => {
+  const { store, clock, collect, pushBlob, marks } = makeRig({ graceMs: HOUR_MS })
+  const digest = await pushBlob('layer')
+  clock.advance(CLAIM_MS)
+  await marks.write(digest, 'removing')
+  clock.advance(HOUR_MS)
+  assert.partialDeepStrictEqual(await collect(), [{ digest, action: 'remove' }])
+  assert.equal(await isStored(store, digest), false)
+})
+
+test('a blob that is being pushed again in another process stays, whatever its record says', async () => {
+  const { store, shelf, clock, collect, pushBlob } = makeRig()
+  const digest = await pushBlob('layer')
+  clock.advance(CLAIM_MS)
+  await shelf.hold(PLACE, digest)
+  await collect()
+  assert.ok(await isStored(store, digest))
+  assert.ok(await shelf.content({ kind: 'hosted-blob', ...PLACE, digest }))
+})
+
 test('a blob that a manifest names stays at any age, and goes after its manifest was deleted', async () => {
   const { store, clock, collect, pushBlob, pushImage, publishing } = makeRig()
   const layer = await pushBlob('layer')

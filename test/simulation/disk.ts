@@ -15,6 +15,8 @@ import { readOneByOne, writeOneByOne } from '../../src/storage/write-steps.ts'
 import type { Scheduler } from './scheduler.ts'
 
 const PIECE_BYTES = 50_000
+/** Longest time that a deletion of content takes. */
+const DELETION_MS_MAX = 4 * 60_000
 
 /** Each kind of fault happens once in this many times on average; 0 is never. */
 export interface DiskFaults {
@@ -62,6 +64,8 @@ export class SimulatedDisk {
   readonly leftovers = new Map<string, Buffer>()
   readonly scheduler: Scheduler
   faults: DiskFaults = HEALTHY
+  /** True if a write of a record may be long under way. */
+  writesAreLate = false
   /** Violated invariants, in words. */
   readonly violations: string[] = []
   /** Number of objects that rotted. If there are any, bytes at rest may be wrong. */
@@ -202,7 +206,10 @@ export class SimulatedStore implements Store {
   }
 
   async delete(digest: Digest): Promise<boolean> {
-    await this.#turn()
+    // A request may be under way for minutes, but not for as long as a removal may take.
+    const { dice } = this.#disk.scheduler
+    const lateMs = dice.onceIn(4) ? dice.below(DELETION_MS_MAX) : 0
+    await this.#disk.scheduler.clockOf(this.#process).delay(lateMs)
     return this.#disk.contents.delete(contentKey(digest))
   }
 
@@ -227,7 +234,9 @@ export class SimulatedStore implements Store {
   }
 
   async writeRecord(name: RecordName, bytes: Uint8Array): Promise<void> {
-    await this.#turn()
+    const { dice } = this.#disk.scheduler
+    const isLate = this.#disk.writesAreLate && dice.onceIn(4)
+    for (let wait = isLate ? dice.below(40) : 1; wait > 0; wait -= 1) await this.#turn()
     if (this.#disk.fails('record')) throw failure('ENOSPC')
     this.#disk.setRecord(recordKey(name), bytes)
   }

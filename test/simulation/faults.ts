@@ -130,9 +130,9 @@ export const FAULTS: readonly Fault[] = [
     world: 'hosted',
   },
   {
-    name: 'the last look for holds comes before the mark that other processes see',
+    name: 'a removal shows no mark to other processes',
     from: "await marks.write(digest, 'removing') const need = await this.#needOf(digest)",
-    to: "const need = await this.#needOf(digest); await marks.write(digest, 'removing')",
+    to: 'const need = await this.#needOf(digest)',
     world: 'hosted',
   },
   {
@@ -145,6 +145,18 @@ export const FAULTS: readonly Fault[] = [
     name: 'a collection does not wait for the order of the digest',
     from: 'return await publishing.alone(digest, async () => await this.#decide(digest))',
     to: 'return await this.#decide(digest)',
+    world: 'hosted',
+  },
+  {
+    name: 'two collections may remove one digest at the same time',
+    from: "if ((await store.createRecord(name, NOTHING)).kind === 'exists') {",
+    to: "if ((await store.createRecord(name, NOTHING)).kind === 'exists' && (false as boolean)) {",
+    world: 'hosted',
+  },
+  {
+    name: 'an eviction is not announced to other processes',
+    from: 'await (notices === undefined ? look() : notices.whileRemoving(digest, look))',
+    to: 'await look()',
     world: 'hosted',
   },
 ]

@@ -10,6 +10,7 @@ import { OCI_MANIFEST } from '../../src/oci/media-type.ts'
 import { parseConfiguredNamespace } from '../../src/oci/namespace.ts'
 import type { Place } from '../../src/oci/place.ts'
 import { parsePushedManifest } from '../../src/oci/pushed-manifest.ts'
+import { WatchedStore, type Watcher } from '../../src/space/watched-store.ts'
 import { contentKey } from '../../src/storage/layout.ts'
 import { nameOf } from '../mirror/rig.ts'
 import { seeEvents } from '../support/seen-events.ts'
@@ -20,16 +21,39 @@ import type { Report } from './world.ts'
 const DECISIONS_MAX = 200_000
 const MINUTE_MS = 60_000
 const HOUR_MS = 60 * MINUTE_MS
+/** A day; claims end within the next two hours. */
+const BETWEEN_ROUNDS_MS = 24 * HOUR_MS
+/** Longest time between two passes while pushers are at work. */
+const PASS_EVERY_MS = 10 * MINUTE_MS
+/** Time within which the pushers of a round begin. */
+const BEGIN_WITHIN_MS = 20 * MINUTE_MS
 /** Longer than a claim lasts. */
 const IDLE_MS = 26 * HOUR_MS
 const ATTEMPTS_MAX = 200
 const PUSHERS = 4
+/** A cache without bounds. */
+const ROOMY: Watcher = {
+  stored: () => undefined,
+  removed: () => undefined,
+  recordWritten: () => undefined,
+  recordDeleted: () => undefined,
+  payerOf: namespace => ({ namespace, isDynamic: false }),
+  couldFit: async () => await Promise.resolve(true),
+  claim: async () => await Promise.resolve(true),
+  spare: async () => await Promise.resolve(true),
+  pushed: () => undefined,
+  reserve: () => undefined,
+  wrote: () => undefined,
+  release: () => undefined,
+  leftBehind: () => undefined,
+  tookUp: () => undefined,
+}
 const FOREVER = new AbortController().signal
 
 /** The part of a registry that takes pushes. There are two of them on one disk. */
 interface Registry {
   readonly process: number
-  readonly store: SimulatedStore
+  readonly store: WatchedStore
   readonly shelf: Shelf
   readonly publishing: Publishing
   readonly collection: Collection
@@ -50,7 +74,8 @@ export interface HostedReport extends Report {
 
 /**
  * Pushers that ask for blobs by HEAD, upload only what is not there, wait, and push a manifest, against a
- * collection without a grace: only claims protect what is not named yet. Two processes share the disk.
+ * collection without a grace: only claims protect what is not named yet. Two processes share the disk, and
+ * both evict what no repository holds.
  */
 class HostedWorld {
   readonly scheduler: Scheduler
@@ -64,6 +89,7 @@ class HostedWorld {
   readonly #isFaulty: boolean
   operations = 0
   collected = 0
+  evicted = 0
   #isIdle = false
   #isOver = false
   #versions = 0
@@ -72,6 +98,7 @@ class HostedWorld {
     this.scheduler = new Scheduler(seed)
     const { dice } = this.scheduler
     this.disk = new SimulatedDisk(this.scheduler)
+    this.disk.writesAreLate = true
     this.#isFaulty = dice.onceIn(2)
     this.#place = {
       namespace: parseConfiguredNamespace('registry.example.test') ?? unreachable(),
@@ -90,30 +117,36 @@ class HostedWorld {
   }
 
   async #drive(rounds: number): Promise<void> {
-    const collecting = this.#collectAlways()
+    const working = Promise.all([this.#collectAlways(), this.#evictAlways()])
     for (let round = 0; round < rounds; round += 1) {
       this.disk.faults = this.#isFaulty ? { ...HEALTHY, record: this.scheduler.dice.pick([6, 25]) } : HEALTHY
       const pushers = Array.from({ length: PUSHERS }, async (_, number) => await this.#push(number))
       await Promise.all(pushers)
       this.disk.faults = HEALTHY
-      await this.#passIdleTime()
+      // The pushers of the next round come when claims end.
+      await this.#passIdleTime(BETWEEN_ROUNDS_MS + this.scheduler.dice.below(2 * HOUR_MS))
     }
     await this.#removeAll()
     this.#isOver = true
-    await collecting
+    await working
+    await this.#collectTheRest()
     this.#judgeEnd()
   }
 
   #boot(process: number): Registry {
-    const store = new SimulatedStore(this.disk, process)
+    const bare = new SimulatedStore(this.disk, process)
     const clock = this.scheduler.clockOf(process)
     const { events } = seeEvents()
+    const marks = new CollectionMarks({ store: bare, clock })
+    const store = new WatchedStore(bare, ROOMY, () => marks)
     const shelf = new Shelf(store, events)
-    const marks = new CollectionMarks({ store, clock })
     const parties = { rules: [], witnesses: [] }
     const publishing = new Publishing({ store, shelf, clock, parties, marks, onChange: () => undefined })
     const collection = new Collection({
-      store,
+      store: {
+        open: async digest => await store.open(digest),
+        delete: async digest => await store.deleteAnnounced(digest),
+      },
       shelf,
       publishing,
       marks,
@@ -131,10 +164,27 @@ class HostedWorld {
     await Promise.all(this.#registries.map(async registry => await this.#collectIn(registry)))
   }
 
+  /** Whatever no repository holds counts as cached, and is evicted in both processes as soon as it may. */
+  async #evictAlways(): Promise<void> {
+    await Promise.all(this.#registries.map(async registry => await this.#evictIn(registry)))
+  }
+
+  async #evictIn({ store, clock }: Registry): Promise<void> {
+    while (!this.#isOver) {
+      for (const { digest } of this.#blobs)
+        try {
+          if (await store.evict(digest, { sizeBytes: 0, namespace: undefined })) this.evicted += 1
+        } catch {
+          // The disk failed; the content is evicted later.
+        }
+      await clock.delay(this.#isIdle ? HOUR_MS : this.scheduler.dice.below(PASS_EVERY_MS))
+    }
+  }
+
   async #collectIn({ collection, clock }: Registry): Promise<void> {
     while (!this.#isOver) {
       await this.#collectOnce(collection)
-      await clock.delay(this.#isIdle ? HOUR_MS : MINUTE_MS)
+      await clock.delay(this.#isIdle ? HOUR_MS : this.scheduler.dice.below(PASS_EVERY_MS))
     }
   }
 
@@ -151,6 +201,7 @@ class HostedWorld {
   async #push(number: number): Promise<void> {
     const { dice } = this.scheduler
     const registry = this.#registries[number % this.#registries.length] ?? unreachable()
+    await registry.clock.delay(dice.below(BEGIN_WITHIN_MS))
     const chosen = this.#blobs.filter(() => dice.onceIn(2))
     const blobs = chosen.length === 0 ? this.#blobs.slice(0, 1) : chosen
     for (const blob of blobs) await this.#bring(registry, blob)
@@ -158,16 +209,18 @@ class HostedWorld {
     const digest = await this.#publish(registry, blobs)
     if (digest === undefined) return
     this.#requireStored([digest, ...blobs.map(blob => blob.digest)], 'after its manifest was acknowledged')
-    if (dice.onceIn(2)) return
+    if (dice.onceIn(8)) return
     await registry.clock.delay(dice.below(10 * MINUTE_MS))
     await this.#withdraw(registry, digest)
   }
 
-  /** HEAD, and an upload if the blob is not there. */
+  /** An upload, if HEAD says that the blob is not there, or if the client does not ask. */
   async #bring(registry: Registry, { bytes, digest }: Blob): Promise<void> {
     const { shelf, publishing } = registry
     const name = { kind: 'hosted-blob', ...this.#place, digest } as const
+    const asks = this.scheduler.dice.onceIn(2)
     const isThere = await this.#again(async () => {
+      if (!asks) return false
       const record = await shelf.content(name)
       return record !== undefined && (await publishing.claim(name, record))
     })
@@ -239,11 +292,11 @@ class HostedWorld {
     return undefined
   }
 
-  /** A day without pushes, in which claims end. */
-  async #passIdleTime(): Promise<void> {
+  /** A time without pushes. */
+  async #passIdleTime(ms: number): Promise<void> {
     const [{ clock } = unreachable()] = this.#registries
     this.#isIdle = true
-    await clock.delay(IDLE_MS)
+    await clock.delay(ms)
     this.#isIdle = false
     for (const [digest, named] of this.#acknowledged)
       this.#requireStored([digest, ...named], 'though an acknowledged manifest names it')
@@ -252,12 +305,15 @@ class HostedWorld {
   async #removeAll(): Promise<void> {
     const [registry = unreachable()] = this.#registries
     for (const digest of this.#acknowledged.keys()) await this.#withdraw(registry, digest)
-    // A hold that a failed push left is let go a day after it was first seen.
-    for (let pass = 0; pass < 3; pass += 1) {
+  }
+
+  /** A hold that a failed push left goes a day later, and what a removal left undone goes in a later pass. */
+  async #collectTheRest(): Promise<void> {
+    const [registry = unreachable()] = this.#registries
+    for (let pass = 0; pass < 4; pass += 1) {
+      await this.#passIdleTime(IDLE_MS)
       await this.#collectOnce(registry.collection)
-      await this.#passIdleTime()
     }
-    await this.#collectOnce(registry.collection)
   }
 
   /**

@@ -2,11 +2,17 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { quarantine } from '../../src/content/damage.ts'
+import { CollectionMarks } from '../../src/hosted/collection-marks.ts'
+import { Publishing } from '../../src/hosted/publishing.ts'
+import { Shelf } from '../../src/hosted/shelf.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import type { RepositoryName } from '../../src/oci/name.ts'
 import type { Namespace } from '../../src/oci/namespace.ts'
 import { newUploadId } from '../../src/oci/upload-id.ts'
 import { chargeSpool, WatchedStore, type Watcher } from '../../src/space/watched-store.ts'
+import type { Store } from '../../src/storage/store.ts'
+import { storeWith } from '../mirror/rig.ts'
+import { FakeClock } from '../support/fake-clock.ts'
 import { MemoryStore } from '../support/memory-store.ts'
 import { seeEvents } from '../support/seen-events.ts'
 import { until } from '../support/waiting.ts'
@@ -52,6 +58,27 @@ function watcher(roomBytes = 1000): Seen {
     },
   }
   return seen
+}
+
+/** Pushes the content in another process. */
+async function pushTo(inner: Store, clock: FakeClock): Promise<void> {
+  const shelf = new Shelf(inner, seeEvents().events)
+  const marks = new CollectionMarks({ store: inner, clock })
+  const parties = { rules: [], witnesses: [] }
+  const publishing = new Publishing({
+    store: inner,
+    shelf,
+    clock,
+    parties,
+    marks,
+    onChange: () => undefined,
+  })
+  const { namespace, repository } = HOLD
+  await publishing.link(
+    { place: { namespace, repository }, by: 'alice' },
+    { digest: DIGEST, sizeBytes: 7 },
+    async () => [{ kind: 'content', digest: DIGEST, bytes: BYTES }],
+  )
 }
 
 async function store(watched: WatchedStore): Promise<void> {
@@ -272,6 +299,57 @@ test('a repository that takes content just after a removal looked for holds lear
     await using object = await watched.open(DIGEST)
     assert.equal(object === undefined, isGone, remove)
   }
+})
+
+test('a push in another process that takes content after an eviction looked for holds stores it once that is over', async () => {
+  for (const remove of ['delete', 'evict'] as const) {
+    const clock = FakeClock.skipDelays()
+    const inner = new MemoryStore(clock)
+    const marks = new CollectionMarks({ store: inner, clock })
+    const watched = new WatchedStore(inner, watcher(), () => marks)
+    await store(watched)
+    const looked = Promise.withResolvers<void>()
+    const waits = Promise.withResolvers<void>()
+    const may = Promise.withResolvers<void>()
+    const other = storeWith(inner, {
+      readAgedRecord: async name => {
+        waits.resolve()
+        // A look at the mark takes as long as the removal does.
+        if ((await inner.readRecord(name)) !== undefined) await may.promise
+        return await inner.readAgedRecord(name)
+      },
+    })
+    const list = inner.listRecordsOf.bind(inner)
+    inner.listRecordsOf = async function* (group) {
+      const found = await Array.fromAsync(list(group))
+      looked.resolve()
+      await may.promise
+      yield* found
+    }
+    const removed = remove === 'delete' ? watched.delete(DIGEST) : watched.evict(DIGEST, GONE)
+    await looked.promise
+    const pushed = pushTo(other, clock)
+    await Promise.race([pushed, waits.promise])
+    // The push has ended by now if nothing keeps it.
+    for (let turns = 0; turns < 10; turns += 1) await setImmediate()
+    may.resolve()
+    assert.equal(await removed, true)
+    await pushed
+    await using object = await inner.open(DIGEST)
+    assert.equal(object?.sizeBytes, 7, remove)
+    assert.equal(await marks.read(DIGEST), undefined)
+  }
+})
+
+test('what another process removes now is not evicted', async () => {
+  const inner = new MemoryStore()
+  const marks = new CollectionMarks({ store: inner, clock: new FakeClock() })
+  const watched = new WatchedStore(inner, watcher(), () => marks)
+  await store(watched)
+  const other = await marks.beginRemoval(DIGEST)
+  assert.equal(await watched.evict(DIGEST, GONE), false)
+  await other?.end()
+  assert.equal(await watched.evict(DIGEST, GONE), true)
 })
 
 test('content that is opened while it is being evicted is absent, and never a handle to what goes', async () => {
