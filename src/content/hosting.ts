@@ -13,7 +13,7 @@ export interface UploadState {
 
 /** Bytes that a client sends. */
 export interface IncomingBytes {
-  /** Yields the bytes in order; throws if the client breaks off. Each piece is valid until the next. */
+  /** Yields the bytes in order; throws if the client breaks off. The pieces belong to the reader. */
   readonly pieces: AsyncIterable<Uint8Array>
   /** Number of bytes announced; `undefined` if the client did not say. */
   readonly sizeBytes: number | undefined

@@ -1,7 +1,7 @@
 import type { Hash } from 'node:crypto'
 import type { UploadPart } from '../content/hosting.ts'
 import { untilAborted } from '../lib/abort.ts'
-import { bytesIn, gathered } from '../lib/read-ahead.ts'
+import { bytesIn, free, gathered } from '../lib/read-ahead.ts'
 import { type Digest, type DigestAlgorithm, finishHash, startHash } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import type { Place } from '../oci/place.ts'
@@ -165,6 +165,7 @@ export class UploadBytes {
       throw error
     }
     this.#receivedBytes += bytesIn(pieces)
+    pieces.forEach(free)
   }
 
   async #create(): Promise<UploadSpool> {

@@ -58,6 +58,7 @@ export class UpstreamBlob implements BlobBody {
   readonly sizeBytes: number | undefined
   readonly validator: string | undefined
   readonly chunks: AsyncIterable<Uint8Array>
+  readonly areChunksOurs = true
   readonly #answer: UpstreamAnswer
   readonly #context: BlobContext
   #isOver = false

@@ -170,6 +170,8 @@ export interface BlobBody extends AsyncDisposable {
    * disposing, destroys the connection.
    */
   readonly chunks: AsyncIterable<Uint8Array>
+  /** True if nobody else has or keeps the memory of the chunks. */
+  readonly areChunksOurs?: true
   /** Called if the bytes turn out not to match the digest; set if they come from another replica. */
   readonly disown?: () => void
   /**

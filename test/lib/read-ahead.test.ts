@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
-import { gathered, type ReadInto, readAhead } from '../../src/lib/read-ahead.ts'
+import { free, gathered, type ReadInto, readAhead } from '../../src/lib/read-ahead.ts'
 import { BufferPool } from '../../src/lib/reader-buffers.ts'
 
 const bytes = randomBytes(1_000_000)
@@ -149,4 +149,13 @@ test('a reader may leave while the source waits for a piece', async () => {
     await setImmediate()
     break
   }
+})
+
+test('freeing a piece leaves a larger buffer that it is a part of', () => {
+  const whole = new Uint8Array(100)
+  free(whole.subarray(50))
+  free(new Uint8Array(new SharedArrayBuffer(100)))
+  assert.equal(whole.byteLength, 100)
+  free(whole.subarray())
+  assert.equal(whole.byteLength, 0)
 })

@@ -1,6 +1,6 @@
 import type { Hash } from 'node:crypto'
 import type { Clock } from '../../lib/clock.ts'
-import { bytesIn, gathered } from '../../lib/read-ahead.ts'
+import { bytesIn, free, gathered } from '../../lib/read-ahead.ts'
 import type { Events } from '../../observe/events.ts'
 import { algorithmOf, type Digest, finishHash, startHash } from '../../oci/digest.ts'
 import { UpstreamError, type UpstreamErrorKind } from '../../oci/error.ts'
@@ -50,6 +50,10 @@ export interface Checkpoint {
   readonly offset: number
   /** Hash of all bytes before the offset. Shared: update only a copy. */
   readonly hash: Hash
+}
+
+interface ChunkUse {
+  readonly isOver: boolean
 }
 
 /**
@@ -159,13 +163,14 @@ export class Download {
    * Yields the bytes from the starting point on, as many chunks at once as have arrived. They count as taken
    * when the next ones are requested. Ends only after the whole blob has matched its digest. Throws an
    * `UpstreamError` of kind `mismatch` if it does not match, or the last error if resuming failed.
+   * @param use.isOver true if the caller does not use chunks any more when it requests the next ones.
    */
-  async *chunks(): AsyncGenerator<readonly Uint8Array[]> {
+  async *chunks(use: ChunkUse = { isOver: false }): AsyncGenerator<readonly Uint8Array[]> {
     try {
       for (;;) {
         try {
           if (this.#body === undefined) await this.#reopen()
-          yield* this.#pass()
+          yield* this.#pass(use)
           break
         } catch (error) {
           if (this.#offset === this.#sizeBytes) break
@@ -191,8 +196,9 @@ export class Download {
       throw new UpstreamError('invalid', 'the upstream no longer has the blob that it was sending')
   }
 
-  async *#pass(): AsyncGenerator<readonly Uint8Array[]> {
+  async *#pass({ isOver }: ChunkUse): AsyncGenerator<readonly Uint8Array[]> {
     if (this.#body === undefined) throw new UpstreamError('cut', 'the connection to the upstream was lost')
+    const isFreed = isOver && this.#body.areChunksOurs === true
     this.#silence.begin()
     for await (const arrived of gathered(this.#body.chunks, AHEAD_BYTES)) {
       this.#silence.end()
@@ -200,6 +206,7 @@ export class Download {
       if (chunks.length > 0) yield chunks
       for (const chunk of chunks) this.#hash.update(chunk)
       this.#offset += bytesIn(chunks)
+      if (isFreed) chunks.forEach(free)
       if (chunks.length < arrived.length) {
         throw new UpstreamError(
           'invalid',

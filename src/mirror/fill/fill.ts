@@ -279,7 +279,7 @@ export class Fill {
    */
   async #pour(download: Download, spool: Spool): Promise<boolean> {
     const { events, bypass } = this.#parts
-    for await (const chunks of download.chunks()) {
+    for await (const chunks of download.chunks({ isOver: true })) {
       this.#abandoned.signal.throwIfAborted()
       this.#speed.add(bytesIn(chunks))
       try {

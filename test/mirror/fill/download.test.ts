@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { Download } from '../../../src/mirror/fill/download.ts'
@@ -411,4 +412,27 @@ test('an upstream that stalls again before it has sent a byte is given up, and o
   const whole = await run([1000, 1000, 1000])
   assert.equal(whole.error, undefined)
   assert.ok(whole.bytes.equals(blob.bytes))
+})
+
+test('the memory of chunks is freed once they are hashed, if nobody else has or uses it', async () => {
+  const blob = makeBlob(SIZE)
+  for (const [areChunksOurs, isOver, isFreed] of [
+    [true, true, true],
+    [true, false, false],
+    [undefined, true, false],
+  ] as const) {
+    const chunk = Uint8Array.from(blob.bytes)
+    const registry = new FakeRegistry({
+      getBlob: () => ({
+        ...stallingBody(blob.bytes, 0, Readable.from([chunk], { objectMode: true })),
+        ...(areChunksOurs === undefined ? {} : { areChunksOurs }),
+      }),
+    })
+    const parts = { events: seeEvents().events, clock: new FakeClock() }
+    const wanted = { source: sourceOf(registry), digest: blob.digest }
+    const running = new Download(parts, wanted, Download.start(blob.digest), new AbortController().signal)
+    await running.open()
+    for await (const [first] of running.chunks({ isOver })) assert.equal(first?.byteLength, SIZE)
+    assert.equal(chunk.byteLength, isFreed ? 0 : SIZE)
+  }
 })
