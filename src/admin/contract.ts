@@ -1,8 +1,10 @@
+import type { TakenManifest } from '../mirror/intake.ts'
 import type { DamagedRecord } from '../observe/events.ts'
 import type { RecentClient } from '../observe/recent-clients.ts'
 import type { Outcome } from '../oci/content.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Platform } from '../oci/platform.ts'
+import type { ExplainedClaim, ExplainedPull, ExplainedTag } from './explained.ts'
 import type { ReplicasReport } from './replicas-report.ts'
 
 /**
@@ -14,6 +16,9 @@ export interface AdminAnswers {
   readonly 'GET status': DaemonReport
   readonly 'GET clients': { readonly clients: readonly ClientReport[] }
   readonly 'GET images': ImageList
+  /** Takes content into the cache that is the body of the request. */
+  readonly 'PUT cached-manifests': TakenManifest
+  readonly 'PUT cached-blobs': { readonly digest: Digest }
   readonly 'GET blobs': BlobList
   readonly 'GET flows': { readonly flows: readonly RunningDownload[] }
   /** Cancels the downloads of a digest, which may be shortened. */
@@ -289,32 +294,6 @@ export interface Explanation {
   readonly claim?: ExplainedClaim | undefined
 }
 
-/** A claim of hosted names, as it decides about an image. */
-export interface ExplainedClaim {
-  readonly names: string
-  readonly fallback?: string | undefined
-  /** Shorter patterns that match too. */
-  readonly others: readonly string[]
-  /** True if only what was pushed is served. */
-  readonly isClosed: boolean
-  /** True if the image was pushed here. */
-  readonly isHere: boolean
-}
-
-/** A cached tag, judged by the freshness settings of its upstream. */
-export interface ExplainedTag {
-  readonly digest: Digest
-  /** Time since the upstream confirmed the tag. */
-  readonly ageMs: number
-  /** Time since the upstream was found to have deleted the tag. */
-  readonly lostForMs?: number | undefined
-  readonly freshness: 'fresh' | 'stale' | 'expired'
-  /** Time for which it is still served without asking the upstream. */
-  readonly freshForMs: number
-  /** Time for which it is still served if the upstream is in trouble. */
-  readonly usableForMs: number
-}
-
 export interface ExplainedManifest {
   readonly digest: Digest
   readonly platform?: Platform | undefined
@@ -330,13 +309,6 @@ export interface ExplainedBlob {
   readonly digest: Digest
   readonly sizeBytes: number
   readonly isCached: boolean
-}
-
-export interface ExplainedPull {
-  readonly at: string
-  readonly status: number
-  readonly outcome?: Outcome | undefined
-  readonly why?: string | undefined
 }
 
 /** Size of an image, and its cached part. */

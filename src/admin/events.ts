@@ -1,7 +1,7 @@
 import type { Notifications } from '../observe/notifications/notifications.ts'
 import { OciError } from '../oci/error.ts'
 import type { EventList } from './contract.ts'
-import { cursorOf, EVENT_CURSOR, limitOf, sinceIn } from './query.ts'
+import { cursorOf, EVENT_CURSOR, limitOf, timeIn } from './query.ts'
 import { isoOf } from './times.ts'
 
 /** Lists the newest notifications first, and the endpoints. */
@@ -33,5 +33,5 @@ export async function replayEvents(
   if (endpoint !== undefined && !known.includes(endpoint))
     throw new OciError('REQUEST_INVALID', `no endpoint is called ${JSON.stringify(endpoint.slice(0, 64))}`)
   const id = query.get('id') ?? undefined
-  return { deliveries: await notifications.replay({ endpoint, id, sinceMs: sinceIn(query) }) }
+  return { deliveries: await notifications.replay({ endpoint, id, sinceMs: timeIn(query, 'since', 0) }) }
 }

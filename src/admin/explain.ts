@@ -6,14 +6,8 @@ import type { RecentPull } from '../observe/recent-pulls.ts'
 import type { Outcome } from '../oci/content.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Reference } from '../oci/reference.ts'
-import type {
-  ExplainedBlob,
-  ExplainedClaim,
-  ExplainedPull,
-  ExplainedTag,
-  Explanation,
-  Extent,
-} from './contract.ts'
+import type { ExplainedBlob, Explanation, Extent } from './contract.ts'
+import type { ExplainedClaim, ExplainedPull, ExplainedTag } from './explained.ts'
 import { isoOf } from './times.ts'
 
 /** The cached part of an image, and the state of its upstream. */

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { requireAdmissible } from '../http/admit.ts'
 import { failureOf, failureReply } from '../http/failure.ts'
 import { jsonReply, type Reply, type SentContent } from '../http/reply.ts'
+import { bodyOf, dropRest, type RequestBody } from '../http/request-body.ts'
 import { parseRoute } from '../http/route.ts'
 import { breakOff, READING_LIMITS, send } from '../http/send.ts'
 import { resolveSource } from '../mirror/sources.ts'
@@ -11,7 +12,7 @@ import type { StreamFailure } from './contract.ts'
 import { type AdminSender, type GuardOptions, identifyAdminSender, requireNoWebPage } from './guard.ts'
 import type { AdminPage } from './page/admin-page.ts'
 import type { AdminRoutesParts } from './parts.ts'
-import { answerEndpoint } from './routes.ts'
+import { answerEndpoint, takesBody } from './routes.ts'
 
 export interface AdminParts extends AdminRoutesParts, Pick<GuardOptions, 'isSocket'> {
   /** The token of administrators as it is now; see {@link GuardOptions}. */
@@ -41,11 +42,14 @@ export async function handleAdmin(
   response.strictContentLength = true
   // The previous answer on this connection set a timeout, but an endpoint may take longer to begin.
   request.socket.setTimeout(0)
+  const body = bodyOf(request, response)
   try {
-    const reply = await answerAdmin(parts, request, { response, signal: left.signal })
+    const reply = await answerAdmin(parts, request, { response, body, signal: left.signal })
     if (reply !== undefined) await send(response, reply, READING_LIMITS, left.signal)
   } catch (error) {
     if (left.signal.aborted) return
+    // A client reads the answer only once it has sent its body.
+    if (!(await dropRest(body))) response.shouldKeepAlive = false
     const failure = failureOf(error)
     if (failure.status === 500) parts.events.warned('administration failed', { err: error })
     if (response.headersSent) breakOff(response)
@@ -57,14 +61,20 @@ export async function handleAdmin(
 async function answerAdmin(
   parts: AdminParts,
   request: IncomingMessage,
-  { response, signal }: { readonly response: ServerResponse; readonly signal: AbortSignal },
+  {
+    response,
+    body,
+    signal,
+  }: { readonly response: ServerResponse; readonly body: RequestBody; readonly signal: AbortSignal },
 ): Promise<Reply | undefined> {
   const { method = '', url: target = '' } = request
   if (parts.page.isFor(target)) return await parts.page.answer(request, response)
-  // No endpoint reads a body, but the connection can be reused only once the body is read.
-  request.resume()
-  requireAdmissible(request, parts.instance)
   const isReading = method === 'GET' || method === 'HEAD'
+  const [name = '', query = ''] = target.startsWith(V1) ? target.slice(V1.length).split('?', 2) : []
+  const endpoint = `${isReading ? 'GET' : method} ${name}`
+  // The connection can be reused only once the body is read.
+  if (!takesBody(endpoint)) request.resume()
+  requireAdmissible(request, parts.instance)
   if (isReading && target === '/livez') return plainReply('application/json', '{"status":"ok"}')
   // Monitoring needs no token: the metrics contain no names.
   if (isReading && target === '/metrics') {
@@ -74,9 +84,7 @@ async function answerAdmin(
   }
   const asked = { ...parts, actor: await requireAudited(parts, request) }
   if (target.startsWith(V1)) {
-    const [name = '', query = ''] = target.slice(V1.length).split('?', 2)
-    const endpoint = `${isReading ? 'GET' : method} ${name}`
-    const result = await answerEndpoint(asked, endpoint, new URLSearchParams(query), signal)
+    const result = await answerEndpoint(asked, endpoint, new URLSearchParams(query), { signal, body })
     if (result?.kind === 'value') return plainReply('application/json', JSON.stringify(result.value))
     if (result?.kind === 'stream') return await streamReply(parts, result.values)
   }

@@ -15,7 +15,7 @@ import type { WarmSchedule } from './warm-schedule.ts'
 
 export interface AdminRoutesParts extends RobotTokenParts {
   readonly mirror: Mirror
-  readonly claimed: Pick<Claimed, 'verdictOn'>
+  readonly claimed: Pick<Claimed, 'verdictOn' | 'isMirrored'>
   /** `undefined` if the store has no index. */
   readonly desk: Desk | undefined
   readonly recentPulls: RecentPulls

@@ -201,13 +201,13 @@ export function sizeIn(query: URLSearchParams): number | undefined {
   throw invalid('bytes', text, 'a whole number above 0')
 }
 
-/** Reads `since`, a time in ISO 8601; the beginning of time if the parameter is missing. */
-export function sinceIn(query: URLSearchParams): number {
-  const text = query.get('since')
-  if (text === null) return 0
+/** Reads a time in ISO 8601, in milliseconds since 1970. */
+export function timeIn(query: URLSearchParams, name: string, absentMs: number): number {
+  const text = query.get(name)
+  if (text === null) return absentMs
   const atMs = Date.parse(text)
   if (!Number.isNaN(atMs)) return atMs
-  throw invalid('since', text, 'a time such as 2026-11-21T03:00:00Z')
+  throw invalid(name, text, 'a time such as 2026-11-21T03:00:00Z')
 }
 
 function invalid(name: string, value: string, accepted: string): OciError {

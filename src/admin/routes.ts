@@ -1,4 +1,5 @@
 import type { ImageEntry } from '../content/index/change.ts'
+import type { RequestBody } from '../http/request-body.ts'
 import type { Flow } from '../mirror/fill/fills.ts'
 import type { Mirror } from '../mirror/mirror.ts'
 import { type Digest, hexOf } from '../oci/digest.ts'
@@ -11,6 +12,7 @@ import { collectHosted } from './collect.ts'
 import type { AdminAnswers, AdminStreams } from './contract.ts'
 import { listEvents, replayEvents } from './events.ts'
 import { explainedPull, extentOf, nextPull, reportOn } from './explain.ts'
+import { takeBlob, takeManifest } from './intake.ts'
 import { imageName, listBlobs, listImages, matchingImages } from './lists.ts'
 import type { AdminRoutesParts } from './parts.ts'
 import { imageNamed, isOn, namedImage, platformsIn, sizeIn } from './query.ts'
@@ -26,7 +28,11 @@ export type AdminResult =
   | { readonly kind: 'value'; readonly value: AdminAnswers[keyof AdminAnswers] }
   | { readonly kind: 'stream'; readonly values: AsyncIterable<AdminStreams[keyof AdminStreams]> }
 
-type ValueEndpoint<Answer> = (parts: AdminRoutesParts, query: URLSearchParams) => Promise<Answer>
+type ValueEndpoint<Answer> = (
+  parts: AdminRoutesParts,
+  query: URLSearchParams,
+  body: RequestBody,
+) => Promise<Answer>
 
 type StreamEndpoint<Line> = (
   parts: AdminRoutesParts,
@@ -55,6 +61,18 @@ const VALUES: { readonly [Name in keyof AdminAnswers]: ValueEndpoint<AdminAnswer
   'GET events': async ({ notifications }, query) => await listEvents(notifications, query),
   'POST events': async ({ notifications }, query) => await replayEvents(notifications, query),
   'POST evict': evict,
+  'PUT cached-manifests': takeManifest,
+  'PUT cached-blobs': takeBlob,
+}
+
+const TAKING_BODIES: ReadonlySet<string> = new Set<keyof AdminAnswers>([
+  'PUT cached-manifests',
+  'PUT cached-blobs',
+])
+
+/** True for an endpoint that reads the body of its request. */
+export function takesBody(name: string): boolean {
+  return TAKING_BODIES.has(name)
 }
 
 const STREAMS: { readonly [Name in keyof AdminStreams]: StreamEndpoint<AdminStreams[Name]> } = {
@@ -69,10 +87,10 @@ export async function answerEndpoint(
   parts: AdminRoutesParts,
   name: string,
   query: URLSearchParams,
-  signal: AbortSignal,
+  { signal, body }: { readonly signal: AbortSignal; readonly body: RequestBody },
 ): Promise<AdminResult | undefined> {
   if (isKeyOf(STREAMS, name)) return { kind: 'stream', values: STREAMS[name](parts, query, signal) }
-  if (isKeyOf(VALUES, name)) return { kind: 'value', value: await VALUES[name](parts, query) }
+  if (isKeyOf(VALUES, name)) return { kind: 'value', value: await VALUES[name](parts, query, body) }
   return undefined
 }
 

@@ -5,13 +5,16 @@ import { systemClock } from '../lib/clock.ts'
 import { openDirectoryTree } from '../migration/directory-tree.ts'
 import { findDistribution } from '../migration/distribution.ts'
 import { Migration } from '../migration/migration.ts'
+import { findOciRegistry } from '../migration/oci-registry.ts'
 import { RegistryTarget } from '../migration/registry-target.ts'
 import { type MigrationSource, SourceError, type SourceTree } from '../migration/source.ts'
 import { RehearsedTarget, TargetError } from '../migration/target.ts'
 import type { MigrationOptions } from '../migration/terms.ts'
 import { parseImageName } from '../oci/image-name.ts'
 import { matchesComponents } from '../oci/name-pattern.ts'
+import { ADMIN_FLAGS, connect } from './admin/connection.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
+import { AdminCache } from './import-cache.ts'
 import { ImportReport } from './import-report.ts'
 import { SOURCE_FLAGS, sourceBucket } from './import-source.ts'
 import type { Tool, ToolWords } from './tool.ts'
@@ -22,7 +25,7 @@ const DEFAULT_REGISTRY = 'http://127.0.0.1:8080'
 export const importRegistry: Tool = {
   usage: '<directory | s3://bucket[/prefix]> [options]',
   description:
-    'Take everything that a Distribution registry (registry:2, registry:3) has stored into hosted repositories of a\nrunning mirror. Proves every digest, and skips what is there already: a run that was cut off is run again. Exit\ncode 1 if anything is not imported.',
+    'Take everything that a Distribution registry (registry:2, registry:3) has stored into hosted repositories of a\nrunning mirror, or what an oci-registry has cached into its cache. Proves every digest, and skips what is there\nalready: a run that was cut off is run again. Exit code 1 if anything is not imported.',
   flags: {
     'dry-run': { type: 'boolean', description: 'read and prove everything, and send nothing' },
     registry: {
@@ -56,6 +59,8 @@ export const importRegistry: Tool = {
       description: 'move tags that exist there already and name another digest',
     },
     ...SOURCE_FLAGS,
+    admin: ADMIN_FLAGS.admin,
+    'token-file': ADMIN_FLAGS['token-file'],
   },
   examples: [
     [
@@ -77,8 +82,10 @@ async function run(environment: Environment, words: ToolWords): Promise<ExitCode
     await using registry = await openRegistry(environment, words)
     await using tree = await openSource(environment, words, path)
     const source = await findSource(tree)
+    requireNoPrefix(source, words)
     const target = isDryRun ? new RehearsedTarget(registry) : registry
-    const migration = new Migration({ source, target }, options, report)
+    const cache = new AdminCache(await connect(environment, words), { isDryRun })
+    const migration = new Migration({ source, target, cache }, options, report)
     report.surveying(source.title)
     report.surveyed(await migration.survey())
     await migration.run()
@@ -115,11 +122,17 @@ async function openSource(environment: Environment, words: ToolWords, path: stri
 }
 
 async function findSource(tree: SourceTree): Promise<MigrationSource> {
-  const source = await findDistribution(tree)
+  // The store of this program, in the place of an oci-registry's, has a directory "repositories", too.
+  const source = (await findOciRegistry(tree)) ?? (await findDistribution(tree))
   if (source !== undefined) return source
   throw new SourceError(
-    `${tree.name} is not the storage of a registry: it has no docker/registry/v2/repositories`,
+    `${tree.name} is not the storage of a registry: it has neither docker/registry/v2/repositories nor manifests`,
   )
+}
+
+function requireNoPrefix({ isCache }: MigrationSource, words: ToolWords): void {
+  if (!isCache || words.text('prefix') === undefined) return
+  throw new ConfigError([flagProblem('prefix', 'has no effect on a cache', 'its names have a registry')])
 }
 
 async function openRegistry({ env, cwd }: Environment, words: ToolWords): Promise<RegistryTarget> {

@@ -35,6 +35,7 @@ export async function findDistribution(tree: SourceTree): Promise<MigrationSourc
  */
 class DistributionSource implements MigrationSource {
   readonly title: string
+  readonly isCache = false
   readonly #tree: SourceTree
   readonly #root: string
 

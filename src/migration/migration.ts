@@ -1,10 +1,12 @@
 import type { Digest } from '../oci/digest.ts'
+import { parseImageName } from '../oci/image-name.ts'
 import { parseRepositoryName } from '../oci/name.ts'
+import { CacheMove } from './cache-move.ts'
 import { type Omission, planRepository } from './plan.ts'
 import { RepositoryMove } from './repository-move.ts'
 import type { FoundRepository, MigrationSource } from './source.ts'
-import { type MigrationTarget, TargetError } from './target.ts'
-import type { BlobBook, MigrationOptions, Tally } from './terms.ts'
+import { type CacheTarget, type MigrationTarget, TargetError } from './target.ts'
+import type { BlobBook, MigrationOptions, MoveReport, Tally } from './terms.ts'
 
 /** Receives what happens, for people. */
 export interface MigrationWitness {
@@ -23,24 +25,26 @@ export interface Survey {
   bytes: number
 }
 
+/** Where content comes from, and where it goes. */
+interface MigrationEnds {
+  readonly source: MigrationSource
+  readonly target: MigrationTarget
+  /** Where the content of a cache goes, unless its name is hosted in the target. */
+  readonly cache: CacheTarget
+}
+
 /**
  * Takes everything that another registry has into a target, repository by repository. What is there already
  * is skipped, so a run that was cut off is simply run again.
  */
 export class Migration {
-  readonly #source: MigrationSource
-  readonly #target: MigrationTarget
+  readonly #ends: MigrationEnds
   readonly #options: MigrationOptions
   readonly #witness: MigrationWitness
   readonly #book: BlobBook
 
-  constructor(
-    { source, target }: { readonly source: MigrationSource; readonly target: MigrationTarget },
-    options: MigrationOptions,
-    witness: MigrationWitness,
-  ) {
-    this.#source = source
-    this.#target = target
+  constructor(ends: MigrationEnds, options: MigrationOptions, witness: MigrationWitness) {
+    this.#ends = ends
     this.#options = options
     this.#witness = witness
     this.#book = blobBook(witness)
@@ -50,7 +54,7 @@ export class Migration {
   async survey(): Promise<Survey> {
     const survey = { repositories: 0, bytes: 0 }
     const seen = new Set<Digest>()
-    for await (const found of this.#source.repositories()) {
+    for await (const found of this.#ends.source.repositories()) {
       if ('kind' in found || !this.#options.isWanted(found.name)) continue
       survey.repositories += 1
       const { levels } = await planRepository(found, this.#options)
@@ -67,7 +71,7 @@ export class Migration {
 
   /** Imports everything. Throws a {@link TargetError} if the target cannot be used any more. */
   async run(): Promise<void> {
-    for await (const found of this.#source.repositories()) {
+    for await (const found of this.#ends.source.repositories()) {
       if ('kind' in found) this.#witness.ended(found.path, emptyTally(), [{ what: '', why: found.why }])
       else if (this.#options.isWanted(found.name)) await this.#take(found)
     }
@@ -79,19 +83,30 @@ export class Migration {
     const tally = emptyTally()
     const omissions: Omission[] = []
     try {
-      if (parseRepositoryName(found.name) === undefined)
-        throw new TargetError('item', 'it is not the name of a repository')
-      const plan = await planRepository(found, this.#options)
-      omissions.push(...plan.omissions)
-      const parts = { source: this.#source, target: this.#target, book: this.#book, options: this.#options }
-      if (plan.levels.length > 0)
-        await new RepositoryMove(parts, { name, found, plan }, { tally, omissions }).run()
+      await this.#move({ name, found }, { tally, omissions })
     } catch (error) {
       if (!(error instanceof TargetError) || error.concerns === 'all') throw error
       const advice = this.#options.adviceOn(error.concerns, name)
       omissions.push({ what: '', why: advice === undefined ? error.message : `${error.message}; ${advice}` })
     }
     this.#witness.ended(name, tally, omissions)
+  }
+
+  async #move(
+    { name, found }: { readonly name: string; readonly found: FoundRepository },
+    report: MoveReport,
+  ): Promise<void> {
+    const { source, cache } = this.#ends
+    const isName = source.isCache ? parseImageName(found.name)?.host : parseRepositoryName(found.name)
+    if (isName === undefined) throw new TargetError('item', 'it is not the name of a repository')
+    if (source.isCache && (await cache.isMirrored(name))) {
+      await new CacheMove({ source, cache, book: this.#book }, { name, found }, report).run()
+      return
+    }
+    const plan = await planRepository(found, this.#options)
+    report.omissions.push(...plan.omissions)
+    const parts = { ...this.#ends, book: this.#book, options: this.#options }
+    if (plan.levels.length > 0) await new RepositoryMove(parts, { name, found, plan }, report).run()
   }
 }
 

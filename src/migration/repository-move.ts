@@ -1,6 +1,6 @@
 import { atOnce } from '../lib/semaphore.ts'
 import type { Digest } from '../oci/digest.ts'
-import type { Omission, PlannedBlob, PlannedManifest, RepositoryPlan } from './plan.ts'
+import type { PlannedBlob, PlannedManifest, RepositoryPlan } from './plan.ts'
 import {
   type FoundRepository,
   type FoundTag,
@@ -9,7 +9,7 @@ import {
   type SourceFile,
 } from './source.ts'
 import { type MigrationTarget, type MovedManifest, TargetError } from './target.ts'
-import type { BlobBook, MigrationOptions, Tally } from './terms.ts'
+import type { BlobBook, MigrationOptions, MoveReport } from './terms.ts'
 
 const BLOBS_AT_ONCE = 4
 const MANIFESTS_AT_ONCE = 8
@@ -26,12 +26,6 @@ export interface MovedRepository {
   readonly name: string
   readonly found: FoundRepository
   readonly plan: RepositoryPlan
-}
-
-/** What is counted, and what is not imported. */
-export interface MoveReport {
-  readonly tally: Tally
-  readonly omissions: Omission[]
 }
 
 /**

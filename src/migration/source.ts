@@ -64,6 +64,8 @@ export interface FoundRepository {
 export interface MigrationSource {
   /** Its storage and its kind, for people. */
   readonly title: string
+  /** True if it has what it fetched from other registries. Names begin with the registry then. */
+  readonly isCache: boolean
   /** All repositories, or what cannot be read where a repository may be. */
   repositories(): AsyncIterable<FoundRepository | (SourceEntry & { readonly kind: 'trouble' })>
   /** Opens a blob; `undefined` if it is absent. Throws a {@link SourceError}. */

@@ -1,5 +1,6 @@
 import type { Digest } from '../oci/digest.ts'
 import type { Tag } from '../oci/name.ts'
+import type { PlannedBlob } from './plan.ts'
 import { proved, type SourceFile } from './source.ts'
 
 /** A manifest as it is pushed. */
@@ -29,6 +30,32 @@ export interface MigrationTarget {
   digestOf(repository: string, reference: Digest | Tag): Promise<Digest | undefined>
   pushManifest(repository: string, manifest: MovedManifest): Promise<void>
   setTag(repository: string, tag: Tag, manifest: MovedManifest): Promise<void>
+}
+
+/** What became of a manifest in the cache. */
+export interface CachedManifest {
+  readonly isNew: boolean
+  /** Blobs that it names and that are not in the cache. */
+  readonly missing: readonly PlannedBlob[]
+  /** `kept`: the tag was confirmed later than that, or is held; `undefined` if no tag was named. */
+  readonly tag?: 'set' | 'same' | 'kept' | undefined
+}
+
+/** Where cached content goes. Refusals are {@link TargetError}s. */
+export interface CacheTarget {
+  /** True if the repository is mirrored, so that its content belongs in the cache. */
+  isMirrored(repository: string): Promise<boolean>
+  /** Caches a manifest, and the tag if the reference is one, as of the time when it was confirmed. */
+  takeManifest(
+    repository: string,
+    manifest: {
+      readonly reference: Digest | Tag
+      readonly bytes: Uint8Array
+      readonly confirmedAtMs?: number
+    },
+  ): Promise<CachedManifest>
+  /** Caches a blob, unless its bytes prove to be others. */
+  takeBlob(repository: string, digest: Digest, file: SourceFile): Promise<void>
 }
 
 /** The target refused, or gave no answer. The message is for people. */

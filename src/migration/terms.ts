@@ -1,5 +1,5 @@
 import type { Digest } from '../oci/digest.ts'
-import type { PlannedBlob } from './plan.ts'
+import type { Omission, PlannedBlob } from './plan.ts'
 import type { TargetError } from './target.ts'
 
 export interface MigrationOptions {
@@ -22,6 +22,12 @@ export interface Tally {
   blobs: number
   /** Bytes that were sent for its blobs; those that another repository has already are not sent again. */
   sentBytes: number
+}
+
+/** What is counted, and what is not imported. */
+export interface MoveReport {
+  readonly tally: Tally
+  readonly omissions: Omission[]
 }
 
 /** Blobs that were looked at, in any repository. */

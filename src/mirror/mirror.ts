@@ -22,6 +22,7 @@ import type { Store } from '../storage/store.ts'
 import { Blobs } from './blobs.ts'
 import { Fills, type Flow } from './fill/fills.ts'
 import { type FindOptions, type FoundManifest, ManifestFinder } from './finder.ts'
+import { Intake } from './intake.ts'
 import { Listings } from './listings.ts'
 import { Manifests } from './manifests.ts'
 import { PeerView } from './peer-view.ts'
@@ -76,6 +77,8 @@ export class Mirror implements AsyncDisposable {
   /** Shows what is cached of an image. */
   readonly inspection: Inspection
   readonly pins: Pins
+  /** Takes cached content that administrators bring. */
+  readonly intake: Intake
   /** For other replicas. */
   readonly peerView: PeerView
   readonly #lifetime = new AbortController()
@@ -133,6 +136,7 @@ export class Mirror implements AsyncDisposable {
       links: this.#links,
       manifests: this.#stored,
     })
+    this.intake = new Intake({ ...kept, store, manifests, inspection: this.inspection, clock, ledger })
     this.pins = new Pins({ store, tags: this.#tags, inspection: this.inspection, clock, events })
   }
 

@@ -39,6 +39,8 @@ export interface HostedMirror extends AsyncDisposable {
   readonly log: readonly Record<string, unknown>[]
   /** Host and port for clients. */
   readonly address: string
+  /** Host and port for administrators. */
+  readonly adminAddress: string
   readonly faults: Set<FaultyOperation>
   send(method: string, path: string, sent?: Sent): Promise<Reply>
   /** Asks the admin listener. */
@@ -108,6 +110,9 @@ export async function startHosted(options: HostedOptions): Promise<HostedMirror>
     },
     get address() {
       return mirror.daemon.addresses.client
+    },
+    get adminAddress() {
+      return mirror.daemon.addresses.admin ?? ''
     },
     faults,
     admin: async (method, path) => await mirror.admin(method, path),

@@ -2,6 +2,8 @@ import { readFile } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
 import { resolve } from 'node:path'
 import { createInterface } from 'node:readline'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import type { AdminAnswers, AdminStreams, StreamFailure } from '../../admin/contract.ts'
 import { formatListen, parseListen } from '../../config/listen.ts'
 import { ConfigError, flagProblem } from '../../config/problem.ts'
@@ -29,9 +31,13 @@ export const ADMIN_FLAGS = {
 
 /** The daemon did not answer, or refused. The message is for the user. */
 export class AdminError extends Error {
-  constructor(message: string, options: ErrorOptions = {}) {
+  /** The status of a refusal; `undefined` if there was no answer. */
+  readonly status: number | undefined
+
+  constructor(message: string, { status, ...options }: ErrorOptions & { readonly status?: number } = {}) {
     super(message, options)
     this.name = 'AdminError'
+    this.status = status
   }
 }
 
@@ -54,6 +60,16 @@ export class AdminConnection {
     return parse(await readText(response)) as AdminAnswers[Name]
   }
 
+  /** Sends content to an endpoint. Throws an {@link AdminError}. */
+  async send<Name extends keyof AdminAnswers>(
+    name: Name,
+    query: Query,
+    body: SentBody,
+  ): Promise<AdminAnswers[Name]> {
+    const response = await this.#request(name, query, body)
+    return parse(await readText(response)) as AdminAnswers[Name]
+  }
+
   /** Asks an endpoint for a stream of values. Throws an {@link AdminError}. */
   async *follow<Name extends keyof AdminStreams>(
     name: Name,
@@ -69,7 +85,7 @@ export class AdminConnection {
     if (!response.complete) throw new AdminError('the daemon closed the connection before the end')
   }
 
-  async #request(name: string, query: Query): Promise<IncomingMessage> {
+  async #request(name: string, query: Query, body?: SentBody): Promise<IncomingMessage> {
     const [method = 'GET', path = ''] = name.split(' ')
     const { promise, resolve: answer, reject } = Promise.withResolvers<IncomingMessage>()
     const request = httpRequest({
@@ -77,15 +93,24 @@ export class AdminConnection {
       method,
       path: `/_admin/v1/${path}${queryText(query)}`,
       agent: false,
-      headers: this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` },
+      headers: {
+        ...(this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` }),
+        // A refusal then comes before the first byte, and not in the midst of them.
+        ...(body === undefined ? {} : { 'content-length': String(body.sizeBytes), expect: '100-continue' }),
+      },
     })
     request.on('response', answer)
     request.on('error', reject)
-    request.end()
+    if (body === undefined) request.end()
+    else
+      request
+        .on('continue', () => void pipeline(Readable.from(body.pieces), request).catch(reject))
+        .flushHeaders()
     try {
       const response = await promise
       if (response.statusCode === 200) return response
-      throw new AdminError(refusal(await readText(response), response.statusCode ?? 0))
+      const { statusCode: status = 0 } = response
+      throw new AdminError(refusal(await readText(response), status), { status })
     } catch (error) {
       throw error instanceof AdminError ? error : this.#unreachable(error)
     }
@@ -106,6 +131,12 @@ export class AdminConnection {
     if (hasCode(error, 'EACCES')) return new AdminError(`${this.#address} cannot be used: permission denied`)
     return new AdminError(`${this.#address} does not answer: ${String(error)}`, { cause: error })
   }
+}
+
+/** Bytes to send. */
+interface SentBody {
+  readonly pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>
+  readonly sizeBytes: number
 }
 
 /** The query of a URL: lists are repeated, `undefined` is omitted. */
