@@ -215,6 +215,22 @@ test('a daemon with a token requires it for administration, also on a unix socke
   assert.equal((await runCommandLine(['status', '--admin', listener, '--token-file', file])).code, 0)
 })
 
+test('status --watch shows it again, waits for a daemon that goes away, and ends with 0 on Ctrl-C', async () => {
+  const watched = await startMirror({ upstream: upstream.host })
+  const reports: string[] = []
+  const ran = await runCommandLine(['status', '--watch'], {
+    env: { ENTREPOT_ADMIN: adminOf(watched) },
+    onOutput: (text, signals) => {
+      reports.push(text)
+      if (/^no downloads|^downloads none/m.test(text)) void watched[Symbol.asyncDispose]()
+      if (text.includes('no daemon answers')) signals.send('SIGINT')
+    },
+  })
+  assert.equal(ran.code, 0)
+  assert.match(reports[0] ?? '', /^entrepot \d/)
+  assert.match(reports.at(-1) ?? '', /^\nentrepot: no daemon answers at /)
+})
+
 test('in the environment of a daemon, as in a container, commands find its listener and its token', async () => {
   const token = randomBytes(16).toString('hex')
   const file = join(directory, 'token-of-the-container')

@@ -73,6 +73,19 @@ test('the time of the last pull is reported for a client that the mirror has see
   )
 })
 
+test('the doctor of a mirror with two workers finds its own request and the last pull each time', async () => {
+  await using shared = await startMirror({ upstream: upstream.host, config: { workers: 2 } })
+  const [client, listener] = [shared.daemon.addresses.client, shared.daemon.addresses.admin]
+  const files = { ...CONTAINERD, [`${CERTS}/_default/hosts.toml`]: `[host."http://${client}"]\n` }
+  for (let count = 0; count < 20; count += 1) {
+    const headers = { 'user-agent': `containerd/${count}`, connection: 'close' }
+    await shared.get('/v2/library/alpine/manifests/latest', headers)
+    const ran = await examine(files, '--admin', `http://${listener}`)
+    assert.match(ran.stdout, new RegExp(`last pulled through the mirror .+ ago \\(containerd/${count}\\)\\.`))
+    assert.match(ran.stdout, /Nothing is wrong\.\n$/)
+  }
+})
+
 test('an admin listener that does not answer or requires a token is skipped with a note', async () => {
   const gone = await examine(CONTAINERD, '--admin', 'http://127.0.0.1:9')
   assert.match(gone.stdout, /Skipped: the admin listener .* nothing listens there/)

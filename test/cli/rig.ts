@@ -16,6 +16,8 @@ export interface RunOptions {
   readonly stdin?: string
   readonly env?: Readonly<Record<string, string>>
   readonly startDaemon?: (config: Config, signals: FakeSignals) => Promise<RunningDaemon>
+  /** Called for each piece of the output, with the signals that the test may send. */
+  readonly onOutput?: (text: string, signals: FakeSignals) => void
 }
 
 /** Signals that a test sends. */
@@ -54,7 +56,12 @@ export async function runCommandLine(argv: readonly string[], options: RunOption
     env: options.env ?? {},
     cwd: '/srv',
     ...(options.stdin === undefined ? {} : { stdin: piecesOf(options.stdin) }),
-    stdout: { write: text => stdout.push(text) },
+    stdout: {
+      write: text => {
+        stdout.push(text)
+        options.onOutput?.(text, signals)
+      },
+    },
     stderr: { write: text => stderr.push(text) },
     signals,
     startDaemon: async given => {
