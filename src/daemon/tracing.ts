@@ -22,7 +22,12 @@ export async function traceBy(
   const isDisabled = environment['OTEL_SDK_DISABLED']?.trim().toLowerCase() === 'true'
   if (!traces || isDisabled) return
   const { OTEL_TRACES_SAMPLER: sampler, OTEL_TRACES_SAMPLER_ARG: samplerArgument } = environment
-  undo.use(await startTracing(events, { sampler, samplerArgument, version: version(), instance }))
+  // A thread gets these, and no variable that may hold a secret.
+  const batches = Object.fromEntries(
+    Object.entries(environment).filter(([name]) => name.startsWith('OTEL_BSP_')),
+  )
+  const settings = { sampler, samplerArgument, batches, version: version(), instance }
+  undo.use(await startTracing(events, settings))
 }
 
 /** The handler of requests, also of those that another thread passes on for a client. */

@@ -1,13 +1,20 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { FinishedRequest } from '../../src/observe/event.ts'
+import { batchesOf } from '../../src/observe/tracing/batches.ts'
 import { OtlpTracing } from '../../src/observe/tracing/otlp.ts'
 import { samplerOf } from '../../src/observe/tracing/sampler.ts'
 import { currentSpan, traced } from '../../src/observe/tracing/span.ts'
 import { DOCKER_HUB } from '../../src/oci/namespace.ts'
 
-const SETTINGS = { sampler: undefined, samplerArgument: undefined, version: '1.2.3', instance: 'entrepot-1' }
-const WAITING_MAX = 2048
+const WAITING_MAX = 20
+const SETTINGS = {
+  sampler: undefined,
+  samplerArgument: undefined,
+  batches: { OTEL_BSP_MAX_QUEUE_SIZE: String(WAITING_MAX) },
+  version: '1.2.3',
+  instance: 'entrepot-1',
+}
 
 const FINISHED: FinishedRequest = {
   method: 'GET',
@@ -57,6 +64,23 @@ for (const [sampler, samplerArgument, expected, warnings] of [
     assert.equal(warned.length, warnings)
   })
 }
+
+test('OTEL_BSP_* say how spans wait for the collector, and what cannot be read is told', () => {
+  const warned: string[] = []
+  const texts = {
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE: '10',
+    OTEL_BSP_SCHEDULE_DELAY: ' 200 ',
+    OTEL_BSP_EXPORT_TIMEOUT: '1s',
+    OTEL_BSP_MAX_QUEUE_SIZE: '',
+  }
+  assert.deepEqual(
+    batchesOf(texts, message => warned.push(message)),
+    { maxQueueSize: 2048, maxExportBatchSize: 10, scheduledDelayMillis: 200, exportTimeoutMillis: 30_000 },
+  )
+  assert.deepEqual(warned, [
+    'OTEL_BSP_EXPORT_TIMEOUT is not a whole number from 1 to 3600000: 1s; 30000 is used',
+  ])
+})
 
 test('work that belongs to no traced request has no span, and is done all the same', async () => {
   assert.equal(await traced('work', async () => await Promise.resolve(currentSpan() ?? 'none')), 'none')

@@ -23,12 +23,11 @@ import {
   TracerProvider,
 } from '@opentelemetry/sdk-trace'
 import type { FinishedFill, FinishedRequest } from '../event.ts'
+import { batchesOf } from './batches.ts'
 import { samplerOf } from './sampler.ts'
 import { currentSpan, type Span, type SpanAttributes, within } from './span.ts'
 import type { Tracing, TracingSettings } from './tracing.ts'
 
-/** Finished spans that wait for the collector; further ones are dropped. */
-const WAITING_MAX = 2048
 /** Longest wait for the collector when the mirror stops, in milliseconds. */
 const LAST_MS = 2000
 
@@ -56,7 +55,11 @@ export class OtlpTracing implements Tracing {
   constructor(settings: TracingSettings, { dropped, warned }: TracingReports) {
     const { version, instance } = settings
     this.settings = settings
-    this.#processor = new CountedProcessor(new OTLPTraceExporter(), dropped)
+    this.#processor = new CountedProcessor(
+      new OTLPTraceExporter(),
+      batchesOf(settings.batches, warned),
+      dropped,
+    )
     const own = {
       'service.name': 'entrepot',
       'service.instance.id': instance,
@@ -201,14 +204,20 @@ function known(attributes: SpanAttributes): Attributes {
   return Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== undefined))
 }
 
-/** Passes on at most {@link WAITING_MAX} spans at a time, and counts those that never arrive. */
+/** Passes on spans as far as they may wait for the collector, and counts those that never arrive. */
 class CountedProcessor implements SpanProcessor {
   readonly #batches: BatchSpanProcessor
   readonly #dropped: TracingReports['dropped']
+  readonly #waitingMax: number
   #waiting = 0
 
-  constructor(exporter: SpanExporter, dropped: TracingReports['dropped']) {
+  constructor(
+    exporter: SpanExporter,
+    batches: ReturnType<typeof batchesOf>,
+    dropped: TracingReports['dropped'],
+  ) {
     this.#dropped = dropped
+    this.#waitingMax = batches.maxQueueSize
     const counted: SpanExporter = {
       export: (spans, done) =>
         exporter.export(spans, result => {
@@ -218,7 +227,7 @@ class CountedProcessor implements SpanProcessor {
         }),
       shutdown: async () => await exporter.shutdown(),
     }
-    this.#batches = new BatchSpanProcessor({ exporter: counted, maxQueueSize: WAITING_MAX })
+    this.#batches = new BatchSpanProcessor({ ...batches, exporter: counted })
   }
 
   onStart(): void {
@@ -226,7 +235,7 @@ class CountedProcessor implements SpanProcessor {
   }
 
   onEnd(span: ReadableSpan): void {
-    if (this.#waiting >= WAITING_MAX) {
+    if (this.#waiting >= this.#waitingMax) {
       this.#dropped(1)
       return
     }

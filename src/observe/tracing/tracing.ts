@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { FinishedFill, FinishedRequest } from '../event.ts'
+import type { BatchTexts } from './batches.ts'
 
 /** What the span of a request is begun with. */
 interface TracedRequest {
@@ -15,6 +16,8 @@ export interface TracingSettings {
   /** `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`. */
   readonly sampler: string | undefined
   readonly samplerArgument: string | undefined
+  /** `OTEL_BSP_*`. */
+  readonly batches: BatchTexts
   readonly version: string | undefined
   /** Name of this process. */
   readonly instance: string
