@@ -117,6 +117,16 @@ export class CollectionMarks {
     }
   }
 
+  /** The same, but waits for its turn; throws UNAVAILABLE if that takes too long. */
+  async removing(digest: Digest, action: () => Promise<boolean>): Promise<boolean> {
+    for (let looks = 0; looks < LOOKS_MAX; looks += 1) {
+      const result = await this.whileRemoving(digest, action)
+      if (result !== undefined) return result
+      await this.#parts.clock.delay(LOOK_EVERY_MS)
+    }
+    throw beingCollected(digest)
+  }
+
   /** All digests with a mark. */
   async *digests(): AsyncGenerator<Digest> {
     for await (const name of this.#parts.store.listRecordsOf({ kind: 'hosted-unneeded' }))
@@ -151,9 +161,7 @@ export class CollectionMarks {
       }
       await clock.delay(LOOK_EVERY_MS)
     }
-    throw new OciError('UNAVAILABLE', `${digest} is being collected: try again`, {
-      retryAfterMs: BUSY_RETRY_MS,
-    })
+    throw beingCollected(digest)
   }
 
   #markOf(state: CollectionMark['state']): Uint8Array {
@@ -173,6 +181,12 @@ export class CollectionMarks {
       return { state: 'unneeded', atMs }
     }
   }
+}
+
+function beingCollected(digest: Digest): OciError {
+  return new OciError('UNAVAILABLE', `${digest} is being collected: try again`, {
+    retryAfterMs: BUSY_RETRY_MS,
+  })
 }
 
 function finite(ms: number, instead: number): number {

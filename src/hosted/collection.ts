@@ -31,6 +31,8 @@ export interface CollectionParts {
   readonly events: Pick<Events, 'storageFailed' | 'collected' | 'hostedContentLost'>
   /** Time between the discovery that nothing needs a digest and its removal. */
   readonly graceMs: number
+  /** The subject of a stored manifest, as far as it can be read. */
+  readonly subjectOf: (digest: Digest) => Promise<Digest | undefined>
   /** True if mirrored repositories use the content too: then eviction decides about it. */
   readonly isCached: (digest: Digest) => Promise<boolean>
   /** Called after content was removed. */
@@ -195,7 +197,11 @@ export class Collection {
       await shelf.removeContent({ kind: 'hosted-blob', ...place, digest })
       await shelf.letGo(place, digest)
     }
-    for (const { by, ...place } of need.loose) await shelf.letGo(place, digest, by)
+    const subject = need.loose.length === 0 ? undefined : await this.#parts.subjectOf(digest)
+    for (const { by, ...place } of need.loose) {
+      if (by === undefined) await shelf.forgetNotes(place, digest, subject)
+      await shelf.letGo(place, digest, by)
+    }
     let [removedBytes, why] = [0, need.why ?? 'no manifest names it, and no claim holds it']
     if (need.why === undefined) {
       if (await this.#parts.isCached(digest))

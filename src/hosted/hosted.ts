@@ -221,10 +221,7 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
     const isGone =
       reference.kind === 'tag'
         ? await this.publishing.untag(actor, reference.tag)
-        : await this.publishing.withdraw(actor, {
-            digest: reference.digest,
-            manifest: await this.#pushed(reference.digest),
-          })
+        : await this.publishing.withdraw(actor, reference.digest)
     if (!isGone) throw unknownManifest(reference)
   }
 
@@ -232,9 +229,15 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
     if (!(await this.publishing.unlink(actorOf(asked), digest))) throw unknownBlob(digest)
   }
 
-  /** The bytes of a stored manifest; `undefined` if they are lost. */
-  async manifestBytes(digest: Digest): Promise<Uint8Array | undefined> {
-    return (await this.#manifests.find(digest))?.bytes
+  /** The subject of a stored manifest, as far as it can be read. */
+  async subjectOf(digest: Digest): Promise<Digest | undefined> {
+    const stored = await this.#manifests.find(digest)
+    try {
+      return stored === undefined ? undefined : parsePushedManifest(stored.bytes).subject
+    } catch (error) {
+      if (error instanceof ManifestError) return undefined
+      throw error
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -291,11 +294,6 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
     for await (const { by, ...place } of this.shelf.holds(digest))
       if (by === undefined && mayPull(place) && (await has(place))) return place
     return undefined
-  }
-
-  async #pushed(digest: Digest): Promise<PushedManifest | undefined> {
-    const stored = await this.#manifests.find(digest)
-    return stored === undefined ? undefined : parsePushedManifest(stored.bytes)
   }
 
   /** Content that was acknowledged is damaged or gone: the next push of it heals that. */

@@ -156,12 +156,7 @@ export class Publisher {
   }
 
   async #reportTags(acts: readonly TagAct[]): Promise<void> {
-    const { shelf, parties } = this.#parts
-    for (const act of acts) {
-      const { from, digest, tag } = act
-      if (from !== undefined && from !== digest) await shelf.forgetTagged(act, from, tag)
-      await reportAct(parties, act)
-    }
+    for (const act of acts) await reportAct(this.#parts.parties, act)
   }
 }
 

@@ -1,17 +1,17 @@
-import { atOnce } from '../lib/semaphore.ts'
 import { type NeededKeys, SharedTurns } from '../lib/turns.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import type { Tag } from '../oci/name.ts'
 import type { Place } from '../oci/place.ts'
-import { type PushedManifest, requiredBy } from '../oci/pushed-manifest.ts'
+import { requiredBy } from '../oci/pushed-manifest.ts'
 import type { StoreWrite } from '../storage/store.ts'
 import { type Act, judgeAct, type LinkAct, reportAct, underRules } from './acts.ts'
 import { type Publication, Publisher, type PublisherParts } from './publication.ts'
 import type { HostedContent } from './records.ts'
-import type { ContentName, HostedKind } from './shelf.ts'
+import type { ContentName } from './shelf.ts'
 
-const RECORDS_AT_ONCE = 16
+/** Longest time between the hold and the record of a manifest that is being pushed, in milliseconds. */
+const PUSH_MS_MAX = 10 * 60_000
 /** A claim is renewed when it is this old: a client that asks again and again costs no writes. */
 const CLAIM_RENEWED_MS = 3_600_000
 
@@ -34,8 +34,8 @@ export interface Actor {
  * one tag moves once at a time. Rules judge an act first, and witnesses see it after it is durable.
  *
  * Order of writes: the holds, the content, the record of the repository, the tag. Each is durable before the
- * next, so a crash leaves at most content and holds that nothing needs. A removal goes the other way round.
- * Only the collection deletes content, after a grace.
+ * next, so a crash leaves at most content and holds that nothing needs. A removal ends with the record: only
+ * the collection removes holds and content, after a grace.
  */
 export class Publishing {
   readonly #parts: PublishingParts
@@ -105,7 +105,11 @@ export class Publishing {
   /** Sets a tag to a manifest that the repository has; MANIFEST_UNKNOWN if it does not. */
   async tag({ place, by }: Actor, tag: Tag, digest: Digest): Promise<readonly string[]> {
     return await this.#change({ shared: [digest], alone: [tagKey(place, tag)] }, async () => {
-      const found = await this.#parts.shelf.content({ kind: 'hosted-manifest', ...place, digest })
+      const { shelf, marks } = this.#parts
+      // A fresh hold keeps retention in another process from the manifest.
+      do await shelf.hold(place, digest)
+      while ((await marks?.spare(digest)) === true)
+      const found = await shelf.content({ kind: 'hosted-manifest', ...place, digest })
       if (found === undefined)
         throw new OciError('MANIFEST_UNKNOWN', `this repository has no manifest ${digest}`)
       const warnings = await this.#publisher.tag({ place, by }, tag, digest)
@@ -129,7 +133,7 @@ export class Publishing {
   }
 
   /** Removes a manifest and the tags that name it; `false` if the repository does not have it. */
-  async withdraw(actor: Actor, { digest, manifest }: WithdrawnManifest): Promise<boolean> {
+  async withdraw(actor: Actor, digest: Digest): Promise<boolean> {
     const { shelf, onChange } = this.#parts
     for (;;) {
       const tags = await shelf.tagsOf(actor.place, digest)
@@ -138,23 +142,26 @@ export class Publishing {
         const now = await shelf.tagsOf(actor.place, digest)
         // A tag that was set meanwhile is not ours to remove yet.
         if (now.some(tag => !tags.includes(tag))) return undefined
-        return await this.#withdrawNow(actor, { digest, manifest, tags: now })
+        return await this.#withdrawNow(actor, digest, now)
       })
       onChange(actor.place)
       if (wasThere !== undefined) return wasThere
     }
   }
 
-  /** Removes a manifest if no tag and no other manifest of the repository names it; `false` if it stays. */
-  async withdrawUnnamed({ place, by }: Actor, { digest, manifest }: WithdrawnManifest): Promise<boolean> {
-    const { shelf, onChange } = this.#parts
-    // Whoever is to name it shares its order, so nobody does meanwhile.
+  /**
+   * Removes a manifest if no tag and no other manifest of the repository names it, and if it was not pushed
+   * in the last minutes; `false` if it stays.
+   */
+  async withdrawUnnamed({ place, by }: Actor, digest: Digest): Promise<boolean> {
+    const { marks, onChange } = this.#parts
+    // Whoever is to name it shares its order, so nobody in this process does meanwhile.
     return await this.#change({ alone: [digest] }, async () => {
-      if ((await shelf.tagsOf(place, digest)).length > 0) return false
-      for await (const { by: namedBy, ...holder } of shelf.holds(digest))
-        if (namedBy !== undefined && isSame(holder, place)) return false
-      const wasThere = await this.#withdrawNow({ place, by }, { digest, manifest, tags: [] })
-      onChange(place)
+      const withdraw = async (): Promise<boolean> =>
+        !(await this.#isNamed(place, digest)) && (await this.#withdrawNow({ place, by }, digest, []))
+      // Others hold what they name before they look for the mark, which is written before this looks.
+      const wasThere = await (marks === undefined ? withdraw() : marks.removing(digest, withdraw))
+      if (wasThere) onChange(place)
       return wasThere
     })
   }
@@ -169,7 +176,6 @@ export class Publishing {
       await judgeAct(parties, act)
       await this.#parts.marks?.suspect(digest)
       await shelf.removeContent(name)
-      await this.#letGo(place, digest, 'hosted-manifest')
       onChange(place)
       await reportAct(parties, act)
       return true
@@ -226,53 +232,42 @@ export class Publishing {
     if (from === undefined) return false
     const act: Act = { kind: 'untag', ...place, by, tag, from }
     await judgeAct(parties, act)
-    await shelf.removeTag(place, tag, from)
+    await shelf.removeTag(place, tag)
     await reportAct(parties, act)
     return true
   }
 
-  async #withdrawNow(
-    actor: Actor,
-    { digest, manifest, tags }: WithdrawnManifest & { readonly tags: readonly Tag[] },
-  ): Promise<boolean> {
-    const { shelf, parties } = this.#parts
-    const { place, by } = actor
+  /**
+   * The holds stay, and so do the notes of what the manifest refers to and which tags named it: the same
+   * manifest may be pushed in another process at this moment, and relies on them. The collection lets go of
+   * them when no push can be under way any more.
+   */
+  async #withdrawNow({ place, by }: Actor, digest: Digest, tags: readonly Tag[]): Promise<boolean> {
+    const { shelf, parties, marks } = this.#parts
     const name = { kind: 'hosted-manifest', ...place, digest } as const
     if ((await shelf.content(name)) === undefined) return false
     const act: Act = { kind: 'withdraw', ...place, by, digest }
     await judgeAct(parties, act)
-    for (const tag of tags) await this.#removeTag(actor, tag)
-    await this.#parts.marks?.suspect(digest)
+    for (const tag of tags) await this.#removeTag({ place, by }, tag)
+    await marks?.suspect(digest)
     await shelf.removeContent(name)
-    if (manifest?.subject !== undefined) await shelf.unrefer(place, manifest.subject, digest)
-    const { blobs, manifests } = manifest === undefined ? NOTHING : requiredBy(manifest)
-    await atOnce(
-      [...blobs, ...manifests],
-      RECORDS_AT_ONCE,
-      async child => await shelf.letGo(place, child, digest),
-    )
-    await this.#letGo(place, digest, 'hosted-blob')
     await reportAct(parties, act)
     return true
   }
 
-  /** Ends the hold of a repository on its own content, unless it also has it as the other kind. */
-  async #letGo(place: Place, digest: Digest, other: HostedKind): Promise<void> {
-    const { shelf, marks } = this.#parts
-    if ((await shelf.content({ kind: other, ...place, digest })) !== undefined) return
-    await shelf.letGo(place, digest)
-    // A collection that still saw the hold may have taken the mark away.
-    if ((await marks?.read(digest)) === undefined) await marks?.suspect(digest)
+  /** True if something in the repository names a manifest, or is about to. */
+  async #isNamed(place: Place, digest: Digest): Promise<boolean> {
+    const { shelf } = this.#parts
+    if ((await shelf.tagsOf(place, digest)).length > 0) return true
+    if (((await shelf.holdAgeMs(place, digest, undefined)) ?? Infinity) < PUSH_MS_MAX) return true
+    for await (const { by, ...holder } of shelf.holds(digest)) {
+      if (by === undefined || !isSame(holder, place)) continue
+      if ((await shelf.content({ kind: 'hosted-manifest', ...place, digest: by })) !== undefined) return true
+      if (((await shelf.holdAgeMs(place, digest, by)) ?? Infinity) < PUSH_MS_MAX) return true
+    }
+    return false
   }
 }
-
-/** A manifest that is removed; `manifest` is `undefined` if its bytes are lost. */
-export interface WithdrawnManifest {
-  readonly digest: Digest
-  readonly manifest: PushedManifest | undefined
-}
-
-const NOTHING = { blobs: [], manifests: [] } as const
 
 function isSame(one: Place, other: Place): boolean {
   return one.namespace === other.namespace && one.repository === other.repository

@@ -5,7 +5,6 @@ import type { Digest } from '../oci/digest.ts'
 import type { Tag } from '../oci/name.ts'
 import { matchesGlob } from '../oci/name-pattern.ts'
 import type { Place } from '../oci/place.ts'
-import { parsePushedManifest } from '../oci/pushed-manifest.ts'
 import type { Hosted } from './hosted.ts'
 import type { PullBook } from './pulls.ts'
 import { type HostedTerms, type RetentionTerms, termsOf } from './terms.ts'
@@ -68,8 +67,6 @@ export interface RetentionParts {
   readonly pulls: Pick<PullBook, 'last'>
   readonly clock: Pick<Clock, 'wallMs'>
   readonly events: Pick<Events, 'retentionRemoved' | 'storageFailed'>
-  /** Reads the bytes of a stored manifest; `undefined` if they are lost. */
-  readonly manifestBytes: (digest: Digest) => Promise<Uint8Array | undefined>
 }
 
 /** Removes the tags that the operator's rules do not keep, and manifests that nothing names then. */
@@ -141,10 +138,8 @@ export class Retention {
   /** Removes a manifest, and what refers to it, unless a tag or an index of the repository names it. */
   async #withdrawUnless(place: Place, digest: Digest): Promise<void> {
     const { shelf, publishing } = this.#parts.hosted
-    const bytes = await this.#parts.manifestBytes(digest)
-    const manifest = bytes === undefined ? undefined : parsePushedManifest(bytes)
     const referrers = await Array.fromAsync(shelf.referrers(place, digest))
-    if (!(await publishing.withdrawUnnamed({ place, by: RETENTION }, { digest, manifest }))) return
+    if (!(await publishing.withdrawUnnamed({ place, by: RETENTION }, digest))) return
     for (const referrer of referrers) await this.#withdrawUnless(place, referrer)
   }
 }

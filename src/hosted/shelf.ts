@@ -100,20 +100,15 @@ export class Shelf {
     if (creation.kind === 'created') return undefined
     const found = this.#opened(creation.bytes, readHostedTag, undefined)
     if (found === undefined) await this.#store.writeSteps([[write]], 'durable')
-    else if (found.digest !== record.digest) await this.forgetTagged(place, record.digest, tag)
     return found?.digest
   }
 
-  /** Notes that the tag does not name the manifest any more. */
-  async forgetTagged(place: Place, digest: Digest, tag: Tag): Promise<void> {
-    await this.#store.deleteRecord(taggedName(place, digest, tag))
-  }
-
-  /** Removes a tag; `false` if it was absent. */
-  async removeTag(place: Place, tag: Tag, digest: Digest): Promise<boolean> {
-    const wasThere = await this.#store.deleteRecord(tagName(place, tag))
-    await this.forgetTagged(place, digest, tag)
-    return wasThere
+  /**
+   * Removes a tag; `false` if it was absent. The note of it stays, as when a tag moves: another process may
+   * set the tag to the same manifest now.
+   */
+  async removeTag(place: Place, tag: Tag): Promise<boolean> {
+    return await this.#store.deleteRecord(tagName(place, tag))
   }
 
   /** Tags of a repository, in no particular order. */
@@ -196,9 +191,13 @@ export class Shelf {
     return { kind: 'record', name, bytes: NOTHING }
   }
 
-  /** Notes that the manifest that named the subject is gone. */
-  async unrefer(place: Place, subject: Digest, referrer: Digest): Promise<void> {
-    await this.#store.deleteRecord({ kind: 'hosted-referrer', ...placeOf(place), digest: subject, referrer })
+  /** Removes the notes of a manifest that the repository does not have any more. */
+  async forgetNotes(place: Place, digest: Digest, subject: Digest | undefined): Promise<void> {
+    const own = placeOf(place)
+    if (subject !== undefined)
+      await this.#store.deleteRecord({ kind: 'hosted-referrer', ...own, digest: subject, referrer: digest })
+    for await (const name of this.#store.listRecordsOf({ kind: 'hosted-tagged', ...own, digest }))
+      await this.#store.deleteRecord(name)
   }
 
   /** Manifests that name a subject, in no particular order. */

@@ -43,15 +43,13 @@ export class HostedUpkeep implements AsyncDisposable {
   constructor(parts: HostedUpkeepParts) {
     const { hosted } = parts
     this.#parts = parts
-    this.#retention = new Retention({
-      ...parts,
-      manifestBytes: async digest => await hosted.manifestBytes(digest),
-    })
+    this.#retention = new Retention(parts)
     this.#collection = new Collection({
       ...parts,
       shelf: hosted.shelf,
       publishing: hosted.publishing,
       marks: hosted.marks,
+      subjectOf: async digest => await hosted.subjectOf(digest),
     })
   }
 

@@ -195,6 +195,7 @@ test('retention says in a dry run what would go and why, and then removes that a
     ]),
   )
   assert.equal((await hosted.send('GET', `/v2/${NAME}/manifests/pr-1`)).status, 200)
+  await hosted.ageHolds()
   await linesOf(hosted, 'collect')
   assert.equal((await hosted.send('GET', `/v2/${NAME}/manifests/pr-1`)).status, 404)
   assert.equal(
@@ -216,6 +217,7 @@ test('the daemon itself collects what nothing names once its claims have ended, 
     { event: 'done', tags: 0, objects: 0, bytes: 0 },
   ])
   clock.advance(2 * DAY_MS)
+  await hosted.ageHolds()
   const dry = await linesOf(hosted, 'collect?dry-run=true')
   assert.partialDeepStrictEqual(dry[0], {
     event: 'content',

@@ -23,6 +23,9 @@ const CLAIM_MS = 25 * HOUR_MS
 const PLACE: Place = { namespace: DOCKER_HUB, repository: nameOf('acme/app') }
 const OTHER: Place = { namespace: DOCKER_HUB, repository: nameOf('acme/other') }
 
+/** The subject of every manifest here. */
+const SUBJECT = digestOf(Buffer.from('subject'))
+
 interface Rig {
   readonly store: Store
   readonly shelf: Shelf
@@ -59,6 +62,7 @@ function makeRig(options: RigOptions = {}): Rig {
     clock,
     events: seen.events,
     graceMs,
+    subjectOf: async () => await Promise.resolve(SUBJECT),
     isCached: async () => await Promise.resolve(isCached),
     removed: async () => await Promise.resolve(),
   })
@@ -126,6 +130,45 @@ test('what another process is removing is left alone, and removed two rounds aft
   assert.equal(await isStored(store, digest), false)
 })
 
+test('a manifest that is pushed again while another process withdraws it keeps what it names', async () => {
+  const [clock, inner] = [FakeClock.skipDelays(), new MemoryStore(FakeClock.skipDelays())]
+  const one = makeRig({ store: inner, clock })
+  const layer = await one.pushBlob('layer')
+  const image = await one.pushImage([layer])
+  const removed = Promise.withResolvers<void>()
+  const sick: Partial<Store> = {
+    deleteRecord: async name => {
+      const wasThere = await inner.deleteRecord(name)
+      if (name.kind !== 'hosted-manifest') return wasThere
+      // The other process publishes the manifest between two steps of the removal.
+      await one.pushImage([layer])
+      removed.resolve()
+      return wasThere
+    },
+  }
+  const other = makeRig({ store: inner, clock, sick })
+  assert.equal(await other.publishing.withdraw({ place: PLACE, by: 'bob' }, image), true)
+  await removed.promise
+  clock.advance(100 * CLAIM_MS)
+  await one.collect()
+  await one.collect()
+  assert.ok((await isStored(inner, layer)) && (await isStored(inner, image)))
+  assert.ok(await one.shelf.content({ kind: 'hosted-manifest', ...PLACE, digest: image }))
+})
+
+test('what refers to an image is noted until the collection lets its manifest go', async () => {
+  const { shelf, clock, collect, pushBlob, pushImage, publishing, store } = makeRig()
+  const image = await pushImage([await pushBlob('layer')])
+  const note = shelf.referrerWrite(PLACE, SUBJECT, image)
+  await store.writeSteps([[note]], 'durable')
+  await publishing.withdraw({ place: PLACE, by: 'bob' }, image)
+  await collect()
+  assert.deepEqual(await Array.fromAsync(shelf.referrers(PLACE, SUBJECT)), [image])
+  clock.advance(24 * HOUR_MS)
+  await collect()
+  assert.deepEqual(await Array.fromAsync(shelf.referrers(PLACE, SUBJECT)), [])
+})
+
 test('what a collection that died was about to remove is removed by a later round', async () => {
   const { store, clock, collect, pushBlob, marks } = makeRig({ graceMs: HOUR_MS })
   const digest = await pushBlob('layer')
@@ -153,13 +196,7 @@ test('a blob that a manifest names stays at any age, and goes after its manifest
   clock.advance(100 * CLAIM_MS)
   assert.deepEqual(await collect(), [])
   assert.ok((await isStored(store, layer)) && (await isStored(store, image)))
-  const bytes = Buffer.from(
-    `{"schemaVersion":2,"mediaType":"${OCI_MANIFEST}","config":{"mediaType":"x/y","digest":"${layer}","size":1},"layers":[]}`,
-  )
-  await publishing.withdraw(
-    { place: PLACE, by: 'bob' },
-    { digest: image, manifest: parsePushedManifest(bytes) },
-  )
+  await publishing.withdraw({ place: PLACE, by: 'bob' }, image)
   await collect()
   assert.equal(await isStored(store, layer), false)
   assert.equal(await isStored(store, image), false)

@@ -8,7 +8,7 @@ import { OCI_INDEX } from '../../src/oci/media-type.ts'
 import { parseRepositoryName } from '../../src/oci/name.ts'
 import { parseNamePattern } from '../../src/oci/name-pattern.ts'
 import { parseNamespace } from '../../src/oci/namespace.ts'
-import { makeBlob, tagOf } from '../mirror/rig.ts'
+import { makeBlob, storeWith, tagOf } from '../mirror/rig.ts'
 import { defined } from '../storage/contract.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { MemoryStore } from '../support/memory-store.ts'
@@ -92,12 +92,21 @@ const EMPTY = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDE
 test('a tag that is set while retention is about to remove its manifest keeps the manifest', async () => {
   const [clock, { events }] = [new FakeClock(), seeEvents()]
   const parties = { rules: [], witnesses: [] }
-  await using hosted = new Hosted({ store: new MemoryStore(), clock, events, parties })
+  const memory = new MemoryStore(clock)
+  const store = storeWith(memory, {
+    deleteRecord: async name => {
+      if (name.kind === 'hosted-tag')
+        await hosted.publishing.tag({ place: PLACE, by: 'alice' }, tagOf('v1'), digest)
+      return await memory.deleteRecord(name)
+    },
+  })
+  await using hosted = new Hosted({ store, clock, events, parties })
   const pushed = { bytes: EMPTY, contentType: undefined, tags: [] }
   const { digest } = await hosted.pushManifest(ASKED, {
     ...pushed,
     reference: { kind: 'tag', tag: tagOf('pr-1') },
   })
+  clock.advance(DAY_MS)
   const retention = new Retention({
     hosted,
     clock,
@@ -112,10 +121,6 @@ test('a tag that is set while retention is about to remove its manifest keeps th
         retention: { ...TERMS, tags: ['pr-*'] },
       },
     ],
-    manifestBytes: async () => {
-      await hosted.publishing.tag({ place: PLACE, by: 'alice' }, tagOf('v1'), digest)
-      return EMPTY
-    },
   })
   await Array.fromAsync(retention.apply({ isDry: false }, unlimitedTurn(new AbortController().signal)))
   assert.deepEqual(await Array.fromAsync(hosted.shelf.tags(PLACE)), ['v1'])

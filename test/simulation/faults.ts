@@ -154,6 +154,12 @@ export const FAULTS: readonly Fault[] = [
     world: 'hosted',
   },
   {
+    name: 'a manifest that is withdrawn lets go of its holds at once',
+    from: 'await shelf.removeContent(name) await reportAct(parties, act)',
+    to: 'await shelf.removeContent(name); for await (const held of shelf.heldDigests()) await shelf.letGo(place, held, digest); await reportAct(parties, act)',
+    world: 'hosted',
+  },
+  {
     name: 'an eviction is not announced to other processes',
     from: 'await (notices === undefined ? look() : notices.whileRemoving(digest, look))',
     to: 'await look()',

@@ -1,6 +1,7 @@
 import { unlimitedTurn } from '../../src/content/job-turns.ts'
 import { Collection } from '../../src/hosted/collection.ts'
 import { CollectionMarks } from '../../src/hosted/collection-marks.ts'
+import type { Publication } from '../../src/hosted/publication.ts'
 import { Publishing } from '../../src/hosted/publishing.ts'
 import { Shelf } from '../../src/hosted/shelf.ts'
 import type { Clock } from '../../src/lib/clock.ts'
@@ -11,7 +12,7 @@ import { parseConfiguredNamespace } from '../../src/oci/namespace.ts'
 import type { Place } from '../../src/oci/place.ts'
 import { parsePushedManifest } from '../../src/oci/pushed-manifest.ts'
 import { WatchedStore, type Watcher } from '../../src/space/watched-store.ts'
-import { contentKey } from '../../src/storage/layout.ts'
+import { contentKey, recordKey } from '../../src/storage/layout.ts'
 import { nameOf } from '../mirror/rig.ts'
 import { seeEvents } from '../support/seen-events.ts'
 import { HEALTHY, SimulatedDisk, SimulatedStore } from './disk.ts'
@@ -86,6 +87,12 @@ class HostedWorld {
   readonly #registries: readonly Registry[]
   /** Manifests that were acknowledged, with all that they name. */
   readonly #acknowledged = new Map<Digest, readonly Digest[]>()
+  /** All manifests that were ever pushed, and what they name. */
+  readonly #published = new Set<Digest>()
+  readonly #named = new Map<Digest, readonly Digest[]>()
+  /** Removals of each manifest that have begun, and those that have not ended. */
+  readonly #withdrawals = new Map<Digest, number>()
+  readonly #withdrawing = new Map<Digest, number>()
   readonly #isFaulty: boolean
   operations = 0
   collected = 0
@@ -153,6 +160,7 @@ class HostedWorld {
       clock,
       events,
       graceMs: 0,
+      subjectOf: async () => await Promise.resolve(undefined),
       isCached: async () => await Promise.resolve(false),
       removed: async () => await Promise.resolve(),
     })
@@ -206,9 +214,16 @@ class HostedWorld {
     const blobs = chosen.length === 0 ? this.#blobs.slice(0, 1) : chosen
     for (const blob of blobs) await this.#bring(registry, blob)
     await registry.clock.delay(dice.below(30 * MINUTE_MS))
-    const digest = await this.#publish(registry, blobs)
+    // Half of the manifests are the same for all pushers of the same blobs.
+    this.#versions += 1
+    const version = dice.onceIn(2) ? 'always the same' : String(this.#versions)
+    const digest = await this.#publish(registry, blobs, version)
     if (digest === undefined) return
-    this.#requireStored([digest, ...blobs.map(blob => blob.digest)], 'after its manifest was acknowledged')
+    if (dice.onceIn(3)) {
+      const other = dice.pick(this.#registries)
+      await Promise.all([this.#withdraw(registry, digest), this.#publish(other, blobs, version)])
+      return
+    }
     if (dice.onceIn(8)) return
     await registry.clock.delay(dice.below(10 * MINUTE_MS))
     await this.#withdraw(registry, digest)
@@ -237,40 +252,34 @@ class HostedWorld {
     this.#requireStored([digest], 'after its upload was acknowledged')
   }
 
-  async #publish(registry: Registry, blobs: readonly Blob[]): Promise<Digest | undefined> {
-    this.#versions += 1
-    const named = blobs.map(({ digest, bytes }) => ({ mediaType: 'x/y', digest, size: bytes.length }))
-    const [config, ...layers] = named
-    const annotations = { version: String(this.#versions) }
-    const document = { schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers, annotations }
-    const bytes = Buffer.from(JSON.stringify(document))
-    const digest = digestOf(bytes)
-    const publication = {
-      place: this.#place,
-      digest,
-      bytes,
-      manifest: parsePushedManifest(bytes),
-      tags: [],
-      by: 'pusher',
-    }
+  async #publish(registry: Registry, blobs: readonly Blob[], version: string): Promise<Digest | undefined> {
+    const publication = { ...manifestOf(blobs, version), place: this.#place, tags: [], by: 'pusher' }
+    const { digest } = publication
+    const before = this.#withdrawals.get(digest)
+    this.#published.add(digest)
     const isDone = await this.#again(async () => {
       await registry.publishing.publish(publication)
       return true
     })
     if (isDone !== true) return undefined
-    this.#acknowledged.set(
-      digest,
-      blobs.map(blob => blob.digest),
-    )
+    const named = blobs.map(blob => blob.digest)
+    this.#requireStored([digest, ...named], 'after its manifest was acknowledged')
+    // Of a push and a removal at the same time, either may be the last one.
+    const isCertain = before === this.#withdrawals.get(digest) && !this.#withdrawing.has(digest)
+    if (isCertain) this.#acknowledged.set(digest, named)
+    this.#named.set(digest, named)
     return digest
   }
 
   async #withdraw({ publishing }: Registry, digest: Digest): Promise<void> {
-    const stored = this.disk.contents.get(contentKey(digest))
-    const manifest = stored === undefined ? undefined : parsePushedManifest(stored.bytes)
     this.#acknowledged.delete(digest)
+    this.#withdrawals.set(digest, (this.#withdrawals.get(digest) ?? 0) + 1)
+    this.#withdrawing.set(digest, (this.#withdrawing.get(digest) ?? 0) + 1)
     const actor = { place: this.#place, by: 'pusher' }
-    await this.#again(async () => await publishing.withdraw(actor, { digest, manifest }))
+    await this.#again(async () => await publishing.withdraw(actor, digest))
+    const rest = (this.#withdrawing.get(digest) ?? 1) - 1
+    if (rest === 0) this.#withdrawing.delete(digest)
+    else this.#withdrawing.set(digest, rest)
   }
 
   /** Repeats a request while the registry fails, as clients do. A refusal is what must not happen. */
@@ -298,13 +307,17 @@ class HostedWorld {
     this.#isIdle = true
     await clock.delay(ms)
     this.#isIdle = false
-    for (const [digest, named] of this.#acknowledged)
+    for (const [digest, named] of this.#acknowledged) {
       this.#requireStored([digest, ...named], 'though an acknowledged manifest names it')
+      if (!this.#hasRecord(digest)) this.#violate(`I27: the acknowledged manifest ${digest} is gone`)
+    }
+    for (const [digest, named] of this.#named)
+      if (this.#hasRecord(digest)) this.#requireStored([digest, ...named], 'though a manifest names it')
   }
 
   async #removeAll(): Promise<void> {
     const [registry = unreachable()] = this.#registries
-    for (const digest of this.#acknowledged.keys()) await this.#withdraw(registry, digest)
+    for (const digest of this.#published) await this.#withdraw(registry, digest)
   }
 
   /** A hold that a failed push left goes a day later, and what a removal left undone goes in a later pass. */
@@ -330,6 +343,10 @@ class HostedWorld {
     if (this.disk.openSpools.size > 0) this.#violate('spools stay open')
   }
 
+  #hasRecord(digest: Digest): boolean {
+    return this.disk.records.has(recordKey({ kind: 'hosted-manifest', ...this.#place, digest }))
+  }
+
   #requireStored(digests: readonly Digest[], when: string): void {
     for (const digest of digests)
       if (!this.disk.contents.has(contentKey(digest))) this.#violate(`I27: ${digest} is gone ${when}`)
@@ -338,6 +355,17 @@ class HostedWorld {
   #violate(what: string): void {
     this.violations.push(what)
   }
+}
+
+function manifestOf(
+  blobs: readonly Blob[],
+  version: string,
+): Pick<Publication, 'bytes' | 'digest' | 'manifest'> {
+  const named = blobs.map(({ digest, bytes }) => ({ mediaType: 'x/y', digest, size: bytes.length }))
+  const [config, ...layers] = named
+  const document = { schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers, annotations: { version } }
+  const bytes = Buffer.from(JSON.stringify(document))
+  return { bytes, digest: digestOf(bytes), manifest: parsePushedManifest(bytes) }
 }
 
 function blobOf(text: string): Blob {

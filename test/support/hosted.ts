@@ -55,6 +55,8 @@ export interface HostedMirror extends AsyncDisposable {
   restart(options?: { readonly isIndexLost: true }): Promise<void>
   /** Makes the records of jobs that are done once for all mirrors as old as the store can say. */
   ageRuns(): Promise<void>
+  /** The same with the holds of what was pushed: no push seems to be under way. */
+  ageHolds(): Promise<void>
   /** Overwrites stored content. */
   damage(digest: Digest): Promise<void>
 }
@@ -125,6 +127,9 @@ export async function startHosted(options: HostedOptions): Promise<HostedMirror>
     },
     ageRuns: async () => {
       for await (const path of glob(join(root, 'runs/*/*'))) await utimes(path, 0, 0)
+    },
+    ageHolds: async () => {
+      for await (const path of glob(join(root, 'hosted/holds/**/_by/*'))) await utimes(path, 0, 0)
     },
     damage: async digest => {
       await writeFile(join(root, contentKey(digest)), 'damaged')
