@@ -8,7 +8,7 @@ import { parseRobot, type Robot, robotEntry } from './robot-record.ts'
 /** Secret scanners find tokens by this prefix. */
 const PREFIX = 'entrepot_'
 const SECRET_BYTES = 32
-/** Limited by the size of one record. */
+/** Last uses are in one record, which limits this. */
 const ROBOTS_MAX = 150
 /** Last uses are written down at most this often, in milliseconds. */
 const NOTE_EVERY_MS = 60_000
@@ -16,8 +16,12 @@ const NOTE_EVERY_MS = 60_000
 /** The place where robots are kept. */
 interface RobotStore {
   readRobots(): Promise<readonly unknown[]>
-  /** Durable once it resolves. */
-  writeRobots(entries: readonly object[]): Promise<void>
+  /** Durable once it resolves. Each robot is kept by itself: other processes add and remove theirs. */
+  addRobot(entry: object): Promise<void>
+  removeRobot(id: string): Promise<void>
+  /** Last uses by id. Some may be lost. */
+  readUses(): Promise<ReadonlyMap<string, number>>
+  writeUses(uses: ReadonlyMap<string, number>): Promise<void>
 }
 
 /** A token to be created. */
@@ -71,9 +75,10 @@ export class Robots {
       createdAtMs: this.#parts.clock.wallMs(),
       lastUsedAtMs: undefined,
     }
-    await this.#change(robots => {
+    await this.#change(async robots => {
       if (robots.length >= ROBOTS_MAX)
         throw new OciError('DENIED', `there are ${ROBOTS_MAX} tokens already: revoke some`)
+      await this.#parts.store.addRobot(robotEntry(robot))
       return [...robots, robot]
     })
     return { robot, token }
@@ -82,9 +87,12 @@ export class Robots {
   /** Ends the token with this id, or all tokens of this robot; returns those that it ended. */
   async revoke(idOrName: string): Promise<readonly Robot[]> {
     const isMeant = ({ id, name }: Robot): boolean => id === idOrName || name === idOrName
-    const ended = this.list().filter(isMeant)
-    if (ended.length === 0) return []
-    await this.#change(robots => robots.filter(robot => !isMeant(robot)))
+    let ended: readonly Robot[] = []
+    await this.#change(async robots => {
+      ended = robots.filter(isMeant)
+      for (const { id } of ended) await this.#parts.store.removeRobot(id)
+      return robots.filter(robot => !isMeant(robot))
+    })
     return ended
   }
 
@@ -114,21 +122,30 @@ export class Robots {
     this.#robots = robots
     if (nowMs - this.#notedAtMs < NOTE_EVERY_MS) return
     this.#notedAtMs = nowMs
-    void this.#change(all => all).catch(() => undefined)
+    void this.#turns.take('robots', async () => await this.#writeUses()).catch(() => undefined)
+  }
+
+  async #writeUses(): Promise<void> {
+    const uses = new Map(await this.#parts.store.readUses())
+    for (const { id, lastUsedAtMs = 0 } of this.list())
+      if (lastUsedAtMs > (uses.get(id) ?? 0)) uses.set(id, lastUsedAtMs)
+    const known = new Set(this.list().map(({ id }) => id))
+    for (const id of uses.keys()) if (!known.has(id)) uses.delete(id)
+    await this.#parts.store.writeUses(uses)
   }
 
   /** Changes run one after another, and are in force once they are written. */
-  async #change(next: (robots: readonly Robot[]) => readonly Robot[]): Promise<void> {
-    await this.#turns.take('robots', async () => {
-      const robots = next((await this.#read()).map(robot => this.#latest(robot)))
-      await this.#parts.store.writeRobots(robots.map(robotEntry))
-      this.#adopt(robots)
-    })
+  async #change(next: (robots: readonly Robot[]) => Promise<readonly Robot[]>): Promise<void> {
+    await this.#turns.take('robots', async () => this.#adopt(await next(await this.#read())))
   }
 
   async #read(): Promise<readonly Robot[]> {
-    const entries = await this.#parts.store.readRobots()
-    return entries.map(parseRobot).filter(robot => robot !== undefined)
+    const { store } = this.#parts
+    const [entries, uses] = [await store.readRobots(), await store.readUses()]
+    return entries
+      .map(parseRobot)
+      .filter(robot => robot !== undefined)
+      .map(robot => ({ ...robot, lastUsedAtMs: uses.get(robot.id) ?? robot.lastUsedAtMs }))
   }
 
   /** Puts robots into force. One that is gone was revoked, here or by another process. */

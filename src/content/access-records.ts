@@ -1,57 +1,64 @@
 import { randomBytes } from 'node:crypto'
 import type { Events } from '../observe/events.ts'
 import type { Store } from '../storage/store.ts'
-import { isDamage } from './damage.ts'
+import { Decisions } from './decisions.ts'
 import { DamagedRecordError, openRecord, sealRecord } from './sealed-record.ts'
 
 const KEY_BYTES = 32
 
 export interface AccessRecordsParts {
-  readonly store: Pick<Store, 'createRecord' | 'deleteRecord' | 'readRecord' | 'writeRecord'>
+  readonly store: Pick<
+    Store,
+    'createRecord' | 'deleteRecord' | 'listRecordsOf' | 'readRecord' | 'writeRecord'
+  >
   readonly events: Pick<Events, 'recordDamaged' | 'storageFailed'>
 }
 
-/** A record of robots as it was found. */
-type Found =
-  | { readonly kind: 'absent' }
-  | { readonly kind: 'good'; readonly entries: readonly unknown[] }
-  | { readonly kind: 'damaged'; readonly bytes: Uint8Array | undefined; readonly error: unknown }
-
 /**
- * The records of access: robot tokens, which are the operator's decision and so have a second copy, and the
- * signing key, which can be replaced. Damage to them is reported and put aside.
+ * The records of access: robot tokens, which are the operator's decision, when each was last used, which may
+ * be lost, and the signing key, which can be replaced.
  */
 export class AccessRecords {
   readonly #parts: AccessRecordsParts
+  readonly #robots: Decisions
 
   constructor(parts: AccessRecordsParts) {
     this.#parts = parts
+    this.#robots = new Decisions({ ...parts, about: 'robots', idOf: robotIdOf })
   }
 
-  /** The entries of the record of robots. Throws if the store cannot be read. */
+  /** The entries of all robots. Throws if the store cannot be read. */
   async readRobots(): Promise<readonly unknown[]> {
-    const main = await this.#read('robots')
-    if (main.kind === 'good') return main.entries
-    const copy = await this.#read('robots-copy')
-    if (main.kind === 'absent' && copy.kind !== 'good') return []
-    const entries = copy.kind === 'good' ? copy.entries : []
-    const error = main.kind === 'damaged' ? main.error : new DamagedRecordError('it is missing')
-    this.#parts.events.recordDamaged('robots', copy.kind === 'good' ? 'restored' : 'lost', error)
-    try {
-      if (main.kind === 'damaged' && main.bytes !== undefined)
-        await this.#parts.store.writeRecord({ kind: 'robots-damaged' }, main.bytes, 'durable')
-      await this.writeRobots(entries)
-    } catch (failure) {
-      // The next read finds the same, and tries again.
-      this.#parts.events.storageFailed('write-robots', failure)
-    }
-    return entries
+    return [...(await this.#robots.list()).values()]
   }
 
-  async writeRobots(entries: readonly object[] | readonly unknown[]): Promise<void> {
-    const bytes = sealRecord(entries)
-    for (const kind of ['robots', 'robots-copy'] as const)
-      await this.#parts.store.writeRecord({ kind }, bytes, 'durable')
+  async addRobot(entry: object): Promise<void> {
+    await this.#robots.add(entry)
+  }
+
+  async removeRobot(id: string): Promise<void> {
+    await this.#robots.remove(id)
+  }
+
+  /** When each robot was last used, by its id, as far as that was written. */
+  async readUses(): Promise<ReadonlyMap<string, number>> {
+    const bytes = await this.#parts.store.readRecord({ kind: 'robots-used' })
+    try {
+      const { value } = bytes === undefined ? { value: {} } : openRecord(bytes)
+      const uses = Object.entries((value ?? {}) as Readonly<Record<string, unknown>>)
+      return new Map(uses.map(([id, atMs]) => [id, Number(atMs) || 0]))
+    } catch (error) {
+      if (!(error instanceof DamagedRecordError)) throw error
+      return new Map()
+    }
+  }
+
+  async writeUses(uses: ReadonlyMap<string, number>): Promise<void> {
+    await this.#parts.store.writeRecord(
+      { kind: 'robots-used' },
+      sealRecord(Object.fromEntries(uses)),
+      'relaxed',
+    )
   }
 
   /**
@@ -82,19 +89,9 @@ export class AccessRecords {
       return undefined
     }
   }
+}
 
-  async #read(kind: 'robots' | 'robots-copy'): Promise<Found> {
-    let bytes: Uint8Array | undefined
-    try {
-      bytes = await this.#parts.store.readRecord({ kind })
-      if (bytes === undefined) return { kind: 'absent' }
-      const { value, isSealed } = openRecord(bytes)
-      if (Array.isArray(value) && isSealed) return { kind: 'good', entries: value }
-      throw new DamagedRecordError('it is not a sealed list')
-    } catch (error) {
-      // An unreachable store says nothing about the record.
-      if (bytes === undefined && !isDamage(error)) throw error
-      return { kind: 'damaged', bytes, error }
-    }
-  }
+function robotIdOf(entry: unknown): string | undefined {
+  const { id } = (entry ?? {}) as { readonly id?: unknown }
+  return typeof id === 'string' && /^[0-9a-f]{12}$/.test(id) ? id : undefined
 }

@@ -8,14 +8,13 @@ import { type AccessPolicy, RuledAccess } from '../access/ruled-access.ts'
 import { Sessions } from '../access/sessions.ts'
 import type { AuthConfig, Config, FileSections, IssuerConfig } from '../config/config.ts'
 import { FileWatch, type WatchEvents } from '../config/file/watch.ts'
-import { AccessRecords } from '../content/access-records.ts'
+import { AccessRecords, type AccessRecordsParts } from '../content/access-records.ts'
 import type { Clock } from '../lib/clock.ts'
 import { SharedCount } from '../lib/shared-count.ts'
 import type { Events } from '../observe/events.ts'
 import type { NameRules } from '../oci/place.ts'
 import type { Rule } from '../oci/rules/rule.ts'
 import { qualifyNames } from '../oci/rules/rule-names.ts'
-import type { Store } from '../storage/store.ts'
 import type { Resolve } from '../upstream/dial/resolve.ts'
 import { Documents } from '../upstream/documents.ts'
 
@@ -24,7 +23,7 @@ const ROBOTS_EVERY_MS = 60_000
 
 export interface IdentityParts {
   readonly config: Config
-  readonly store: Pick<Store, 'createRecord' | 'deleteRecord' | 'readRecord' | 'writeRecord'>
+  readonly store: AccessRecordsParts['store']
   readonly events: Events
   readonly clock: Clock
   readonly instance: string

@@ -27,6 +27,9 @@ export function recordKey(name: RecordName): string {
       return `repositories/${placeKey(name)}/_tags/${name.tag}`
     case 'history':
       return `history/${placeKey(name)}/_tags/${name.tag}`
+    case 'move':
+    case 'decision':
+      return `${groupPrefix(name)}${name.id}`
     case 'link':
       return `repositories/${placeKey(name)}/_links/${digestPath(name.digest)}`
     case 'hosted-repository':
@@ -57,6 +60,7 @@ export function recordKey(name: RecordName): string {
     case 'robots':
     case 'robots-copy':
     case 'robots-damaged':
+    case 'robots-used':
     case 'signing-key':
       return `state/${name.kind}`
     default:
@@ -69,6 +73,10 @@ export function groupPrefix(group: RecordGroup): string {
   switch (group.kind) {
     case 'run':
       return `runs/${group.job}/`
+    case 'decision':
+      return `decisions/${group.about}/`
+    case 'move':
+      return `history/${placeKey(group)}/_moves/${group.tag}/`
     case 'hosted-repository':
       return 'hosted/names/'
     case 'hosted-upload':
@@ -117,6 +125,8 @@ export function parseRecordKey(key: string): RecordName | undefined {
   const [root, area, ...rest] = key.split('/')
   if (root === 'repositories') return parseCacheKey(key)
   if (root === 'runs') return parseRunKey(area, rest)
+  if (root === 'decisions') return parseDecisionKey(area, rest)
+  if (root === 'history') return parseMoveKey(key)
   if (root !== 'hosted') return undefined
   switch (area) {
     case 'names':
@@ -142,6 +152,23 @@ export function parseRecordKey(key: string): RecordName | undefined {
 function parseRunKey(job = '', [number = '', ...more]: readonly string[]): RecordName | undefined {
   const isRun = /^[a-z]+$/.test(job) && /^[1-9][0-9]{0,8}$/.test(number) && more.length === 0
   return isRun ? { kind: 'run', job, number: Number(number) } : undefined
+}
+
+function parseDecisionKey(about: string | undefined, parts: readonly string[]): RecordName | undefined {
+  const [id = '', ...more] = parts
+  const known = SUBJECTS.find(subject => subject === about)
+  if (known === undefined || more.length > 0 || !/^[0-9a-f]{12,64}$/.test(id)) return undefined
+  return { kind: 'decision', about: known, id }
+}
+
+const SUBJECTS = ['pins', 'pins-copy', 'robots', 'robots-copy'] as const
+
+function parseMoveKey(key: string): RecordName | undefined {
+  const { place, marker, rest } = splitPlace(key.split('/').slice(1))
+  const [tagText = '', id = '', ...more] = rest
+  const tag = parseTag(tagText)
+  if (place === undefined || marker !== '_moves' || tag === undefined || more.length > 0) return undefined
+  return /^[0-9]{15}-[0-9a-f]{12}$/.test(id) ? { kind: 'move', ...place, tag, id } : undefined
 }
 
 function parseCacheKey(key: string): RecordName | undefined {

@@ -170,10 +170,22 @@ export type RecordName =
   | PullsRecordName
   | HostedRecordName
   | RunRecordName
+  | DecisionRecordName
   | StateRecordName
 
 /** One run of a job that is done once for all processes on the store. */
 type RunRecordName = { readonly kind: 'run'; readonly job: string; readonly number: number }
+
+/** What operators decide about: images that must not be evicted, and tokens of robots. */
+export type DecisionSubject = 'pins' | 'robots'
+
+/** One decision of an operator, or the second copy of it. */
+type DecisionRecordName = {
+  readonly kind: 'decision'
+  readonly about: DecisionSubject | `${DecisionSubject}-copy`
+  /** Hexadecimal digits. */
+  readonly id: string
+}
 
 /**
  * Records of mirrored repositories. `tag`: the digest that a tag had when its registry was last asked.
@@ -183,8 +195,14 @@ type CacheRecordName =
   | (Place & { readonly kind: 'tag'; readonly tag: Tag })
   | (Place & { readonly kind: 'link'; readonly digest: Digest })
 
-/** Every move of a tag, hosted or mirrored. */
-type HistoryRecordName = Place & { readonly kind: 'history'; readonly tag: Tag }
+/**
+ * Moves of a tag, hosted or mirrored. `move`: one of them; `id` begins with its time. `history`: the list of
+ * them that earlier versions wrote.
+ */
+type HistoryRecordName = Place & { readonly tag: Tag } & (
+    | { readonly kind: 'history' }
+    | { readonly kind: 'move'; readonly id: string }
+  )
 
 /** The last pulls of some of the tags of a hosted repository. */
 type PullsRecordName = Place & { readonly kind: 'pulls'; readonly shard: number }
@@ -211,10 +229,10 @@ export type HostedRecordName =
   | { readonly kind: 'hosted-removal'; readonly digest: Digest }
 
 /**
- * `scrub`: the progress of the verification of stored content. `pins`: the images that must not be evicted.
- * `pins-copy`: their second copy. `pins-damaged`: the last copy that could not be read.
- * `robots`: the robot tokens, in two copies like the pins. `signing-key`: the key of the tokens that this
- * mirror gives out.
+ * `scrub`: the progress of the verification of stored content. `pins` and `pins-copy`: the list of the images
+ * that must not be evicted, as earlier versions wrote it. `pins-damaged`: the last record of one that could
+ * not be read. `robots`: the same of robot tokens. `robots-used`: when each token was last used.
+ * `signing-key`: the key of the tokens that this mirror gives out.
  */
 interface StateRecordName {
   readonly kind:
@@ -225,6 +243,7 @@ interface StateRecordName {
     | 'robots'
     | 'robots-copy'
     | 'robots-damaged'
+    | 'robots-used'
     | 'signing-key'
 }
 
@@ -232,6 +251,9 @@ interface StateRecordName {
 export type RecordGroup =
   | { readonly kind: 'hosted-repository' | 'hosted-upload' | 'hosted-unneeded' }
   | { readonly kind: 'run'; readonly job: string }
+  | { readonly kind: 'decision'; readonly about: DecisionRecordName['about'] }
+  /** The moves of one tag. */
+  | (Place & { readonly kind: 'move'; readonly tag: Tag })
   | (Place & { readonly kind: 'hosted-tag' | 'hosted-manifest' | 'hosted-blob' })
   /** The referrers of a subject, or the tags that may name a manifest. */
   | (Place & { readonly kind: 'hosted-referrer' | 'hosted-tagged'; readonly digest: Digest })

@@ -63,10 +63,16 @@ async function makeRig(t: TestContext): Promise<Rig> {
     clock,
     store: {
       readRobots: async () => await Promise.resolve(entries),
-      writeRobots: async next => {
-        entries = JSON.parse(JSON.stringify(next)) as object[]
+      addRobot: async entry => {
+        entries = [...entries, JSON.parse(JSON.stringify(entry)) as object]
         await Promise.resolve()
       },
+      removeRobot: async id => {
+        entries = entries.filter(entry => !('id' in entry) || entry.id !== id)
+        await Promise.resolve()
+      },
+      readUses: async () => await Promise.resolve(new Map<string, number>()),
+      writeUses: async () => await Promise.resolve(),
     },
     revoked: () => {
       revocations += 1

@@ -47,7 +47,13 @@ auth:
   const [config] = auth.issuers
   assert.ok(config !== undefined)
   const issuers = new Map([[issuer.url, new Issuer({ config, clock, fetchDocument: issuer.fetch })]])
-  const store = { readRobots: async () => await Promise.resolve([]), writeRobots: async () => undefined }
+  const store = {
+    readRobots: async () => await Promise.resolve([]),
+    addRobot: async () => undefined,
+    removeRobot: async () => undefined,
+    readUses: async () => await Promise.resolve(new Map<string, number>()),
+    writeUses: async () => undefined,
+  }
   const robots = new Robots({ clock, store, revoked: () => undefined })
   const sessions = new Sessions(async () => await Promise.resolve(Buffer.alloc(32, 1)), clock)
   const passwords = { isRight: async () => await Promise.resolve(false) }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { AccessRecords } from '../../src/content/access-records.ts'
+import { sealRecord } from '../../src/content/sealed-record.ts'
 import { MemoryStore } from '../support/memory-store.ts'
 import { seeEvents } from '../support/seen-events.ts'
 
@@ -24,4 +25,34 @@ test('a damaged signing key is replaced by another one, which stays', async () =
   const after = await records.signingKey()
   assert.notDeepEqual(Buffer.from(after), Buffer.from(before))
   assert.deepEqual(Buffer.from(await records.signingKey()), Buffer.from(after))
+})
+
+const ROBOT = {
+  name: 'ci',
+  grants: ['pull:docker.io/**'],
+  createdAtMs: 1,
+  createdBy: 'root',
+}
+
+test('processes on one store lose none of the tokens of each other, nor those of an earlier version', async () => {
+  const store = new MemoryStore()
+  const { events } = seeEvents()
+  const entryOf = (id: string): object => ({ ...ROBOT, id: id.repeat(12), sha256: id.repeat(64) })
+  await store.writeRecord({ kind: 'robots' }, sealRecord([entryOf('a')]), 'durable')
+  const processes = ['b', 'c'].map(id => ({ id, records: new AccessRecords({ store, events }) }))
+  for (const { records } of processes) assert.equal((await records.readRobots()).length, 1)
+  await Promise.all(processes.map(async ({ records, id }) => await records.addRobot(entryOf(id))))
+  for (const { records } of processes) assert.equal((await records.readRobots()).length, 3)
+  await processes[0]?.records.removeRobot('a'.repeat(12))
+  const left = await processes[1]?.records.readRobots()
+  assert.deepEqual(new Set(left), new Set([entryOf('b'), entryOf('c')]))
+})
+
+test('when tokens were used is kept apart from them, and may be damaged', async () => {
+  const store = new MemoryStore()
+  const records = new AccessRecords({ store, events: seeEvents().events })
+  await records.writeUses(new Map([['a', 7]]))
+  assert.deepEqual(await records.readUses(), new Map([['a', 7]]))
+  await store.writeRecord({ kind: 'robots-used' }, Buffer.from('{"a"'), 'durable')
+  assert.deepEqual(await records.readUses(), new Map())
 })

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { Pins } from '../../src/content/pins.ts'
+import { sealRecord } from '../../src/content/sealed-record.ts'
 import { parseRepositoryName } from '../../src/oci/name.ts'
 import { DOCKER_HUB } from '../../src/oci/namespace.ts'
 import { parseReference, type Reference } from '../../src/oci/reference.ts'
@@ -48,9 +49,9 @@ async function namesOf(pins: Pins): Promise<readonly string[]> {
   )
 }
 
-async function read(store: MemoryStore, kind: 'pins' | 'pins-copy' | 'pins-damaged'): Promise<Uint8Array> {
-  const bytes = await store.readRecord({ kind })
-  assert.ok(bytes !== undefined, kind)
+async function read(store: MemoryStore, name: RecordName): Promise<Uint8Array> {
+  const bytes = await store.readRecord(name)
+  assert.ok(bytes !== undefined, JSON.stringify(name))
   return bytes
 }
 
@@ -58,53 +59,79 @@ async function write(store: MemoryStore, name: RecordName, bytes: Uint8Array): P
   await store.writeRecord(name, bytes, 'durable')
 }
 
-test('I32 no flipped bit and no truncation of the record of pins changes a pin or stops anything', async () => {
+async function recordsOf(store: MemoryStore, about: 'pins' | 'pins-copy'): Promise<readonly RecordName[]> {
+  return await Array.fromAsync(store.listRecordsOf({ kind: 'decision', about }))
+}
+
+test('I32 no flipped bit and no truncation of the record of a pin changes a pin or stops anything', async () => {
   const { store, open } = rig()
   await pinAll(open())
-  const sound = await read(store, 'pins')
+  const [name] = await recordsOf(store, 'pins')
+  assert.ok(name !== undefined)
+  const sound = await read(store, name)
   const tried = async (damage: (bytes: Uint8Array) => Uint8Array): Promise<void> => {
-    await write(store, { kind: 'pins' }, damage(sound))
+    await write(store, name, damage(sound))
     const pins = open()
-    assert.deepEqual(await namesOf(pins), NAMES)
+    assert.deepEqual(new Set(await namesOf(pins)), new Set(NAMES))
     assert.equal(await pins.refresh(), true)
-    assert.deepEqual(Buffer.from(await read(store, 'pins')), Buffer.from(sound), 'it is whole again')
+    assert.deepEqual(Buffer.from(await read(store, name)), Buffer.from(sound), 'it is whole again')
   }
   await fc.assert(fc.asyncProperty(damages(sound.byteLength), tried), { numRuns: 300 })
 })
 
-test('I32 where both copies are damaged, the record is put aside, and pins and eviction go on', async () => {
+test('I32 where both copies are damaged, the pin is put aside, and the others and eviction go on', async () => {
   const { store, seen, open } = rig()
   await pinAll(open())
-  const damaged = Buffer.from(await read(store, 'pins'))
+  const [name] = await recordsOf(store, 'pins')
+  assert.ok(name?.kind === 'decision')
+  const damaged = Buffer.from(await read(store, name))
   damaged[3] = 0
-  await write(store, { kind: 'pins' }, damaged)
-  await write(store, { kind: 'pins-copy' }, damaged)
+  await write(store, name, damaged)
+  await write(store, { ...name, about: 'pins-copy' }, damaged)
   const pins = open()
-  assert.deepEqual(await namesOf(pins), [])
+  assert.equal((await namesOf(pins)).length, NAMES.length - 1)
   assert.equal(await pins.refresh(), true)
-  assert.deepEqual(Buffer.from(await read(store, 'pins-damaged')), damaged)
+  assert.deepEqual(Buffer.from(await read(store, { kind: 'pins-damaged' })), damaged)
   assert.deepEqual(seen.events.damagedRecords, [{ record: 'pins', outcome: 'lost', count: 1 }])
   assert.equal(await pins.add(PLACE, referenceOf('3.0')), true)
-  assert.deepEqual(await namesOf(open()), ['3.0'])
+  assert.equal((await namesOf(open())).length, NAMES.length)
 })
 
-test('pins that an earlier version wrote are read, and protected from then on', async () => {
+test('processes on one store lose none of the pins of each other, and see them', async () => {
+  const { open } = rig()
+  const processes = NAMES.map(name => ({ name, pins: open() }))
+  await Promise.all(processes.map(async ({ pins }) => await pins.list()))
+  await Promise.all(processes.map(async ({ pins, name }) => await pins.add(PLACE, referenceOf(name))))
+  for (const { pins } of processes) assert.deepEqual(new Set(await namesOf(pins)), new Set(NAMES))
+  const [first, second] = processes
+  assert.equal(await first?.pins.remove(PLACE, referenceOf(NAMES[1] ?? '')), true)
+  assert.deepEqual(new Set(await namesOf(second?.pins ?? open())), new Set([NAMES[0], NAMES[2]]))
+})
+
+for (const [what, written] of [
+  ['without a checksum', (list: object) => Buffer.from(JSON.stringify(list))],
+  ['with a checksum', sealRecord],
+] as const)
+  test(`a list of pins that an earlier version wrote ${what} is read, and taken apart at the first change`, async () => {
+    const { store, open } = rig()
+    const old = NAMES.map(reference => ({ ...PLACE, reference, pinnedAtMs: 1 }))
+    await write(store, { kind: 'pins' }, written(old))
+    await write(store, { kind: 'pins-copy' }, written(old))
+    assert.deepEqual(await namesOf(open()), NAMES)
+    assert.equal(await open().remove(PLACE, referenceOf(NAMES[0] ?? '')), true)
+    assert.equal(await store.readRecord({ kind: 'pins' }), undefined)
+    assert.deepEqual(new Set(await namesOf(open())), new Set(NAMES.slice(1)))
+    assert.equal((await recordsOf(store, 'pins-copy')).length, 2)
+  })
+
+test('a damaged list of an earlier version is restored from its copy', async () => {
   const { store, seen, open } = rig()
-  const old = NAMES.map(reference => ({ ...PLACE, reference, pinnedAtMs: 1 }))
-  await write(store, { kind: 'pins' }, Buffer.from(JSON.stringify(old)))
+  const sealed = sealRecord(NAMES.map(reference => ({ ...PLACE, reference, pinnedAtMs: 1 })))
+  await write(store, { kind: 'pins-copy' }, sealed)
+  const damaged = Buffer.from(sealed)
+  damaged[10] = 0
+  await write(store, { kind: 'pins' }, damaged)
   assert.deepEqual(await namesOf(open()), NAMES)
-  const sealed = Buffer.from(await read(store, 'pins'))
-  sealed[10] = 0
-  await write(store, { kind: 'pins' }, sealed)
-  assert.deepEqual(await namesOf(open()), NAMES)
+  assert.deepEqual(Buffer.from(await read(store, { kind: 'pins' })), Buffer.from(sealed))
   assert.deepEqual(seen.events.damagedRecords, [{ record: 'pins', outcome: 'restored', count: 1 }])
-})
-
-test('of damaged pins of an earlier version, those that can be read stay', async () => {
-  const { store, seen, open } = rig()
-  const old = NAMES.map(reference => ({ ...PLACE, reference, pinnedAtMs: 1 }))
-  const text = JSON.stringify(old).replaceAll(/"reference":"([12].0)"/g, '"referencf":"$1"')
-  await write(store, { kind: 'pins' }, Buffer.from(text))
-  assert.deepEqual(await namesOf(open()), NAMES.slice(2))
-  assert.deepEqual(seen.events.damagedRecords, [{ record: 'pins', outcome: 'lost', count: 1 }])
 })

@@ -59,8 +59,10 @@ test('a robot token works in every thread until it is revoked, and only its hash
   assert.equal(listed?.id, report.id)
   assert.ok(listed?.lastUsedAt !== undefined)
   assert.ok(!JSON.stringify(listed).includes(token))
-  for (const record of ['robots', 'robots-copy'])
-    assert.ok(!(await readFile(join(mirror.root, 'state', record), 'utf8')).includes(token.slice(9)))
+  for (const kind of ['robots', 'robots-copy']) {
+    const record = join(mirror.root, 'decisions', kind, report.id)
+    assert.ok(!(await readFile(record, 'utf8')).includes(token.slice(9)))
+  }
   const revoked = await mirror.admin('DELETE', `/_admin/v1/tokens?token=${report.id}`)
   assert.equal(revoked.status, 200)
   assert.deepEqual(await pulls(mirror, 'team/private', token), [401])
@@ -72,9 +74,9 @@ test('a robot token works in every thread until it is revoked, and only its hash
 test('robots outlive a restart, and a damaged record of them is restored from its copy', async () => {
   await using upstream = await startUpstream()
   await using mirror = await start(upstream)
-  const { token } = await create(mirror, 'for=reader&may=pull:team/private')
+  const { token, id } = await create(mirror, 'for=reader&may=pull:team/private')
   await mirror.daemon.stop()
-  await writeFile(join(mirror.root, 'state', 'robots'), 'damaged')
+  await writeFile(join(mirror.root, 'decisions', 'robots', id), 'damaged')
   await using again = await start(upstream, { root: mirror.root })
   assert.deepEqual(await pulls(again, 'team/private', token), [200])
 })

@@ -1,0 +1,175 @@
+import type { Events } from '../observe/events.ts'
+import type { DecisionSubject, RecordName, Store } from '../storage/store.ts'
+import { isDamage } from './damage.ts'
+import { DamagedRecordError, openRecord, sealRecord } from './sealed-record.ts'
+
+export interface DecisionsParts {
+  readonly store: Pick<Store, 'deleteRecord' | 'listRecordsOf' | 'readRecord' | 'writeRecord'>
+  readonly events: Pick<Events, 'recordDamaged' | 'storageFailed'>
+  readonly about: DecisionSubject
+  /** The id of a decision: 12 to 64 hexadecimal digits; `undefined` for what is not one. */
+  readonly idOf: (value: unknown) => string | undefined
+  /** True if lists without a checksum were once written. */
+  readonly hasPlainLists?: boolean
+}
+
+/** A record as it was found. */
+type Found =
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'good'; readonly value: unknown }
+  | { readonly kind: 'damaged'; readonly bytes: Uint8Array | undefined; readonly error: unknown }
+
+/**
+ * Decisions of operators, which cannot be derived from anything else: each is a record with a checksum and a
+ * second copy. A decision is written once and never changed, so processes on one store lose none of each
+ * other's. Earlier versions kept all of them in one list, which is read until the first change, and then
+ * taken apart.
+ */
+export class Decisions {
+  readonly #parts: DecisionsParts
+  /** Decisions that were read, by their ids. */
+  readonly #read = new Map<string, unknown>()
+
+  constructor(parts: DecisionsParts) {
+    this.#parts = parts
+  }
+
+  /** All decisions, by their ids. Throws if the store cannot be read. */
+  async list(): Promise<ReadonlyMap<string, unknown>> {
+    const { about } = this.#parts
+    const ids = new Set([...(await this.#ids(about)), ...(await this.#ids(`${about}-copy`))])
+    for (const id of this.#read.keys()) if (!ids.has(id)) this.#read.delete(id)
+    for (const id of ids) if (!this.#read.has(id)) await this.#load(id)
+    return new Map([...(await this.#listed()), ...this.#read])
+  }
+
+  /** Adds a decision, durably. */
+  async add(value: object): Promise<void> {
+    await this.#takeListApart()
+    await this.#write(value)
+  }
+
+  /** Removes a decision; `false` if it was absent. */
+  async remove(id: string): Promise<boolean> {
+    await this.#takeListApart()
+    const { store, about } = this.#parts
+    // A copy alone would be taken for a decision whose first record was lost.
+    const hadCopy = await store.deleteRecord({ kind: 'decision', about: `${about}-copy`, id })
+    const wasThere = await store.deleteRecord({ kind: 'decision', about, id })
+    this.#read.delete(id)
+    return wasThere || hadCopy
+  }
+
+  async #ids(about: DecisionSubject | `${DecisionSubject}-copy`): Promise<readonly string[]> {
+    const ids: string[] = []
+    for await (const name of this.#parts.store.listRecordsOf({ kind: 'decision', about }))
+      if (name.kind === 'decision') ids.push(name.id)
+    return ids
+  }
+
+  /** Reads a decision; a damaged one is replaced by its second copy, or put aside. */
+  async #load(id: string): Promise<void> {
+    const { about, events } = this.#parts
+    const main = await this.#find({ kind: 'decision', about, id })
+    const copy = await this.#find({ kind: 'decision', about: `${about}-copy`, id })
+    const good = main.kind === 'good' ? main : copy.kind === 'good' ? copy : undefined
+    if (good !== undefined) this.#read.set(id, good.value)
+    if (main.kind === 'good' && copy.kind === 'good') return
+    const damage = main.kind === 'damaged' ? main : copy.kind === 'damaged' ? copy : undefined
+    if (damage !== undefined)
+      events.recordDamaged(about, good === undefined ? 'lost' : 'restored', damage.error)
+    try {
+      if (damage?.bytes !== undefined) await this.#putAside(damage.bytes)
+      if (good !== undefined) await this.#write(good.value as object)
+      else await this.#forget(id)
+    } catch (failure) {
+      // The next process finds the same, and tries again.
+      events.storageFailed(`write-${about}`, failure)
+    }
+  }
+
+  async #forget(id: string): Promise<void> {
+    const { store, about } = this.#parts
+    for (const each of [`${about}-copy`, about] as const)
+      await store.deleteRecord({ kind: 'decision', about: each, id })
+  }
+
+  async #write(value: object): Promise<void> {
+    const { store, about, idOf } = this.#parts
+    const id = idOf(value)
+    if (id === undefined) throw new TypeError(`this is not one of ${about}`)
+    const bytes = sealRecord(value)
+    for (const each of [about, `${about}-copy`] as const)
+      await store.writeRecord({ kind: 'decision', about: each, id }, bytes, 'durable')
+  }
+
+  /** What the list of an earlier version has. */
+  async #listed(): Promise<ReadonlyMap<string, unknown>> {
+    const { about, events, idOf } = this.#parts
+    const main = await this.#find({ kind: about })
+    const copy: Found = main.kind === 'good' ? main : await this.#find({ kind: `${about}-copy` })
+    const good = main.kind === 'good' ? main : copy.kind === 'good' ? copy : undefined
+    if (main.kind === 'damaged') {
+      events.recordDamaged(about, good === undefined ? 'lost' : 'restored', main.error)
+      await this.#mendList(main.bytes, good?.value).catch((failure: unknown) =>
+        events.storageFailed(`write-${about}`, failure),
+      )
+    }
+    const entries = Array.isArray(good?.value) ? (good.value as readonly unknown[]) : []
+    return new Map(
+      entries.flatMap(entry => {
+        const id = idOf(entry)
+        return id === undefined ? [] : [[id, entry] as const]
+      }),
+    )
+  }
+
+  async #mendList(damaged: Uint8Array | undefined, value: unknown): Promise<void> {
+    const { store, about } = this.#parts
+    if (damaged !== undefined) await this.#putAside(damaged)
+    if (value === undefined) await store.deleteRecord({ kind: about })
+    else await store.writeRecord({ kind: about }, sealRecord(value as object), 'durable')
+  }
+
+  async #takeListApart(): Promise<void> {
+    const { store, about } = this.#parts
+    for (const value of (await this.#listed()).values()) await this.#write(value as object)
+    for (const kind of [about, `${about}-copy`] as const)
+      if ((await store.readRecord({ kind })) !== undefined) await store.deleteRecord({ kind })
+  }
+
+  async #putAside(bytes: Uint8Array): Promise<void> {
+    const { store, about } = this.#parts
+    await store.writeRecord({ kind: `${about}-damaged` }, bytes, 'durable')
+  }
+
+  async #find(name: RecordName): Promise<Found> {
+    let bytes: Uint8Array | undefined
+    try {
+      bytes = await this.#parts.store.readRecord(name)
+      return bytes === undefined ? { kind: 'absent' } : { kind: 'good', value: this.#open(name, bytes) }
+    } catch (error) {
+      // An unreachable store says nothing about the record.
+      if (bytes === undefined && !isDamage(error)) throw error
+      return { kind: 'damaged', bytes, error }
+    }
+  }
+
+  #open(name: RecordName, bytes: Uint8Array): unknown {
+    const { value, isSealed } = openRecord(bytes)
+    const { idOf, hasPlainLists = false } = this.#parts
+    if (name.kind === 'decision') {
+      if (isSealed && idOf(value) === name.id) return value
+      throw new DamagedRecordError('it is not what its name says')
+    }
+    if (!Array.isArray(value) || !(isSealed || hasPlainLists))
+      throw new DamagedRecordError('it is not a list')
+    // If only the checksum of a list is damaged, it shows up as an entry.
+    if (!isSealed && value.some(isChecksum)) throw new DamagedRecordError('the checksum is damaged')
+    return value
+  }
+}
+
+function isChecksum(entry: unknown): boolean {
+  return typeof entry === 'object' && entry !== null && 'sum' in entry
+}
