@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { Clock } from '../lib/clock.ts'
 import { Turns } from '../lib/turns.ts'
 import type { Events } from '../observe/events.ts'
@@ -7,9 +8,11 @@ import type { Place } from '../oci/place.ts'
 import type { Durability, RecordName, Store, StoreWrite } from '../storage/store.ts'
 import { DamagedRecordError, openRecord, sealRecord } from './sealed-record.ts'
 
-/** Most moves that are kept of one tag. A hundred of them fit into a record. */
+/** Most moves that are kept of one tag. */
 const MOVES_MAX = 100
 const KEPT_FOR_MS = 90 * 24 * 3_600_000
+/** One in this many moves looks for old ones to remove. */
+const MOVES_TO_TIDY = 16
 /** Longest name of an identity that is kept. */
 const BY_LENGTH_MAX = 128
 
@@ -25,18 +28,21 @@ export interface TagMove {
 type HistoryWrite = Extract<StoreWrite, { readonly kind: 'record' }>
 
 export interface TagHistoryParts {
-  readonly store: Pick<Store, 'readRecord' | 'writeRecord'>
+  readonly store: Pick<Store, 'deleteRecord' | 'listRecordsOf' | 'readRecord' | 'readRecords' | 'writeRecord'>
   readonly clock: Pick<Clock, 'wallMs'>
   readonly events: Pick<Events, 'storageFailed' | 'recordDamaged'>
 }
 
 /**
- * Every move of a tag, hosted or mirrored: 100 of them, or 90 days. One record for each tag holds them, so
- * that a bucket has them too; two processes that move a tag at the same time may lose one of the two entries.
+ * Every move of a tag, hosted or mirrored: about 100 of them, or 90 days. Each is a record that is written
+ * once, so that a bucket has them too and processes on one store lose none of each other's. What two
+ * processes move within the difference of their clocks may be in the wrong order.
  */
 export class TagHistory {
   readonly #parts: TagHistoryParts
   readonly #turns = new Turns<string>()
+  /** Moves that were written here: they keep their order within a millisecond. */
+  #count = 0
 
   constructor(parts: TagHistoryParts) {
     this.#parts = parts
@@ -45,7 +51,7 @@ export class TagHistory {
   /** The moves of a tag, the newest first. Throws if the store cannot be read. */
   async read(place: Place, tag: Tag): Promise<readonly TagMove[]> {
     await this.#turns.settled(keyOf(place, tag))
-    return await this.#read(place, tag)
+    return recent(await this.#read(place, tag, MOVES_MAX), this.#parts.clock.wallMs())
   }
 
   /**
@@ -61,25 +67,26 @@ export class TagHistory {
     const { store, events } = this.#parts
     try {
       await this.#turns.take(keyOf(place, tag), async () => {
-        const write = await this.#writeOf(place, tag, move)
-        if (write !== undefined) await store.writeRecord(write.name, write.bytes, durability)
+        const [last] = await this.#read(place, tag, 1)
+        if (last === undefined ? move.digest === undefined : last.digest === move.digest) return
+        const { name, bytes } = this.#writeOf(place, tag, move)
+        await store.writeRecord(name, bytes, durability)
+        if (this.#count % MOVES_TO_TIDY === 0) await this.#tidy(place, tag)
       })
     } catch (error) {
       events.storageFailed('write-history', error)
     }
   }
 
-  /**
-   * The write that adds a move, for whoever writes it with the tag and lets nobody else move the tag
-   * meanwhile; `undefined` if it is not a move.
-   */
-  async next(
-    place: Place,
-    tag: Tag,
-    move: Pick<TagMove, 'digest' | 'by'>,
-  ): Promise<HistoryWrite | undefined> {
+  /** The write that adds what is known to be a move, for whoever writes it with the tag. */
+  async next(place: Place, tag: Tag, move: Pick<TagMove, 'digest' | 'by'>): Promise<HistoryWrite> {
     await this.#turns.settled(keyOf(place, tag))
-    return await this.#writeOf(place, tag, move)
+    const write = this.#writeOf(place, tag, move)
+    if (this.#count % MOVES_TO_TIDY === 0)
+      await this.#tidy(place, tag).catch((error: unknown) =>
+        this.#parts.events.storageFailed('write-history', error),
+      )
+    return write
   }
 
   /** Resolves once all moves that are being added have been written. */
@@ -87,59 +94,111 @@ export class TagHistory {
     await this.#turns.settled()
   }
 
-  async #writeOf(
-    place: Place,
+  #writeOf(
+    { namespace, repository }: Place,
     tag: Tag,
     { digest, by }: Pick<TagMove, 'digest' | 'by'>,
-  ): Promise<HistoryWrite | undefined> {
+  ): HistoryWrite {
     const atMs = this.#parts.clock.wallMs()
-    const known = await this.#read(place, tag)
-    const [last] = known
-    if (last === undefined ? digest === undefined : last.digest === digest) return undefined
-    const moves = [{ digest, by: by.slice(0, BY_LENGTH_MAX), atMs }, ...recent(known, atMs)]
-    return { kind: 'record', name: nameOf(place, tag), bytes: writeMoves(moves) }
+    this.#count = (this.#count + 1) % COUNTS
+    const count = this.#count.toString(16).padStart(4, '0')
+    const id = `${String(atMs).padStart(15, '0')}-${count}${randomBytes(4).toString('hex')}`
+    const bytes = writeMove({ digest, by: by.slice(0, BY_LENGTH_MAX), atMs })
+    return { kind: 'record', name: { kind: 'move', namespace, repository, tag, id }, bytes }
   }
 
-  async #read(place: Place, tag: Tag): Promise<readonly TagMove[]> {
-    const bytes = await this.#parts.store.readRecord(nameOf(place, tag))
-    if (bytes === undefined) return []
+  /** The newest moves, the newest first. */
+  async #read(place: Place, tag: Tag, limit: number): Promise<readonly TagMove[]> {
+    const newest = (await this.#ids(place, tag)).slice(0, limit)
+    const records = await this.#parts.store.readRecords(newest.map(id => moveName(place, tag, id)))
+    const moves = records.flatMap(bytes => (bytes === undefined ? [] : this.#opened(bytes, readMove)))
+    if (moves.length >= limit) return moves
+    return [...moves, ...(await this.#readList(place, tag))].slice(0, limit)
+  }
+
+  /** The list that earlier versions wrote. */
+  async #readList(place: Place, tag: Tag): Promise<readonly TagMove[]> {
+    const bytes = await this.#parts.store.readRecord(listName(place, tag))
+    return bytes === undefined ? [] : this.#opened(bytes, readMoves)
+  }
+
+  #opened(bytes: Uint8Array, read: (bytes: Uint8Array) => readonly TagMove[]): readonly TagMove[] {
     try {
-      return readMoves(bytes)
+      return read(bytes)
     } catch (error) {
       if (!(error instanceof DamagedRecordError)) throw error
       this.#parts.events.recordDamaged('history', 'lost', error)
       return []
     }
   }
+
+  /** The ids of the moves that have records, the newest first. */
+  async #ids({ namespace, repository }: Place, tag: Tag): Promise<readonly string[]> {
+    const ids: string[] = []
+    const group = { kind: 'move', namespace, repository, tag } as const
+    for await (const name of this.#parts.store.listRecordsOf(group))
+      if (name.kind === 'move') ids.push(name.id)
+    return ids.sort().toReversed()
+  }
+
+  /** Removes what is not kept any more. The newest moves stay at any age: they are what the tag named. */
+  async #tidy(place: Place, tag: Tag): Promise<void> {
+    const { store, clock } = this.#parts
+    const isOld = (atMs: number): boolean => clock.wallMs() - atMs >= KEPT_FOR_MS
+    const ids = await this.#ids(place, tag)
+    for (const [position, id] of ids.entries())
+      if (position >= MOVES_MAX || (position >= NEWEST_KEPT && isOld(Number.parseInt(id, 10))))
+        await store.deleteRecord(moveName(place, tag, id))
+    if (ids.length < NEWEST_KEPT || (await store.readRecord(listName(place, tag))) === undefined) return
+    const listed = await this.#readList(place, tag)
+    if (ids.length >= MOVES_MAX || listed.every(({ atMs }) => isOld(atMs)))
+      await store.deleteRecord(listName(place, tag))
+  }
 }
 
-/** The moves that are kept beside a new one: the newest, whatever its age, is what the tag named before. */
+const COUNTS = 0x10000
+/** The newest move, and what the tag named before. */
+const NEWEST_KEPT = 2
+
+/** Moves that are shown: those of the last time, and the two newest at any age. */
 function recent(moves: readonly TagMove[], nowMs: number): readonly TagMove[] {
-  return moves.slice(0, MOVES_MAX - 1).filter(({ atMs }, place) => place === 0 || nowMs - atMs < KEPT_FOR_MS)
+  return moves.filter(({ atMs }, place) => place < NEWEST_KEPT || nowMs - atMs < KEPT_FOR_MS)
 }
 
-function writeMoves(moves: readonly TagMove[]): Uint8Array {
-  return sealRecord(moves.map(({ digest, atMs, by }) => ({ digest, at: new Date(atMs).toISOString(), by })))
+function writeMove({ digest, atMs, by }: TagMove): Uint8Array {
+  return sealRecord({ digest, at: new Date(atMs).toISOString(), by })
+}
+
+function readMove(bytes: Uint8Array): readonly TagMove[] {
+  const { value, isSealed } = openRecord(bytes)
+  if (!isSealed) throw new DamagedRecordError('it has no checksum')
+  return [moveIn(value)]
 }
 
 function readMoves(bytes: Uint8Array): readonly TagMove[] {
   const { value, isSealed } = openRecord(bytes)
   if (!isSealed || !Array.isArray(value)) throw new DamagedRecordError('it is not a list of moves')
-  return value.map(entry => {
-    // The checksum says that this program wrote it.
-    const fields = (entry ?? {}) as { readonly digest?: string; readonly at?: string; readonly by?: string }
-    const digest = parseDigest(fields.digest ?? '')
-    const atMs = Date.parse(fields.at ?? '')
-    const isSound = fields.digest === undefined || digest !== undefined
-    if (!isSound || Number.isNaN(atMs)) throw new DamagedRecordError('it has an entry that is not a move')
-    return { digest, atMs, by: fields.by ?? '' }
-  })
+  return value.map(moveIn)
+}
+
+/** The checksum says that this program wrote it. */
+function moveIn(entry: unknown): TagMove {
+  const fields = (entry ?? {}) as { readonly digest?: string; readonly at?: string; readonly by?: string }
+  const digest = parseDigest(fields.digest ?? '')
+  const atMs = Date.parse(fields.at ?? '')
+  const isSound = fields.digest === undefined || digest !== undefined
+  if (!isSound || Number.isNaN(atMs)) throw new DamagedRecordError('it is not a move')
+  return { digest, atMs, by: fields.by ?? '' }
 }
 
 function keyOf({ namespace, repository }: Place, tag: Tag): string {
   return `${namespace}/${repository}:${tag}`
 }
 
-function nameOf({ namespace, repository }: Place, tag: Tag): RecordName {
+function moveName({ namespace, repository }: Place, tag: Tag, id: string): RecordName {
+  return { kind: 'move', namespace, repository, tag, id }
+}
+
+function listName({ namespace, repository }: Place, tag: Tag): RecordName {
   return { kind: 'history', namespace, repository, tag }
 }

@@ -8,10 +8,10 @@ import type { Digest } from '../oci/digest.ts'
 import { overloaded } from '../oci/error.ts'
 import type { Tag } from '../oci/name.ts'
 import type { Place } from '../oci/place.ts'
-import type { RecordName, Store } from '../storage/store.ts'
+import type { RecordName } from '../storage/store.ts'
 import { Epoch } from './epoch.ts'
 import { DamagedRecordError } from './sealed-record.ts'
-import { TagHistory, type TagMove } from './tag-history.ts'
+import { TagHistory, type TagHistoryParts, type TagMove } from './tag-history.ts'
 import { readTagRecord, type TagRecord, writeTagRecord } from './tag-record.ts'
 
 const REMEMBERED_MAX = 20_000
@@ -62,7 +62,7 @@ interface Entry {
  * missing.
  */
 export class Tags {
-  readonly #store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>
+  readonly #store: TagHistoryParts['store']
   readonly #events: Events
   readonly #clock: Clock
   readonly #epoch: Epoch
@@ -83,12 +83,7 @@ export class Tags {
   /** Number of tags removed so far. */
   #removals = 0
 
-  constructor(
-    store: Pick<Store, 'readRecord' | 'writeRecord' | 'deleteRecord'>,
-    events: Events,
-    clock: Clock,
-    epoch: Epoch = new Epoch(),
-  ) {
+  constructor(store: TagHistoryParts['store'], events: Events, clock: Clock, epoch: Epoch = new Epoch()) {
     this.#store = store
     this.#events = events
     this.#clock = clock

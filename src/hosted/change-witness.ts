@@ -29,8 +29,7 @@ export class ChangeWitness implements ActWitness {
     by = ANONYMOUS_ACTOR,
   }: TagAct): Promise<readonly StoreWrite[]> {
     if (from === digest) return []
-    const move = await this.#parts.history.next({ namespace, repository }, tag, { digest, by })
-    return move === undefined ? [] : [move]
+    return [await this.#parts.history.next({ namespace, repository }, tag, { digest, by })]
   }
 
   async saw(act: Act): Promise<void> {

@@ -109,6 +109,7 @@ const BOUNDED_BY: Readonly<Record<string, string>> = {
   'admin/remove.ts #unlinked': 'the images of one removal',
   'admin/remove.ts #removed': 'the images of one removal',
   'admin/warm-schedule.ts #progress': 'rules of the section warm',
+  'content/decisions.ts #read': 'PINS_MAX and ROBOTS_MAX',
   'content/index/feed.ts #pulls': 'FLUSH_CHANGES',
   'http/threads/accounts.ts #pulls': 'PULLS_MAX',
   'http/tls/handshakes.ts #running': 'connections, which are limited',
