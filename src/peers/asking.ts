@@ -74,7 +74,7 @@ export class PeerAsking {
       if (journey.failures >= FAILURES_MAX || journey.asked.size >= ASKED_MAX) break
       if (this.parts.clock.monotonicMs() >= untilMs) break
       journey.asked.add(member)
-      const found = await this.#patiently(member, question, { ...options, journey })
+      const found = await this.#patiently(member, key, { question, options })
       if (found === undefined) journey.failures += 1
       if (found === undefined || found.answer.kind === 'refused') continue
       if (found.answer.kind !== 'failed') return found
@@ -87,20 +87,20 @@ export class PeerAsking {
 
   /**
    * If the owner has failed, the next one in order may not have noticed that yet: it still follows the owner,
-   * and says so. Both would then ask the registry. So it is asked again until it has noticed.
+   * and says so. Both would then ask the registry. So it is asked again until it has noticed. An owner that
+   * follows another replica has another list of members, which does not change soon.
    */
   async #patiently(
     member: Member,
-    question: PeerQuestion,
-    options: WireOptions & { readonly journey: Journey },
+    key: string,
+    { question, options }: { readonly question: PeerQuestion; readonly options: WireOptions },
   ): Promise<Found | undefined> {
-    const { clock } = this.parts
-    const isFirst = options.journey.asked.size === 1
-    const untilMs = clock.monotonicMs() + (isFirst ? 0 : NOTICING_MS)
+    const { clock, members } = this.parts
+    const untilMs = clock.monotonicMs() + NOTICING_MS
     for (;;) {
       const found = await this.#askOne(member, question, options)
       const isFollowing = found?.answer.kind === 'refused' && found.answer.why === 'following'
-      if (!isFollowing || clock.monotonicMs() >= untilMs) return found
+      if (!isFollowing || clock.monotonicMs() >= untilMs || members.ownerOf(key) === member) return found
       await clock.delay(AGAIN_MS, options.signal)
     }
   }

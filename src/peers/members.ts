@@ -133,6 +133,12 @@ export class Members {
     }
   }
 
+  /** The member that owns a key as long as all are well. */
+  ownerOf(key: string): Member | undefined {
+    const [owner] = inOrder(this.all, seedOf(`${this.#cluster}\n${key}`))
+    return owner
+  }
+
   /** Share of all keys that each member owns now, measured by a sample. */
   shares(): ReadonlyMap<string, number> {
     const able = this.all.filter(({ state }) => state === 'self' || state === 'alive')

@@ -96,3 +96,36 @@ test('of thousands of members that all refuse, four are asked before the registr
   assert.equal(found, undefined)
   assert.equal(questions, 4)
 })
+
+test('the next one in order is waited for until it has noticed that the owner is dead, also by one that knows', async () => {
+  const clock = FakeClock.skipDelays()
+  const members = new Members('test', clock)
+  members.replace(ADDRESSES.slice(0, 3))
+  const key = contentKeyOf(DOCKER_HUB, DIGEST)
+  members.ownerOf(key)?.breaker.begin().failed()
+  const asked: string[] = []
+  const wire: Pick<PeerWire, 'ask'> = {
+    ask: async ({ host }) => {
+      asked.push(host)
+      const isFollowing = asked.length < 3
+      return await Promise.resolve({
+        answer: isFollowing ? { kind: 'refused', why: 'following' } : { kind: 'absent' },
+        instance: host,
+        body: new IncomingMessage(new Socket()),
+      })
+    },
+  }
+  const asking = new PeerAsking({
+    members,
+    wire,
+    metrics: createMetrics(),
+    events: seeEvents().events,
+    clock,
+    instance: INSTANCE,
+    isLeaving: () => false,
+  })
+  const repository = 'team/app' as RepositoryName
+  const question = { kind: 'manifest', namespace: DOCKER_HUB, repository, digest: DIGEST } as const
+  assert.equal((await asking.ask(key, question, { signal }))?.answer.kind, 'absent')
+  assert.deepEqual([asked.length, new Set(asked).size], [3, 1])
+})
