@@ -6,14 +6,12 @@ import { SendQueues } from '../http/send-queue.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
 import type { PeerMetrics } from '../observe/peer-metrics.ts'
-import { OciError, UpstreamError } from '../oci/error.ts'
-import { type Answered, refusal } from './answered.ts'
+import { type Answered, failureAnswer, refusal } from './answered.ts'
 import { PEER_FIELD, type PeerKey, type SignedRequest, type StrangerReason } from './peer-key.ts'
 import { ANSWER_FIELD, answerText, type PeerAnswer, type PeerQuestion, parseQuestion } from './protocol.ts'
 
 /** Between two signs of life before an answer, in milliseconds. */
 const BEAT_MS = 1000
-const MESSAGE_MAX = 1000
 
 export interface PeerListenerParts {
   readonly key: PeerKey
@@ -128,7 +126,7 @@ export class PeerListener {
       // The last one is the replica that asks. Its own request to the registry would not name it.
       return await respond(question, trail.slice(0, -1))
     } catch (error) {
-      return failed(error)
+      return failureAnswer(error)
     } finally {
       clearInterval(beat)
     }
@@ -151,18 +149,6 @@ export class PeerListener {
     response.writeHead(401, { 'Content-Length': '0', Connection: 'close' })
     response.end()
   }
-}
-
-function failed(error: unknown): Answered {
-  if (error instanceof OciError) {
-    const { code } = error
-    if (code === 'BLOB_UNKNOWN' || code === 'MANIFEST_UNKNOWN') return { answer: { kind: 'absent' } }
-    return refusal(code === 'LOOP_DETECTED' ? 'loop' : 'busy')
-  }
-  if (!(error instanceof UpstreamError)) return refusal('busy')
-  const { kind, message, retryAfterMs } = error
-  const failure = { kind: 'failed', error: kind, message: message.slice(0, MESSAGE_MAX) } as const
-  return { answer: retryAfterMs === undefined ? failure : { ...failure, retryAfterMs } }
 }
 
 /** For people who read the traffic. Replicas read the answer itself. */

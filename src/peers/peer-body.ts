@@ -29,7 +29,7 @@ const LEAD_BYTES = 1024 * 1024
 const LOOKS_PER_SILENCE = 4
 
 export interface PeerBodyParts {
-  readonly clock: Pick<Clock, 'monotonicMs'>
+  readonly clock: Pick<Clock, 'monotonicMs' | 'delay'>
   readonly pace: PeerPace
   /** Name of the replica, for messages. */
   readonly name: string
@@ -90,10 +90,10 @@ export class PeerBody implements BlobBody {
   }
 
   async *#read(): AsyncGenerator<Uint8Array> {
-    const { clock, pace, onBytes, onEnd, name } = this.#parts
+    const { clock, onBytes, onEnd, name } = this.#parts
     const pieces = this.#body[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>
-    const timer = setInterval(() => void this.#look(), pace.silenceMs / LOOKS_PER_SILENCE)
-    timer.unref()
+    const over = new AbortController()
+    void this.#lookUntil(over.signal)
     try {
       for (;;) {
         const sinceMs = clock.monotonicMs()
@@ -111,12 +111,23 @@ export class PeerBody implements BlobBody {
       if (error instanceof UpstreamError) throw error
       throw new UpstreamError('cut', `the replica ${name} broke off the connection`, { cause: error })
     } finally {
-      clearInterval(timer)
+      over.abort()
       this.#body.destroy()
       onEnd()
     }
     if (this.#position < (this.sizeBytes ?? 0))
       throw new UpstreamError('cut', `the replica ${name} broke off the connection`)
+  }
+
+  async #lookUntil(over: AbortSignal): Promise<void> {
+    const { clock, pace } = this.#parts
+    const everyMs = pace.silenceMs / LOOKS_PER_SILENCE
+    const wait = async (): Promise<boolean> =>
+      await clock.delay(everyMs, over).then(
+        () => true,
+        () => false,
+      )
+    while (await wait()) void this.#look()
   }
 
   #count(bytes: number, waitedMs: number): void {

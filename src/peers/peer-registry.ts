@@ -31,7 +31,7 @@ export interface PeerRegistryParts {
   readonly asking: PeerAsking
   readonly following: Following
   readonly tags: OwnedTags
-  readonly clock: Pick<Clock, 'monotonicMs'>
+  readonly clock: Pick<Clock, 'monotonicMs' | 'delay'>
   /** True if this process knows that the repository may see the digest. */
   readonly isLinked: (place: Place, digest: Digest) => Promise<boolean>
   /** Identity of the store; `undefined` for a store that no other replica has. */

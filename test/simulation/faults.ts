@@ -12,7 +12,7 @@ export interface Fault {
   readonly from: string
   readonly to: string
   /** The world that must see it; the one of the mirror by default. */
-  readonly world?: 'hosted'
+  readonly world?: 'hosted' | 'replicas'
 }
 
 /** A file of the source, and its text with a fault in it. */
@@ -164,6 +164,48 @@ export const FAULTS: readonly Fault[] = [
     from: 'await (notices === undefined ? look() : notices.whileRemoving(digest, look))',
     to: 'await look()',
     world: 'hosted',
+  },
+  {
+    name: 'a replica passes on what it gets from another one, and they wait for each other',
+    from: "if (following.has(contentKeyOf(namespace, digest))) return refusal('following')",
+    to: '',
+    world: 'replicas',
+  },
+  {
+    name: 'two replicas own a blob while the next one in order has not noticed that its owner is dead',
+    from: '|| members.ownerOf(key) === member) return found',
+    to: '|| (true as boolean)) return found',
+    world: 'replicas',
+  },
+  {
+    name: 'the owner of a blob asks other replicas for it',
+    from: 'if (member.isSelf) return const instance',
+    to: 'if (member.isSelf) continue; const instance',
+    world: 'replicas',
+  },
+  {
+    name: 'a replica that asks another registry is believed',
+    from: 'identity.text === question.registry',
+    to: "identity.text !== ''",
+    world: 'replicas',
+  },
+  {
+    name: 'a follower trusts the bytes of a short blob',
+    from: 'if (sizeBytes > PROVED_AHEAD_BYTES || !matchesDigest(bytes, digest)) {',
+    to: 'if (sizeBytes > PROVED_AHEAD_BYTES) {',
+    world: 'replicas',
+  },
+  {
+    name: 'a follower goes on asking a replica that sent wrong bytes',
+    from: "member.ignore('it sent content that does not match its digest')",
+    to: '',
+    world: 'replicas',
+  },
+  {
+    name: 'a follower waits for a replica that does not answer any more',
+    from: 'if (readable === undefined) { if (this.#position !== position) return',
+    to: 'if (readable === undefined) { if (true as boolean) return',
+    world: 'replicas',
   },
 ]
 

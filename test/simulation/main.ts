@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
 import { type HostedReport, simulateHosted } from './hosted-world.ts'
+import { simulateReplicas } from './replicas-world.ts'
 import { type Report, simulate } from './world.ts'
 
 const { values } = parseArgs({
@@ -42,6 +43,7 @@ async function main(): Promise<number> {
 }
 
 async function simulateOne(seed: number): Promise<Report & Partial<HostedReport>> {
+  if (values.world === 'replicas') return await simulateReplicas(seed)
   return values.world === 'hosted' ? await simulateHosted(seed) : await simulate(seed)
 }
 

@@ -6,15 +6,15 @@ import { join } from 'node:path'
 import { FAULTS, type Fault, ROOT, sourceTexts, withFault } from './faults.ts'
 
 const RUNS = 4000
-/** Each is about ten times as long. */
-const HOSTED_RUNS = 400
+/** A run of another world takes longer. */
+const RUNS_OF = { hosted: 400, replicas: 1500 } as const
 
 /**
- * Runs the simulation in a copy of the tree, once for each fault whose name has the words; resolves to how
- * many faults it did not see.
+ * Runs the simulation in a copy of the tree, once for each fault whose name has the words, or whose world is
+ * called so; resolves to how many faults it did not see.
  */
 async function main(words: string): Promise<number> {
-  const faults = FAULTS.filter(({ name }) => name.includes(words))
+  const faults = FAULTS.filter(({ name, world }) => name.includes(words) || world === words)
   const texts = await sourceTexts()
   const faulty = faults.map(fault => ({ ...fault, ...withFault(texts, fault) }))
   const copy = await mkdtemp(join(tmpdir(), 'entrepot-mutants-'))
@@ -46,7 +46,7 @@ async function simulateIn(directory: string, world: Fault['world']): Promise<str
       '--world',
       world ?? 'mirror',
       '--runs',
-      String(world === 'hosted' ? HOSTED_RUNS : RUNS),
+      String(world === undefined ? RUNS : RUNS_OF[world]),
       '--failures',
       '1',
     ],

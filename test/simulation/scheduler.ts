@@ -45,9 +45,12 @@ export class Scheduler {
   decisions = 0
   #nowMs = 1000
   #steps: Step[] = []
+  readonly #isPunctual: boolean
 
-  constructor(seed: number) {
+  /** @param options `isPunctual`: time passes only when nothing else can happen. */
+  constructor(seed: number, { isPunctual = false }: { readonly isPunctual?: boolean } = {}) {
     this.dice = new Dice(seed)
+    this.#isPunctual = isPunctual
   }
 
   /** Waits to be chosen; rejects with the signal's reason if that aborts first. */
@@ -89,7 +92,8 @@ export class Scheduler {
     const due = this.#steps.filter(({ dueMs }) => dueMs <= this.#nowMs)
     const waiting = this.#steps.filter(({ dueMs }) => dueMs > this.#nowMs)
     const first = waiting.toSorted((one, other) => one.dueMs - other.dueMs)[0]
-    const candidates = first === undefined ? due : [...due, first]
+    const isTimeStill = this.#isPunctual && due.length > 0
+    const candidates = first === undefined || isTimeStill ? due : [...due, first]
     const chosen = this.dice.pick(candidates)
     this.#steps = this.#steps.filter(step => step !== chosen)
     return chosen

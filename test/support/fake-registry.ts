@@ -20,7 +20,12 @@ export interface RegistryScript {
   headManifest?(reference: string, attempt: number): MaybePromise<ManifestHead | undefined>
   getManifest?(reference: string, attempt: number): MaybePromise<FetchedManifest | undefined>
   headBlob?(digest: Digest): MaybePromise<BlobHead | undefined>
-  getBlob?(from: BlobFrom, attempt: number, signal: AbortSignal): MaybePromise<BlobBody | undefined>
+  getBlob?(
+    from: BlobFrom,
+    attempt: number,
+    signal: AbortSignal,
+    digest: Digest,
+  ): MaybePromise<BlobBody | undefined>
   listTags?(page: TagsPageRequest): MaybePromise<TagsPage | undefined>
   getReferrers?(artifactType: string | undefined): MaybePromise<FetchedReferrers | undefined>
 }
@@ -36,19 +41,25 @@ export class FakeRegistry implements Registry {
   readonly asked: string[] = []
   currentTrouble: UpstreamError | undefined
   hasLowBudget = false
+  readonly #identity: string
   #count = new Map<string, number>()
 
   constructor(
     script: RegistryScript = {},
-    options: { readonly namespace?: Namespace; readonly hasCredentials?: boolean } = {},
+    options: {
+      readonly namespace?: Namespace
+      readonly hasCredentials?: boolean
+      readonly identity?: string
+    } = {},
   ) {
+    this.#identity = options.identity ?? 'fake'
     this.script = script
     this.namespace = options.namespace ?? DOCKER_HUB
     this.hasCredentials = options.hasCredentials ?? false
   }
 
   async identify(): Promise<RegistryIdentity> {
-    return await Promise.resolve({ text: 'fake', isUser: this.hasCredentials })
+    return await Promise.resolve({ text: this.#identity, isUser: this.hasCredentials })
   }
 
   async headManifest(_: RepositoryName, reference: Reference): Promise<ManifestHead | undefined> {
@@ -70,13 +81,13 @@ export class FakeRegistry implements Registry {
 
   async getBlob(
     _: RepositoryName,
-    _digest: Digest,
+    digest: Digest,
     from: BlobFrom,
     signal: AbortSignal,
   ): Promise<BlobBody | undefined> {
     signal.throwIfAborted()
     const attempt = this.#ask('get-blob', String(from.offset))
-    return await this.script.getBlob?.(from, attempt, signal)
+    return await this.script.getBlob?.(from, attempt, signal, digest)
   }
 
   async listTags(_: RepositoryName, page: TagsPageRequest): Promise<TagsPage | undefined> {
