@@ -11,6 +11,7 @@ import { planDocker } from './clients/docker.ts'
 import { NO_FILES, RootedFiles, whyUntouched } from './clients/host-files.ts'
 import { planK3s } from './clients/k3s.ts'
 import { planKind } from './clients/kind.ts'
+import { type LoginPlace, loginAt, readCertificate, readLoginPlace } from './clients/mirror-credentials.ts'
 import { parseMirrorUrl } from './clients/mirror-url.ts'
 import { type Environment, EXIT, type ExitCode } from './environment.ts'
 import { lineDiff } from './line-diff.ts'
@@ -90,7 +91,7 @@ export const setup: Tool = {
     const { plan } = given
     const root = words.text('root')
     const files = new RootedFiles(resolve(environment.cwd, root ?? '/'), environment.cwd)
-    const wish = { ...given.wish, ...(await readFiles(given.wish, words, files)) }
+    const wish = { ...given.wish, ...(await readFiles(given.wish, given.place, files)) }
     if (!words.isOn('write')) return print(environment, await plan(wish, NO_FILES))
     try {
       return await write(environment, await plan(wish, files), files)
@@ -103,7 +104,11 @@ export const setup: Tool = {
   },
 }
 
-function readWish(given: ToolWords): { readonly plan: PlanClient; readonly wish: Wish } {
+function readWish(given: ToolWords): {
+  readonly plan: PlanClient
+  readonly wish: Wish
+  readonly place: LoginPlace | undefined
+} {
   const problems: Problem[] = []
   const [name, ...others] = given.words
   const plan = PLANNED_CLIENTS.get(name ?? '')
@@ -125,34 +130,21 @@ function readWish(given: ToolWords): { readonly plan: PlanClient; readonly wish:
   if (given.text('root') !== undefined && !given.isOn('write'))
     problems.push(flagProblem('root', 'has no effect without --write', undefined))
   const certificate = readCertificate(given, problems)
-  if ((given.text('username') === undefined) !== (given.text('password-file') === undefined))
-    problems.push(flagProblem('username', 'and --password-file belong together', undefined))
+  const place = readLoginPlace(given, problems)
   if (problems.length > 0 || plan === undefined || mirror === undefined) throw new ConfigError(problems)
-  return { plan, wish: { mirror, registries, caFile, certificate } }
-}
-
-function readCertificate(given: ToolWords, problems: Problem[]): Wish['certificate'] {
-  const [certFile, keyFile] = [given.text('client-cert'), given.text('client-key')]
-  if (certFile === undefined && keyFile === undefined) return undefined
-  const isGood = [certFile, keyFile].every(file => file !== undefined && ABSOLUTE.test(file))
-  if (certFile !== undefined && keyFile !== undefined && isGood) return { certFile, keyFile }
-  const hint = 'such as /etc/ssl/client.pem and /etc/ssl/client.key'
-  problems.push(flagProblem('client-cert', 'and --client-key are two absolute paths', hint))
-  return undefined
+  return { plan, wish: { mirror, registries, caFile, certificate }, place }
 }
 
 /** Reads the files that are copied into the configuration: the password, and the CA if it is here. */
 async function readFiles(
   { caFile }: Wish,
-  given: ToolWords,
+  place: LoginPlace | undefined,
   files: RootedFiles,
 ): Promise<Pick<Wish, 'caText' | 'login'>> {
-  const [username, passwordFile] = [given.text('username'), given.text('password-file')]
   const caText = caFile === undefined ? undefined : await files.read(caFile).catch(() => undefined)
-  if (username === undefined || passwordFile === undefined) return { caText }
-  const password = await readFile(files.locate(passwordFile), 'utf8').catch(() => undefined)
-  if (password !== undefined && password.trim() !== '')
-    return { caText, login: { username, password: password.trim() } }
+  if (place === undefined) return { caText }
+  const login = await loginAt(place, async path => await readFile(files.locate(path), 'utf8'))
+  if (login !== undefined) return { caText, login }
   throw new ConfigError([flagProblem('password-file', 'names a file without a password', undefined)])
 }
 

@@ -130,6 +130,21 @@ describe('the values of the chart', { skip: skipWithout('helm') }, () => {
     }
   })
 
+  test('give node-config the login of a Secret and the certificate of the node, each whole or not at all', async () => {
+    const enabled = ['nodeConfig.enabled=true', 'nodeConfig.mirror=https://mirror.example']
+    const login = ['nodeConfig.username=node', 'nodeConfig.passwordSecret=robot']
+    const certificate = ['nodeConfig.clientCert=/etc/n.pem', 'nodeConfig.clientKey=/etc/n.key']
+    const name = 'release-entrepot-node-config'
+    const { args } = await container([...enabled, ...login, ...certificate], name)
+    const words = args.join(' ')
+    assert.match(
+      words,
+      /--client-cert \/etc\/n\.pem --client-key \/etc\/n\.key --username node --password-file/,
+    )
+    for (const half of [...login, ...certificate])
+      await assert.rejects(container([...enabled, half], name), /belong together/)
+  })
+
   test('without an address of the mirror for nodes, node-config is refused with a sentence', async () => {
     await assert.rejects(container(['nodeConfig.enabled=true']), /nodeConfig\.mirror is required/)
   })

@@ -89,14 +89,25 @@ export class RootedFiles implements HostFiles {
    * Makes a directory with one file in it, at once: nobody sees the directory without the file. False if it
    * is there by now.
    */
-  async makeDirectory(path: string, file: string, text: string): Promise<boolean> {
+  async makeDirectory(
+    path: string,
+    {
+      name,
+      text,
+      isSecret = false,
+    }: { readonly name: string; readonly text: string; readonly isSecret?: boolean },
+  ): Promise<boolean> {
     const isMade = await this.#at(path, 'create', async spot => {
       const temporary = temporaryBeside(spot.path)
       this.#step('mkdir')
       await mkdir(temporary, NEW_DIRECTORY_MODE)
       try {
         this.#step('create')
-        await using handle = await open(join(temporary, file), CREATE, NEW_FILE_MODE)
+        await using handle = await open(
+          join(temporary, name),
+          CREATE,
+          isSecret ? PRIVATE_MODE : NEW_FILE_MODE,
+        )
         this.#step('write')
         await handle.writeFile(text)
         await handle.sync()

@@ -8,8 +8,12 @@ export interface OwnedBlock {
   readonly tables: string
   /** Lines before the tables, for a file of our own. */
   readonly head: string
+  /** Text of a file of our own, if it is more than the head and the tables. */
+  readonly whole?: string | undefined
   /** Key of our table in `host`. */
   readonly host: string
+  /** True if it holds a password: only the owner of the file may read it. */
+  readonly isSecret?: boolean
 }
 
 /** What has to happen to a file. */
@@ -62,8 +66,26 @@ function changed(current: string, text: string): OwnedChange {
   return current === text ? NONE : { kind: 'write', text }
 }
 
-function ownText({ head, tables }: OwnedBlock, made: Made): string {
-  return `${BEGIN}, which made this ${made}\n${head}${tables}${END}`
+function ownText({ head, tables, whole }: OwnedBlock, made: Made): string {
+  return `${BEGIN}, which made this ${made}\n${whole ?? `${head}${tables}`}${END}`
+}
+
+/** What is in a text besides our block; `undefined` if the marks of it were edited. */
+export function foreignPart(text: string): string | undefined {
+  return splitOwned(text)?.foreign
+}
+
+/**
+ * A block whose own file has the hosts of another file too, after ours: `_default`, which a registry with a
+ * file of its own does not get any more.
+ */
+export function withHostsOf(foreign: string, block: OwnedBlock): OwnedBlock {
+  const parsed = parseToml(foreign)
+  if (parsed === undefined || tableAt(parsed, 'host') === undefined) return block
+  const placed = place(foreign, block, tables => tables)
+  if (!('text' in placed)) return block
+  const text = placed.text.endsWith('\n') ? placed.text : `${placed.text}\n`
+  return { ...block, whole: parsed['server'] === undefined ? `${block.head}${text}` : text }
 }
 
 /** The text without our block; `undefined` if the marks are not a pair. */
@@ -84,18 +106,22 @@ function splitOwned(text: string): { readonly foreign: string; readonly made: Ma
 type Placed = { readonly text: string } | { readonly reason: string }
 
 /** Puts the block before the first table, so that its host comes first. */
-function place(foreign: string, { tables, host }: OwnedBlock): Placed {
+function place(foreign: string, { tables, host }: OwnedBlock, mark = marked): Placed {
   const before = parseToml(foreign)
   if (before === undefined) return { reason: 'it is not valid TOML' }
   if (tableAt(before, 'host', host) !== undefined)
     return { reason: `somebody else has written ${host} into it already` }
   for (const index of placesFor(foreign)) {
     const needsBreak = index > 0 && foreign[index - 1] !== '\n'
-    const block = `${needsBreak ? '\n' : ''}${BEGIN}${needsBreak ? BREAK : ''}\n${tables}${END}`
-    const text = foreign.slice(0, index) + block + foreign.slice(index)
+    const block = mark(tables, needsBreak)
+    const text = `${foreign.slice(0, index)}${needsBreak ? '\n' : ''}${block}${foreign.slice(index)}`
     if (isOnlyAdded(before, parseToml(text), host)) return { text }
   }
   return { reason: 'no host can be put before its own' }
+}
+
+function marked(tables: string, hasBreak: boolean): string {
+  return `${BEGIN}${hasBreak ? BREAK : ''}\n${tables}${END}`
 }
 
 /** Starts of lines that may open the first table, with the comments above it, and the end of the text. */

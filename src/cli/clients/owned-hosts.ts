@@ -1,5 +1,6 @@
 import { type RootedFiles, whyUntouched } from './host-files.ts'
-import { type OwnedBlock, type OwnedChange, planOwned } from './owned-block.ts'
+import { EVERY_REGISTRY } from './hosts-toml.ts'
+import { foreignPart, type OwnedBlock, type OwnedChange, planOwned, withHostsOf } from './owned-block.ts'
 
 /** What became of one file. */
 export interface OwnedOutcome {
@@ -22,6 +23,7 @@ export async function applyOwnedHosts(
   directories: readonly string[],
   wanted: ReadonlyMap<string, OwnedBlock>,
 ): Promise<readonly OwnedOutcome[]> {
+  const hidden = await hiddenDefault(files, directories)
   const listed = await Promise.all(directories.map(async directory => await files.list(directory)))
   const outcomes: OwnedOutcome[] = []
   for (const [index, directory] of directories.entries()) {
@@ -32,11 +34,26 @@ export async function applyOwnedHosts(
         listed.findIndex(names => names.includes(name)),
       )
       const block = home === index ? wanted.get(name) : undefined
-      const place = { directory, name, block }
+      const place = { directory, name, block: block === undefined ? block : beside(name, block, hidden) }
       outcomes.push(await applyOne(files, place).catch((error: unknown) => failed(place, error)))
     }
   }
   return outcomes.filter(({ result }) => result !== 'same')
+}
+
+/** The hosts that somebody else wants for registries without a file of their own; empty if none. */
+async function hiddenDefault(files: RootedFiles, directories: readonly string[]): Promise<string> {
+  for (const directory of directories) {
+    const { text } = await textOf(files, `${directory}/${EVERY_REGISTRY}/${HOSTS}`).catch(() => NO_TEXT)
+    if (text !== undefined) return foreignPart(text) ?? ''
+  }
+  return ''
+}
+
+const NO_TEXT = { text: undefined }
+
+function beside(name: string, block: OwnedBlock, hidden: string): OwnedBlock {
+  return name === EVERY_REGISTRY ? block : withHostsOf(hidden, block)
 }
 
 /** Removes what interrupted runs have left in the directories and below them. */
@@ -105,9 +122,10 @@ async function perform(
     else await files.remove(path)
     return true
   }
+  const isSecret = place.block?.isSecret === true
   if (change.kind === 'make' && making === 'directory')
-    return await files.makeDirectory(directory, HOSTS, change.text)
-  await files.write(path, change.text)
+    return await files.makeDirectory(directory, { name: HOSTS, text: change.text, isSecret })
+  await files.write(path, change.text, isSecret)
   return true
 }
 

@@ -1,6 +1,10 @@
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { systemClock } from '../../lib/clock.ts'
 import type { Log } from '../../observe/log.ts'
+import type { MirrorLogin } from '../clients/client.ts'
 import { RootedFiles } from '../clients/host-files.ts'
+import { loginAt } from '../clients/mirror-credentials.ts'
 import { NODE_RUNTIMES } from '../clients/node-runtimes.ts'
 import { ask } from '../doctor/ask.ts'
 import { type Environment, EXIT, type ExitCode } from '../environment.ts'
@@ -8,7 +12,7 @@ import type { Tool } from '../tool.ts'
 import { LOGGING_FLAGS, openCommandLog } from './logging.ts'
 import { MirrorHealth } from './mirror-health.ts'
 import { type NodeOptions, readNodeOptions } from './node-options.ts'
-import { type NodeResult, writeNode } from './node-writer.ts'
+import { type NodeResult, type NodeWish, type Presence, writeNode } from './node-writer.ts'
 import { StopSignals } from './stop-signals.ts'
 
 /** `entrepot node-config`: makes the runtimes of a Kubernetes node pull through the mirror. */
@@ -50,6 +54,18 @@ export const nodeConfig: Tool = {
       description: 'such as 2.2.1: 2.2 and newer read certs.d by default',
     },
     ca: { type: 'text', value: 'FILE', description: 'CA certificate of the mirror, at its path on the node' },
+    'client-cert': {
+      type: 'text',
+      value: 'FILE',
+      description: 'certificate that runtimes present to the mirror, at its path on the node',
+    },
+    'client-key': { type: 'text', value: 'FILE', description: 'key of --client-cert' },
+    username: { type: 'text', value: 'NAME', description: 'user that runtimes log in to the mirror with' },
+    'password-file': {
+      type: 'text',
+      value: 'FILE',
+      description: 'password of --username, or a robot token; read again at each look',
+    },
     once: { type: 'boolean', description: 'write once and end, as in an init container' },
     remove: { type: 'boolean', description: 'take out what node-config has written, and end' },
     interval: { type: 'text', value: 'TIME', description: 'time between two looks; 15s by default' },
@@ -84,9 +100,9 @@ export const nodeConfig: Tool = {
     using signals = new StopSignals(environment.signals)
     const log = openCommandLog(environment, options.logging)
     const node = new Node(environment, options, log)
-    if (options.action !== 'loop') return await node.write(options.action === 'once')
+    if (options.action !== 'loop') return await node.write(options.action === 'once' ? 'in' : 'gone')
     await keep(node, options, signals.stop)
-    return options.removesOnExit ? await node.write(false) : EXIT.ok
+    return options.removesOnExit ? await node.write('gone') : EXIT.ok
   },
 }
 
@@ -97,16 +113,21 @@ class Node {
   readonly #log: Log
   #told: ReadonlySet<string> = new Set()
   #isUp = true
+  readonly #cwd: string
+  #login: MirrorLogin | undefined
 
   constructor(environment: Environment, options: NodeOptions, log: Log) {
     this.#files = new RootedFiles(options.root, environment.cwd)
     this.#options = options
+    this.#cwd = environment.cwd
     this.#log = log
   }
 
   /** Writes the mirror, or takes it out. */
-  async write(isWanted: boolean): Promise<ExitCode> {
-    const result = await writeNode(this.#files, this.#options.wish, isWanted, systemClock.wallMs())
+  async write(presence: Presence): Promise<ExitCode> {
+    const wish = presence === 'in' ? await this.#wish() : this.#options.wish
+    if (wish === undefined) return EXIT.failure
+    const result = await writeNode(this.#files, wish, presence, systemClock.wallMs())
     this.#tell(result)
     const isRefused = result.outcomes.some(outcome => outcome.result === 'refused')
     return isRefused || result.problems.length > 0 ? EXIT.failure : EXIT.ok
@@ -114,15 +135,33 @@ class Node {
 
   /** True if the mirror answers, with anything that is no failure of its own. */
   async isAnswering(signal: AbortSignal): Promise<boolean> {
-    const { mirror, caFile } = this.#options.wish
+    const { mirror, caFile, certificate } = this.#options.wish
     try {
-      const ca = caFile === undefined ? undefined : await this.#files.read(caFile)
-      const { status } = await ask(`${mirror.url}/v2/`, { ca, timeoutMs: ANSWER_MS })
+      const [ca, cert, key] = await Promise.all(
+        [caFile, certificate?.certFile, certificate?.keyFile].map(async path =>
+          path === undefined ? undefined : await this.#files.read(path),
+        ),
+      )
+      const shown = cert === undefined || key === undefined ? undefined : { cert, key }
+      const { status } = await ask(`${mirror.url}/v2/`, { ca, certificate: shown, timeoutMs: ANSWER_MS })
       return status < 500
     } catch (error) {
       if (!signal.aborted) this.#log.debug({ err: error }, 'the mirror does not answer')
       return false
     }
+  }
+
+  /**
+   * The wish with the login as it is now. If its password cannot be read, the last one counts; `undefined` if
+   * there was none.
+   */
+  async #wish(): Promise<NodeWish | undefined> {
+    const { wish, login: place } = this.#options
+    if (place === undefined) return wish
+    const login = await loginAt(place, async path => await readFile(resolve(this.#cwd, path), 'utf8'))
+    if (login === undefined) this.#log.warn({ file: place.passwordFile }, 'the file has no password')
+    this.#login = login ?? this.#login
+    return this.#login === undefined ? undefined : { ...wish, login: this.#login }
   }
 
   /** Tells when the mirror is taken out or put back. */
@@ -158,7 +197,7 @@ async function keep(node: Node, { health, intervalMs }: NodeOptions, signal: Abo
   while (!signal.aborted) {
     const isUp = mirror.note(await node.isAnswering(signal), systemClock.monotonicMs())
     node.announce(isUp)
-    await node.write(isUp)
+    await node.write(isUp ? 'in' : 'out')
     await systemClock.delay(intervalMs, signal).catch(() => undefined)
   }
 }

@@ -5,6 +5,7 @@ import { ConfigError, flagProblem, type Problem, wordProblem } from '../../confi
 import { parseDuration } from '../../lib/duration.ts'
 import { type Namespace, parseConfiguredNamespace } from '../../oci/namespace.ts'
 import type { MirrorUrl } from '../clients/client.ts'
+import { type LoginPlace, readCertificate, readLoginPlace } from '../clients/mirror-credentials.ts'
 import { parseMirrorUrl } from '../clients/mirror-url.ts'
 import { NODE_RUNTIMES, type NodeRuntimeName } from '../clients/node-runtimes.ts'
 import type { Environment } from '../environment.ts'
@@ -19,6 +20,8 @@ export interface NodeOptions {
   /** The node's root directory, as it is mounted. */
   readonly root: string
   readonly wish: NodeWish
+  /** Where the login is that runtimes send to the mirror. */
+  readonly login: LoginPlace | undefined
   readonly intervalMs: number
   readonly health: HealthTimes
   readonly removesOnExit: boolean
@@ -40,6 +43,8 @@ export async function readNodeOptions({ cwd }: Environment, words: ToolWords): P
   const caFile = words.text('ca')
   if (caFile !== undefined && !ABSOLUTE.test(caFile))
     problems.push(flagProblem('ca', 'is not an absolute path', 'its path on the node'))
+  const certificate = readCertificate(words, problems)
+  const login = readLoginPlace(words, problems)
   const registries = await readRegistries(cwd, words, problems)
   const durations = readDurations(words, problems)
   const logging = readLogging(words, problems)
@@ -48,6 +53,7 @@ export async function readNodeOptions({ cwd }: Environment, words: ToolWords): P
   const wish = {
     mirror,
     caFile,
+    certificate,
     registries,
     isForAll: words.isOn('all') || registries.length === 0,
     runtimes,
@@ -55,7 +61,7 @@ export async function readNodeOptions({ cwd }: Environment, words: ToolWords): P
     writesImport: words.isOn('write-import'),
   }
   const root = resolve(cwd, words.text('root') ?? '/')
-  return { action, root, wish, ...durations, removesOnExit: words.isOn('remove-on-exit'), logging }
+  return { action, root, wish, login, ...durations, removesOnExit: words.isOn('remove-on-exit'), logging }
 }
 
 function readAction(words: ToolWords, problems: Problem[]): NodeOptions['action'] {

@@ -1,3 +1,4 @@
+import { dirname } from 'node:path'
 import type { Namespace } from '../../oci/namespace.ts'
 import type { Wish } from '../clients/client.ts'
 import { blockText, REGISTRIES_CONF_D, registryBlocks, wantedBlocks } from '../clients/containers-image.ts'
@@ -17,6 +18,12 @@ export interface NodeWish extends Wish {
   readonly writesImport: boolean
 }
 
+/**
+ * `in`: the mirror is in the configuration. `out`: it is not, since it does not answer now. `gone`: nothing
+ * of ours is left.
+ */
+export type Presence = 'in' | 'out' | 'gone'
+
 /** What was done to a node. */
 export interface NodeResult {
   readonly outcomes: readonly OwnedOutcome[]
@@ -33,9 +40,10 @@ export interface NodeResult {
 export async function writeNode(
   files: RootedFiles,
   wish: NodeWish,
-  isWanted: boolean,
+  presence: Presence,
   nowMs: number,
 ): Promise<NodeResult> {
+  const isWanted = presence === 'in'
   const outcomes: OwnedOutcome[] = []
   const notes: string[] = []
   const problems: string[] = []
@@ -44,11 +52,15 @@ export async function writeNode(
   if (runtimes.length === 0 && isWanted)
     problems.push(`no runtime is found below ${files.locate('/')}: mount the node's root there, or name one`)
   for (const runtime of runtimes) {
+    if (isWanted && runtime.name === 'crio' && (wish.login ?? wish.certificate) !== undefined)
+      notes.push('crio: the login and the client certificate are not written; `entrepot setup crio` does')
     if (isWanted) notes.push(...runtime.notes.map(note => `${runtime.name}: ${note}`))
     if (runtime.problem !== undefined) problems.push(`${runtime.name}: ${runtime.problem}`)
     try {
       outcomes.push(...(await writeRuntime(files, runtime, isWanted ? wish : undefined, nowMs)))
-      if (wish.writesImport || !isWanted) outcomes.push(...(await writeDropIn(files, runtime, isWanted)))
+      // Without the drop-in, a containerd that restarts while the mirror is away would not read it later.
+      const hasDropIn = wish.writesImport && presence !== 'gone'
+      outcomes.push(...(await writeDropIn(files, runtime, { hasDropIn, nowMs })))
     } catch (error) {
       const reason = whyUntouched(error)
       if (reason === undefined) throw error
@@ -82,6 +94,7 @@ function hostsBlock(wish: NodeWish, name: string): OwnedBlock {
     head: serverLine(name),
     tables: hostTable(wish),
     host: wish.mirror.url,
+    isSecret: wish.login !== undefined,
   }
 }
 
@@ -113,8 +126,9 @@ async function writeCrio(files: RootedFiles, wish: NodeWish | undefined): Promis
 async function writeDropIn(
   files: RootedFiles,
   { dropIn }: NodeRuntime,
-  isWanted: boolean,
+  { hasDropIn, nowMs }: { readonly hasDropIn: boolean; readonly nowMs: number },
 ): Promise<readonly OwnedOutcome[]> {
   if (dropIn === undefined) return []
-  return await applyOwnedFile(files, dropIn.path, isWanted ? dropIn.text : undefined)
+  await files.sweep(dirname(dropIn.path), nowMs)
+  return await applyOwnedFile(files, dropIn.path, hasDropIn ? dropIn.text : undefined)
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { mkdir, readdir, readFile, rename, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
@@ -173,8 +173,61 @@ test('--write-import makes containerd read certs.d by a drop-in that it imports,
   assert.match(dropIn ?? '', /config_path = "\/etc\/containerd\/certs\.d"/)
   const again = await nodeConfig(root, ...MIRROR, '--once', '--write-import')
   assert.equal(again.stdout, '')
+  await nodeConfig(root, ...MIRROR, '--once')
+  assert.equal((await snapshot(root))['/etc/containerd/conf.d/50-entrepot.toml'], undefined)
   await nodeConfig(root, '--remove')
   assert.deepEqual(await snapshot(root), untouched)
+})
+
+test('the login and the client certificate go into files that only their owner reads, and into no log', async () => {
+  const own = '[host."https://own.example"]\n'
+  const root = await machines.make({
+    '/etc/containerd/config.toml': READS_CERTS,
+    [`${CERTS}/quay.io/hosts.toml`]: own,
+    '/password': 'a robot token\n',
+  })
+  const names = ['--registries', 'ghcr.io,quay.io', '--once']
+  const certificate = ['--client-cert', '/etc/ssl/node.pem', '--client-key', '/etc/ssl/node.key']
+  const login = ['--username', 'node', '--password-file']
+  const credentials = [...certificate, ...login, join(root, 'password')]
+  const { code, stdout } = await nodeConfig(root, ...MIRROR, ...names, ...credentials)
+  assert.equal(code, 0)
+  const basic = Buffer.from('node:a robot token').toString('base64')
+  assert.ok(!stdout.includes(basic) && !stdout.includes('robot'))
+  for (const name of ['ghcr.io', 'quay.io']) {
+    const path = join(root, CERTS, name, 'hosts.toml')
+    const text = await readFile(path, 'utf8')
+    assert.ok(text.includes(`Authorization = "Basic ${basic}"`), name)
+    assert.ok(text.includes('client = [["/etc/ssl/node.pem", "/etc/ssl/node.key"]]'), name)
+    assert.equal((await stat(path)).mode & 0o777, 0o600, name)
+  }
+  const without = await nodeConfig(root, ...MIRROR, ...names, ...login, join(root, 'nothing'))
+  assert.equal(without.code, 1)
+  assert.match(without.stdout, /the file has no password/)
+  await nodeConfig(root, '--remove')
+  assert.equal(await readFile(join(root, CERTS, 'quay.io/hosts.toml'), 'utf8'), own)
+})
+
+test('a registry that gets a file of its own keeps the hosts that somebody else wants for all', async () => {
+  const others = 'ca = "/theirs.pem"\n\n[host."https://own.example"]\n  capabilities = ["pull"]\n'
+  const root = await machines.make({
+    '/etc/containerd/config.toml': READS_CERTS,
+    [`${CERTS}/_default/hosts.toml`]: others,
+  })
+  await nodeConfig(root, ...MIRROR, '--registries', 'ghcr.io', '--once')
+  const path = join(root, CERTS, 'ghcr.io/hosts.toml')
+  const made = `# >>> entrepot node-config, which made this directory\nserver = "https://ghcr.io"\n\n`
+  const kept = others.replace('[host', `${BLOCK}[host`)
+  assert.equal(await readFile(path, 'utf8'), `${made}${kept}# <<< entrepot node-config\n`)
+  await writeFile(join(root, CERTS, '_default/hosts.toml'), others.replace('own.', 'another.'))
+  await nodeConfig(root, ...MIRROR, '--registries', 'ghcr.io', '--all', '--once')
+  assert.ok((await readFile(path, 'utf8')).includes('https://another.example'))
+  await nodeConfig(root, '--remove')
+  assert.deepEqual(await readdir(join(root, CERTS)), ['_default'])
+  assert.equal(
+    await readFile(join(root, CERTS, '_default/hosts.toml'), 'utf8'),
+    others.replace('own.', 'another.'),
+  )
 })
 
 test('a certs.d that leads out of the root is refused, and a link within it is followed', async () => {

@@ -104,7 +104,7 @@ async function runUntil(root: string, wish: NodeWish, isWanted: boolean, cut: nu
   })
   try {
     // Leftovers of earlier cuts are old by now.
-    await writeNode(files, wish, isWanted, Date.now() + 3_600_000)
+    await writeNode(files, wish, isWanted ? 'in' : 'gone', Date.now() + 3_600_000)
   } catch (error) {
     if (!(error instanceof PowerCut)) throw error
   }
@@ -154,7 +154,7 @@ test('two node-configs at the same time leave one block each file, and foreign b
     const wish = wishOf({ mirror: 'http://one:5000', names: ['ghcr.io', 'quay.io'], isForAll: true })
     const runs = Array.from(
       { length: 8 },
-      async () => await writeNode(new RootedFiles(root, '/'), wish, true, 0),
+      async () => await writeNode(new RootedFiles(root, '/'), wish, 'in', 0),
     )
     const results = await Promise.all(runs)
     assert.deepEqual(
@@ -168,7 +168,7 @@ test('two node-configs at the same time leave one block each file, and foreign b
     )
     for (const text of texts) assert.equal(text.match(/>>> entrepot node-config/g)?.length, 1)
     await Promise.all(
-      Array.from({ length: 4 }, async () => await writeNode(new RootedFiles(root, '/'), wish, false, 0)),
+      Array.from({ length: 4 }, async () => await writeNode(new RootedFiles(root, '/'), wish, 'gone', 0)),
     )
     assert.equal(await readFile(path, 'utf8'), FOREIGN[1])
     assert.deepEqual(await readdir(join(root, CERTS)), ['ghcr.io'])
