@@ -15,15 +15,19 @@ test('a body beyond the limit is refused with 413, and what it held is given bac
   assert.equal(await bodies.read(Readable.from([Buffer.from('ten bytes!')])), 'ten bytes!')
 })
 
-test('bodies that are too large together are refused with 503', async () => {
+test('of bodies that are too large together the one that is sent slowly gives way', async () => {
   const bodies = new Bodies({ bytesMax: 10, togetherMax: 12, limitMs: 10_000 })
   const first = new Readable({ read: () => undefined })
-  const reading = bodies.read(first)
+  const reading = assert.rejects(bodies.read(first), refusedWith(503))
   first.push(Buffer.alloc(8))
   while (first.readableLength > 0) await new Promise(setImmediate)
-  await assert.rejects(bodies.read(Readable.from([Buffer.alloc(8)])), refusedWith(503))
-  first.push(null)
-  assert.equal((await reading).length, 8)
+  assert.equal((await bodies.read(Readable.from([Buffer.alloc(8)]))).length, 8)
+  await reading
+  assert.ok(first.destroyed)
+  await assert.rejects(
+    new Bodies({ bytesMax: 10, togetherMax: 4, limitMs: 10_000 }).read(Readable.from([Buffer.alloc(8)])),
+    refusedWith(503),
+  )
 })
 
 test('a body that does not end within the limit is refused with 408', async () => {
