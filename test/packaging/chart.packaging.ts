@@ -241,6 +241,29 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
     assert.ok(!JSON.stringify(await render([])).includes('LISTEN_TLS'))
   })
 
+  test('the gate gets its certificate from cert-manager, which puts its authority into the webhook', async () => {
+    const documents = await render(
+      [],
+      ['admission.enabled=true', 'admission.tls.certManager.issuer=internal'],
+    )
+    const { metadata, spec = {} } = ofKind(documents, 'Certificate')
+    const service = 'release-entrepot-admission.mirrors.svc'
+    assert.deepEqual(spec['dnsNames'], [service])
+    assert.deepEqual(spec['issuerRef'], { group: 'cert-manager.io', kind: 'ClusterIssuer', name: 'internal' })
+    const secret = String(spec['secretName'])
+    const webhook = documents.find(({ kind }) => kind === 'ValidatingWebhookConfiguration')
+    assert.ok(webhook !== undefined)
+    const text = JSON.stringify(webhook)
+    assert.ok(text.includes(`"cert-manager.io/inject-ca-from":"mirrors/${metadata.name}"`))
+    assert.ok(text.includes('"name":"release-entrepot-admission","namespace":"mirrors"'))
+    assert.ok(!text.includes('caBundle'))
+    assert.ok(!documents.some(({ kind, metadata: { name } }) => kind === 'Secret' && name === secret))
+    const gate = documents.find(
+      ({ kind, metadata: { name } }) => kind === 'Deployment' && name === 'release-entrepot-admission',
+    )
+    assert.match(JSON.stringify(gate), new RegExp(`"secretName":"${secret}"`))
+  })
+
   test('the admin port is on no Service for clients, and is on loopback without metrics', async () => {
     const services = (await render([])).filter(({ kind }) => kind === 'Service')
     const [main] = services.filter(({ metadata }) => metadata.name === 'release-entrepot')
@@ -419,6 +442,11 @@ describe('the Helm chart', { skip: skipWithout('helm') }, () => {
         'rules[0].may=pull',
       ],
       /hosted, rules: this belongs in the file of upstreams\.existingSecret/,
+    ],
+    [
+      'a StatefulSet whose name is too long for its pods',
+      [`fullnameOverride=${'n'.repeat(53)}`],
+      /longer than the 52 characters of a StatefulSet/,
     ],
     ['an upstream without a host', ['upstreams.entries[0].namespace=docker.io'], /host/],
   ]

@@ -67,6 +67,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- fail "replicas of one volume need accessModes ReadWriteMany: choose workload StatefulSet, one replica, or storage.mode s3" -}}
 {{- end -}}
 {{- end -}}
+{{- /* The label controller-revision-hash of its pods is the name, a dash and ten characters, of 63 in all. */}}
+{{- if and (eq $kind "StatefulSet") (gt (len (include "entrepot.fullname" .)) 52) -}}
+{{- fail (printf "the name %s is longer than the 52 characters of a StatefulSet, whose pods could not be made: set fullnameOverride" (include "entrepot.fullname" .)) -}}
+{{- end -}}
 {{- $kind -}}
 {{- end -}}
 
