@@ -3,7 +3,6 @@ import type { ReplicasReport } from '../admin/replicas-report.ts'
 import type { Config } from '../config/config.ts'
 import type { PeersConfig } from '../config/peers/peers-config.ts'
 import type { Claimed } from '../hosted/claimed.ts'
-import type { FileSender } from '../http/file-sender.ts'
 import { HttpServer, SERVER_LIMITS, type ServerLimits } from '../http/server.ts'
 import type { Clock } from '../lib/clock.ts'
 import { version } from '../lib/package.ts'
@@ -47,7 +46,6 @@ interface Answering {
   /** Registries as they are, without other replicas in front of them. */
   readonly registries: Registries
   readonly inForce: { readonly current: { readonly directory: Directory } }
-  readonly sender: FileSender | undefined
 }
 
 /** With more members than this, nobody reads their shares. */
@@ -118,7 +116,7 @@ export class Peering implements AsyncDisposable {
   /** Listens for the other replicas, and begins to look for them. */
   async listen(answering: Answering): Promise<string> {
     const { clock, events, metrics, instance, telling } = this.#parts
-    const { mirror, claimed, registries, inForce, sender } = answering
+    const { mirror, claimed, registries, inForce } = answering
     this.#answering = answering
     const roll = new RollCall({
       members: this.members,
@@ -146,13 +144,14 @@ export class Peering implements AsyncDisposable {
       clock,
       events,
       metrics,
-      sender,
       respond: async (question, trail) => await responding.respond(question, trail),
       heard: name => roll.heard(name),
     })
     this.#server = new HttpServer(
       async (request, response) => await listener.handle(request, response),
       LISTENER_LIMITS,
+      undefined,
+      { ...this.#key.tls, refused: (why, from) => listener.refuseConnection(why, from) },
     )
     const address = await this.#server.listen(this.#config.listen)
     this.#owned.use(roll)

@@ -8,6 +8,7 @@ import { ConnectionCounts } from './connection-counts.ts'
 import { failureBody, failureOf, failureReply } from './failure.ts'
 import { Handshakes, TLS_HANDSHAKE } from './tls/handshakes.ts'
 import { type ListenerTls, secureOptions } from './tls/listener-tls.ts'
+import { type SharedKeyTls, sharedKeyListening } from './tls/shared-key.ts'
 
 /** A TCP address, or the path of a unix socket. */
 type BindAddress =
@@ -67,7 +68,7 @@ export class HttpServer {
     handler: Handler,
     limits: ServerLimits = SERVER_LIMITS,
     counts: ConnectionCounts = new ConnectionCounts(),
-    tls?: ListenerTls,
+    tls?: ListenerTls | SharedKeyTls,
   ) {
     this.#counts = counts
     this.#handler = handler
@@ -85,12 +86,17 @@ export class HttpServer {
     this.#server.on('checkExpectation', this.#onRequest)
   }
 
-  #createSecure(tls: ListenerTls): { readonly server: TlsServer; readonly handshakes: Handshakes } {
+  #createSecure(tls: ListenerTls | SharedKeyTls): {
+    readonly server: TlsServer
+    readonly handshakes: Handshakes
+  } {
     const { headersMs } = this.#limits
-    const options = { ...httpOptions(this.#limits), ...secureOptions(tls), handshakeTimeout: headersMs }
+    const isShared = 'refused' in tls
+    const terms = isShared ? sharedKeyListening(tls) : secureOptions(tls)
+    const options = { ...httpOptions(this.#limits), ...terms, handshakeTimeout: headersMs }
     const server = createTlsServer(options, this.#onRequest)
     server.prependListener('secureConnection', this.#onSecured)
-    return { server, handshakes: new Handshakes(server, headersMs) }
+    return { server, handshakes: new Handshakes(server, headersMs, isShared ? tls.refused : undefined) }
   }
 
   /** Uses these terms for all further handshakes. Connections that are open keep theirs. */

@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { requireAdmissible } from '../http/admit.ts'
-import type { FileSender } from '../http/file-sender.ts'
 import { breakOff, READING_LIMITS, type SendingLimits, send } from '../http/send.ts'
 import { SendQueues } from '../http/send-queue.ts'
+import type { KeyRefusal } from '../http/tls/shared-key.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
 import type { PeerMetrics } from '../observe/peer-metrics.ts'
@@ -20,7 +20,6 @@ export interface PeerListenerParts {
   readonly clock: Clock
   readonly events: Events
   readonly metrics: PeerMetrics
-  readonly sender?: FileSender | undefined
   /** Answers a question. Throws what the mirror throws. */
   readonly respond: (question: PeerQuestion, trail: readonly string[]) => Promise<Answered>
   /** Called with the name of each replica that asks. */
@@ -35,7 +34,7 @@ export class PeerListener {
 
   constructor(parts: PeerListenerParts) {
     this.#parts = parts
-    this.#limits = { queues: new SendQueues(), sender: parts.sender, ...READING_LIMITS }
+    this.#limits = { queues: new SendQueues(), ...READING_LIMITS }
   }
 
   /** Number of questions that are being answered. */
@@ -142,14 +141,28 @@ export class PeerListener {
     }
   }
 
-  #refuse(why: StrangerReason, { socket }: IncomingMessage, response: ServerResponse): void {
+  /** Counts a connection that is refused before it has sent a request. */
+  refuseConnection(why: KeyRefusal, from: string | undefined): void {
+    this.#count(REASONS[why], from)
+  }
+
+  #count(why: StrangerReason, from: string | undefined): void {
     const { events, metrics } = this.#parts
     metrics.peerStrangers.inc({ why })
-    events.warned('refused a request at the listener for replicas', { why, from: socket.remoteAddress })
+    events.warned('refused a request at the listener for replicas', { why, from })
+  }
+
+  #refuse(why: StrangerReason, { socket }: IncomingMessage, response: ServerResponse): void {
+    this.#count(why, socket.remoteAddress)
     response.writeHead(401, { 'Content-Length': '0', Connection: 'close' })
     response.end()
   }
 }
+
+const REASONS = {
+  plain: 'unsigned',
+  handshake: 'secret',
+} as const satisfies Record<KeyRefusal, StrangerReason>
 
 /** For people who read the traffic. Replicas read the answer itself. */
 function statusOf(answer: PeerAnswer): number {

@@ -1,4 +1,5 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
+import type { SharedKey } from '../http/tls/shared-key.ts'
 
 /** Version of the protocol between replicas. Replicas of different versions ignore each other. */
 const PROTOCOL = 1
@@ -71,6 +72,12 @@ export class PeerKey {
     const [protocol, instance = '', mac = ''] = field.split(' ')
     if (protocol !== String(PROTOCOL)) return 'version'
     return this.#isMac(answerLines(instance, nonce, answer), mac) ? { instance } : 'secret'
+  }
+
+  /** The key of the connections between the replicas. */
+  get tls(): SharedKey {
+    const key = createHmac('sha256', this.#key).update('tls').digest()
+    return { name: this.cluster, key }
   }
 
   #mac(text: string): string {

@@ -1,7 +1,8 @@
 import type { ClientRequest, IncomingMessage } from 'node:http'
+import { Agent, request as openRequest } from 'node:https'
 import type { Socket } from 'node:net'
+import { sharedKeyConnecting } from '../http/tls/shared-key.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
-import { Agent, request as openRequest } from '../lib/libraries.ts'
 import { PEER_FIELD, type PeerKey } from './peer-key.ts'
 import { ANSWER_FIELD, type PeerAnswer, type PeerQuestion, parseAnswer, targetOf } from './protocol.ts'
 
@@ -83,7 +84,7 @@ export interface WireOptions {
   readonly isPatient?: boolean
 }
 
-/** Asks other replicas, over HTTP/1.1. Opens the sockets between replicas. */
+/** Asks other replicas, over HTTP/1.1 in TLS by the cluster's secret. Opens the sockets between replicas. */
 export class PeerWire implements Disposable {
   readonly #parts: WireParts
   readonly #clock: Clock
@@ -92,12 +93,15 @@ export class PeerWire implements Disposable {
     keepAlive: true,
     maxSockets: SOCKETS_PER_MEMBER_MAX,
     maxFreeSockets: IDLE_PER_MEMBER_MAX,
+    maxCachedSessions: 0,
   })
+  readonly #secrecy: ReturnType<typeof sharedKeyConnecting>
 
   constructor(parts: WireParts) {
     this.#parts = parts
     this.#clock = parts.clock ?? systemClock
     this.#limits = parts.limits ?? WIRE_LIMITS
+    this.#secrecy = sharedKeyConnecting(parts.key.tls)
   }
 
   /**
@@ -127,6 +131,7 @@ export class PeerWire implements Disposable {
     const target = targetOf(question)
     const { field, nonce } = key.signRequest({ method, target, instance, atMs: this.#clock.wallMs() })
     const request = openRequest({
+      ...this.#secrecy,
       ...address,
       method,
       path: target,
@@ -172,7 +177,9 @@ async function responseTo(
     signal.throwIfAborted()
     if (error instanceof PeerTrouble) throw error
     if (request.reusedSocket) throw new StaleConnection(`${where} closed an idle connection`)
-    const kind = (error as NodeJS.ErrnoException).syscall === 'connect' ? 'unreachable' : 'broken'
+    const { code = '', syscall } = error as NodeJS.ErrnoException
+    const isStranger = code.startsWith('ERR_SSL') || code === 'EPROTO'
+    const kind = isStranger ? 'stranger' : syscall === 'connect' ? 'unreachable' : 'broken'
     throw new PeerTrouble(kind, `${where} cannot be asked: ${(error as Error).message}`, { cause: error })
   }
 }

@@ -186,7 +186,7 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
   ],
   [
     'peers/wire.ts',
-    { modules: ['node:http'], why: 'asks other replicas at the addresses that are configured' },
+    { modules: ['node:https'], why: 'asks other replicas at the addresses that are configured' },
   ],
   // Sockets that come in.
   ['http/server.ts', { modules: ['node:http', 'node:https'], why: 'the listener' }],

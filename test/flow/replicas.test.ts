@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { request as openRequest } from 'node:http'
+import { type IncomingMessage, request as openPlain } from 'node:http'
+import { request as openRequest } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, suite, test } from 'node:test'
 import type { DaemonReport } from '../../src/admin/contract.ts'
+import { sharedKeyConnecting } from '../../src/http/tls/shared-key.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import type { RepositoryName } from '../../src/oci/name.ts'
 import { DOCKER_HUB } from '../../src/oci/namespace.ts'
@@ -317,15 +320,30 @@ interface RawAnswer {
   readonly headers: Readonly<Record<string, unknown>>
 }
 
-async function askRaw(port: number, target: string, headers: Record<string, string>): Promise<RawAnswer> {
+async function askRaw(
+  port: number,
+  target: string,
+  headers: Record<string, string>,
+  key: PeerKey = new PeerKey(PEER_SECRET, 'test'),
+): Promise<RawAnswer> {
   const { promise, resolve, reject } = Promise.withResolvers<RawAnswer>()
-  const request = openRequest({ host: '127.0.0.1', port, path: target, headers, agent: false }, response => {
+  const options = { ...sharedKeyConnecting(key.tls), agent: false, headers }
+  const request = openRequest({ ...options, host: '127.0.0.1', port, path: target }, response => {
     response.resume()
     resolve({ status: response.statusCode, headers: response.headers })
   })
   request.once('error', reject)
   request.end()
   return await promise
+}
+
+/** The status of an answer to a request without TLS. */
+async function fetchPlain(port: number, target: string): Promise<number | undefined> {
+  const request = openPlain({ host: '127.0.0.1', port, path: target, agent: false })
+  request.end()
+  const [response] = (await once(request, 'response')) as [IncomingMessage]
+  response.resume()
+  return response.statusCode
 }
 
 test('a stranger at the listener for replicas is refused and counted, and learns nothing', async () => {
@@ -346,18 +364,24 @@ test('a stranger at the listener for replicas is refused and counted, and learns
   const sign = (key: PeerKey, atMs: number): string =>
     key.signRequest({ method: 'GET', target, instance: 'entrepot-000000000000', atMs }).field
   const now = Date.now()
+  const metric = (why: string): string => `entrepot_peer_strangers_total{why="${why}"}`
+  for (const key of [new PeerKey('another secret', 'test'), new PeerKey(PEER_SECRET, 'other')])
+    await assert.rejects(askRaw(port, target, {}, key))
+  await until(async () => (await metricOf(mirror, metric('secret'))) === 2, 'both strangers are counted')
+  const plain = await fetchPlain(port, target)
+  assert.deepEqual([plain, await metricOf(mirror, metric('unsigned'))], [400, 1])
   const refused = [
-    ['unsigned', {}],
-    ['secret', { [PEER_FIELD]: sign(new PeerKey('another secret', 'test'), now) }],
-    ['cluster', { [PEER_FIELD]: sign(new PeerKey(PEER_SECRET, 'other'), now) }],
-    ['clock', { [PEER_FIELD]: sign(new PeerKey(PEER_SECRET, 'test'), now - 3_600_000) }],
-    ['version', { [PEER_FIELD]: sign(new PeerKey(PEER_SECRET, 'test'), now).replace('1 ', '2 ') }],
+    ['unsigned', 2, {}],
+    ['secret', 3, { [PEER_FIELD]: sign(new PeerKey('another secret', 'test'), now) }],
+    ['cluster', 1, { [PEER_FIELD]: sign(new PeerKey(PEER_SECRET, 'other'), now) }],
+    ['clock', 1, { [PEER_FIELD]: sign(new PeerKey(PEER_SECRET, 'test'), now - 3_600_000) }],
+    ['version', 1, { [PEER_FIELD]: sign(new PeerKey(PEER_SECRET, 'test'), now).replace('1 ', '2 ') }],
   ] as const
-  for (const [why, headers] of refused) {
+  for (const [why, count, headers] of refused) {
     const { status, headers: answered } = await askRaw(port, target, headers)
     assert.equal(status, 401, why)
     assert.equal(answered['content-length'], '0')
-    assert.equal(await metricOf(mirror, `entrepot_peer_strangers_total{why="${why}"}`), 1)
+    assert.equal(await metricOf(mirror, metric(why)), count)
   }
   assert.equal(upstream.requests.length, 0)
   for (const line of linesOf(mirror, 'refused a request at the listener for replicas'))

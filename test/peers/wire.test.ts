@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import { PeerKey } from '../../src/peers/peer-key.ts'
 import { PeerTrouble, PeerWire } from '../../src/peers/wire.ts'
-import { startFakePeer } from '../support/fake-peer.ts'
+import { startFakePeer, startPeerServer } from '../support/fake-peer.ts'
 import { freePorts, PEER_SECRET } from '../support/replicas.ts'
 import { startCanary } from '../support/upstream.ts'
 
@@ -37,58 +35,28 @@ test('a replica that accepts and says nothing is silent, and one that does not a
 
 test('a replica that is slow to answer is waited for while it gives signs of life, and no longer', async () => {
   let signs = 0
-  const server = createServer((_request, response) => {
+  await using server = await startPeerServer((_request, response) => {
     const timer = setInterval(() => {
       signs += 1
       if (signs > 5) clearInterval(timer)
       else response.writeProcessing()
     }, 20)
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  await using _ = {
-    [Symbol.asyncDispose]: async () => {
-      const closed = once(server, 'close')
-      server.close()
-      server.closeAllConnections()
-      await closed
-    },
-  }
-  assert.equal(await troubleAt((server.address() as AddressInfo).port), 'silent')
+  assert.equal(await troubleAt(server.port), 'silent')
   assert.equal(signs, 6)
 })
 
 test('a replica that gives signs of life for ever and no answer is slow', async () => {
-  const server = createServer((_request, response) => {
+  await using server = await startPeerServer((_request, response) => {
     const timer = setInterval(() => response.writeProcessing(), 10)
     response.once('close', () => clearInterval(timer))
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  await using _ = {
-    [Symbol.asyncDispose]: async () => {
-      const closed = once(server, 'close')
-      server.close()
-      server.closeAllConnections()
-      await closed
-    },
-  }
-  assert.equal(await troubleAt((server.address() as AddressInfo).port, 100), 'slow')
+  assert.equal(await troubleAt(server.port, 100), 'slow')
 })
 
 test('an answer that is not signed with the secret, or for another question, is a stranger', async () => {
-  const server = createServer((_request, response) => response.end('hello'))
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  await using _ = {
-    [Symbol.asyncDispose]: async () => {
-      const closed = once(server, 'close')
-      server.close()
-      server.closeAllConnections()
-      await closed
-    },
-  }
-  assert.equal(await troubleAt((server.address() as AddressInfo).port), 'stranger')
+  await using server = await startPeerServer((_request, response) => response.end('hello'))
+  assert.equal(await troubleAt(server.port), 'stranger')
   const key = new PeerKey(PEER_SECRET, 'test')
   const field = key.signAnswer('entrepot-000000000000', 'one nonce', 'an answer')
   assert.equal(typeof key.readAnswer(field, 'one nonce', 'an answer'), 'object')

@@ -1,6 +1,8 @@
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { sharedKeyListening } from '../../src/http/tls/shared-key.ts'
 import { PEER_FIELD, PeerKey } from '../../src/peers/peer-key.ts'
 import {
   ANSWER_FIELD,
@@ -40,6 +42,35 @@ export interface FakePeerOptions {
   readonly port?: number
 }
 
+/** A server that has the secret of a cluster. */
+export interface PeerServer extends AsyncDisposable {
+  readonly port: number
+  dropConnections(): void
+}
+
+export async function startPeerServer(
+  answer: (request: IncomingMessage, response: ServerResponse) => void,
+  {
+    key = new PeerKey(PEER_SECRET, 'test'),
+    port = 0,
+  }: { readonly key?: PeerKey; readonly port?: number } = {},
+): Promise<PeerServer> {
+  const options = sharedKeyListening(key.tls)
+  const server = createServer(options, answer).on('tlsClientError', (_, socket) => socket.destroy())
+  server.listen(port, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    port: (server.address() as AddressInfo).port,
+    dropConnections: () => server.closeAllConnections(),
+    [Symbol.asyncDispose]: async () => {
+      const closed = once(server, 'close')
+      server.close()
+      server.closeAllConnections()
+      await closed
+    },
+  }
+}
+
 const INSTANCE = 'entrepot-fafafafafafa'
 
 /** Starts a replica that knows nothing until the test says otherwise. */
@@ -47,13 +78,13 @@ export async function startFakePeer(options: FakePeerOptions = {}): Promise<Fake
   const key = new PeerKey(options.secret ?? PEER_SECRET, options.cluster ?? 'test')
   const questions: PeerQuestion[] = []
   let react: FakePeer['react'] = () => ({ answer: { kind: 'refused', why: 'busy' } })
-  const server = createServer((request, response) => {
+  const answerTo = (request: IncomingMessage, response: ServerResponse): void => {
     const question = parseQuestion(request.url ?? '')
     if (question === undefined) throw new Error(`no question: ${request.url}`)
     if (question.kind !== 'hello') questions.push(question)
     const hello: FakeAnswer = { answer: { kind: 'hello', version: 'fake', isDraining: false } }
     send(question.kind === 'hello' ? hello : react(question), { request, response })
-  })
+  }
   const send = (
     { answer, body = new Uint8Array(), sizeBytes = body.byteLength, cut }: FakeAnswer,
     { request, response }: { readonly request: IncomingMessage; readonly response: ServerResponse },
@@ -73,10 +104,9 @@ export async function startFakePeer(options: FakePeerOptions = {}): Promise<Fake
         if (cut.ending === 'destroy') response.destroy()
       })
   }
-  server.listen(options.port ?? 0, '127.0.0.1')
-  await once(server, 'listening')
+  const server = await startPeerServer(answerTo, { key, port: options.port ?? 0 })
   return {
-    port: (server.address() as AddressInfo).port,
+    port: server.port,
     questions,
     get react() {
       return react
@@ -84,12 +114,7 @@ export async function startFakePeer(options: FakePeerOptions = {}): Promise<Fake
     set react(next) {
       react = next
     },
-    dropConnections: () => server.closeAllConnections(),
-    [Symbol.asyncDispose]: async () => {
-      const closed = once(server, 'close')
-      server.close()
-      server.closeAllConnections()
-      await closed
-    },
+    dropConnections: () => server.dropConnections(),
+    [Symbol.asyncDispose]: async () => await server[Symbol.asyncDispose](),
   }
 }

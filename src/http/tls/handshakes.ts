@@ -10,19 +10,24 @@ const NOT_PLAIN =
   'HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n' +
   'Client sent an HTTP request to an HTTPS server.\n'
 
+/** Called if a client speaks plain HTTP, or its handshake fails for another reason than that it leaves. */
+type Refused = (why: 'plain' | 'handshake', address: string | undefined) => void
+
 /**
  * Takes the connections of a TLS listener to their handshake. A client that speaks plain HTTP is answered in
  * plain HTTP, so that it learns its mistake.
  */
 export class Handshakes {
   readonly #limitMs: number
+  readonly #refused: Refused
   readonly #begin: readonly ((raw: Socket) => void)[]
   /** Connections before the end of their handshake, by {@link nameOf}. */
   readonly #running = new Map<string, Socket>()
 
   /** Takes over the server's `connection` event; its handler has to call {@link begin}. */
-  constructor(server: Server, limitMs: number) {
+  constructor(server: Server, limitMs: number, refused: Refused = () => undefined) {
     this.#limitMs = limitMs
+    this.#refused = refused
     this.#begin = server.listeners('connection').map(
       listener =>
         (raw: Socket): void =>
@@ -31,7 +36,10 @@ export class Handshakes {
     server.removeAllListeners('connection')
     // Node hands failed handshakes to the handler of unreadable requests, whose answer no client could read.
     server.removeAllListeners('tlsClientError')
-    server.on('tlsClientError', (_, socket) => socket.destroy())
+    server.on('tlsClientError', (error, socket) => {
+      if (isProtocolError(error)) refused('handshake', socket.remoteAddress)
+      socket.destroy()
+    })
   }
 
   /** Reads the first byte of a new connection, and starts the handshake if it is one of TLS. */
@@ -51,7 +59,10 @@ export class Handshakes {
       else if (first[0] === TLS_HANDSHAKE) {
         raw.unshift(first)
         for (const begin of this.#begin) begin(raw)
-      } else refusePlain(raw, this.#limitMs)
+      } else {
+        this.#refused('plain', raw.remoteAddress)
+        refusePlain(raw, this.#limitMs)
+      }
     })
   }
 
@@ -62,6 +73,10 @@ export class Handshakes {
     this.#running.delete(name)
     return raw
   }
+}
+
+function isProtocolError(error: NodeJS.ErrnoException): boolean {
+  return error.code?.startsWith('ERR_SSL') === true || error.code === 'EPROTO'
 }
 
 /** Both ends of a connection, which no other open one has. Node does not tell what a TLS socket wraps. */
