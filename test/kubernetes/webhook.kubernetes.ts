@@ -56,7 +56,7 @@ describe('the gate that the chart installs, called by a real API server', {
   }
 
   /** Runs the gate as its Pod would: with what the chart made, at the address of its Service. */
-  const openGate = async (rules?: string): Promise<Child> => {
+  const openGate = async (rules?: string, more: readonly string[] = []): Promise<Child> => {
     await writeFiles(rules)
     const address = await serviceAddress(cluster, GATE, 'gates')
     const { spec } = await cluster.get<Deployed>('deployment', GATE, 'gates')
@@ -66,7 +66,7 @@ describe('the gate that the chart installs, called by a real API server', {
         .replace('0.0.0.0:8443', address)
         .replace(/^5s$/, '0s'),
     )
-    const gate = new Child('entrepot admission', [...ENTREPOT, ...(args ?? [])])
+    const gate = new Child('entrepot admission', [...ENTREPOT, ...(args ?? []), ...more])
     await gate.ready(async () => /the gate is open/.test(gate.output()), 60_000)
     return gate
   }
@@ -137,6 +137,31 @@ describe('the gate that the chart installs, called by a real API server', {
     assert.equal((await createPod('ghcr.io/acme/app')).code, 1)
   })
 
+  test('images are rewritten to the mirror by /mutate, and judged afterwards by what they stand for', async () => {
+    await using _gate = await openGate(undefined, ['--rewrite-to', 'mirror.example.com:8443'])
+    const made = await cluster.create(mutating(await authority()))
+    assert.equal(made.code, 0, made.stderr)
+    const digest = `sha256:${'a'.repeat(64)}`
+    const imageOf = async (image: string): Promise<string | undefined> => {
+      const { code, stdout, stderr } = await cluster.create(pod('rewritten', image, 'apps'), [
+        '--dry-run=server',
+        '--output',
+        'json',
+      ])
+      assert.equal(code, 0, stderr)
+      const { spec } = JSON.parse(stdout) as { spec: { containers: readonly { image: string }[] } }
+      return spec.containers[0]?.image
+    }
+    const mirrored = 'mirror.example.com:8443/docker.io/library/alpine'
+    assert.equal(await imageOf('alpine:3'), `${mirrored}:3`)
+    assert.equal(await imageOf(`alpine@${digest}`), `${mirrored}@${digest}`)
+    assert.equal(await imageOf(`${mirrored}:3`), `${mirrored}:3`)
+    const refused = await createPod('ghcr.io/acme/app:1')
+    assert.equal(refused.code, 1)
+    assert.match(refused.stderr, /denied the request: .*ghcr\.io\/acme\/app/)
+    await cluster.kubectl('delete', 'mutatingwebhookconfiguration', 'rewriting')
+  })
+
   for (const { title, section, allowed, denied, namespace = 'apps' } of ADMISSION_TABLE) {
     test(`the API server gets the verdicts of the table: ${title}`, async () => {
       if (namespace !== 'apps') await cluster.tryKubectl('create', 'namespace', namespace)
@@ -154,6 +179,37 @@ describe('the gate that the chart installs, called by a real API server', {
     })
   }
 })
+
+/** The configuration that docs/admission.md tells to write. */
+function mutating(caBundle: string): object {
+  return {
+    apiVersion: 'admissionregistration.k8s.io/v1',
+    kind: 'MutatingWebhookConfiguration',
+    metadata: { name: 'rewriting' },
+    webhooks: [
+      {
+        name: 'rewrite.entrepot.invalid',
+        admissionReviewVersions: ['v1'],
+        sideEffects: 'None',
+        reinvocationPolicy: 'IfNeeded',
+        failurePolicy: 'Fail',
+        clientConfig: {
+          caBundle,
+          service: { name: GATE, namespace: 'gates', path: '/mutate', port: 8443 },
+        },
+        namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'apps' } },
+        rules: [
+          {
+            apiGroups: [''],
+            apiVersions: ['v1'],
+            operations: ['CREATE', 'UPDATE'],
+            resources: ['pods', 'pods/ephemeralcontainers'],
+          },
+        ],
+      },
+    ],
+  }
+}
 
 function pod(name: string, image: string, namespace: string): object {
   const securityContext = {
