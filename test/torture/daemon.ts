@@ -23,6 +23,8 @@ export interface DaemonOptions {
   /** Lines of further sections of the upstream file. */
   readonly sections?: readonly string[]
   readonly flags?: readonly string[]
+  /** Address of the listener for clients; a free port of 127.0.0.1 by default. */
+  readonly listen?: string
   /** Address of the admin listener; none by default. */
   readonly adminListen?: string
   /**
@@ -60,13 +62,13 @@ export class DaemonProcess implements AsyncDisposable {
   /** Starts a daemon and does not wait for it. */
   static async spawn(options: DaemonOptions): Promise<DaemonProcess> {
     const { directory, root, upstream, env, entry = [], sections = [], flags = [], through = [] } = options
-    const { adminListen = 'off' } = options
+    const { adminListen = 'off', listen: clientListen = '127.0.0.1:0' } = options
     const file = join(directory, 'upstreams.yaml')
     const upstreams = ['- namespace: docker.io', `  host: ${upstream}`, '  tls: false', ...entry]
     const lines = ['upstreams:', ...upstreams, ...sections]
     await writeFile(file, `${lines.join('\n')}\n`)
     const store = ['filesystem', '--root', root]
-    const listen = ['--listen', '127.0.0.1:0', '--admin-listen', adminListen, '--upstream-config-file', file]
+    const listen = ['--listen', clientListen, '--admin-listen', adminListen, '--upstream-config-file', file]
     const command = [...through, process.execPath, MAIN, ...listen, ...flags, ...store]
     const [program = '', ...rest] = command
     const child = spawn(program, rest, {

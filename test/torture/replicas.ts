@@ -1,125 +1,13 @@
-import { once } from 'node:events'
-import { mkdir, writeFile } from 'node:fs/promises'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { systemClock } from '../../src/lib/clock.ts'
-import { Members } from '../../src/peers/members.ts'
-import { freePorts } from '../support/replicas.ts'
-import { type FakeUpstream, startUpstream } from '../support/upstream.ts'
 import { pull } from './client.ts'
-import { DaemonProcess } from './daemon.ts'
+import { split } from './replicas-split.ts'
 import { type Rig, type RigContext, stopwatch, type Tally } from './rig.ts'
 import { blobPath, manifestPath, pullChecked, pullImage, putImage, verifyVisible } from './state.ts'
+import { COUNT, type CountedUpstream, startCounted, Trio } from './trio.ts'
 
 const MIB = 1024 * 1024
-const HOST = '127.0.0.1'
-const COUNT = 3
-const CLUSTER = 'entrepot'
-
-/** The registry, behind a connection that counts what it sends. */
-interface CountedUpstream extends AsyncDisposable {
-  readonly upstream: FakeUpstream
-  readonly host: string
-  sentBytes: number
-}
-
-async function startCounted(): Promise<CountedUpstream> {
-  const upstream = await startUpstream()
-  const sockets = new Set<Socket>()
-  const server = createServer({ allowHalfOpen: true }, socket => {
-    const onward = connect({ host: HOST, port: upstream.port, allowHalfOpen: true })
-    for (const one of [socket, onward]) {
-      sockets.add(one)
-      one.on('error', () => undefined).once('close', () => sockets.delete(one))
-    }
-    socket.once('close', () => onward.destroy())
-    onward.once('close', () => socket.destroySoon())
-    onward.on('data', (piece: Buffer) => {
-      counted.sentBytes += piece.byteLength
-    })
-    socket.pipe(onward)
-    onward.pipe(socket)
-  })
-  server.listen(0, HOST)
-  await once(server, 'listening')
-  const counted: CountedUpstream = {
-    upstream,
-    host: `${HOST}:${(server.address() as AddressInfo).port}`,
-    sentBytes: 0,
-    [Symbol.asyncDispose]: async () => {
-      for (const socket of sockets) socket.destroy()
-      server.close()
-      await upstream[Symbol.asyncDispose]()
-    },
-  }
-  return counted
-}
-
-/** Three daemons that know each other. */
-class Trio implements AsyncDisposable {
-  readonly daemons: DaemonProcess[] = []
-  readonly roots: readonly string[]
-  readonly #context: RigContext
-  readonly #ports: readonly number[]
-  readonly #upstream: string
-  readonly #ranking = new Members(CLUSTER, systemClock)
-
-  constructor(context: RigContext, ports: readonly number[], upstream: string) {
-    this.#context = context
-    this.#ports = ports
-    this.#upstream = upstream
-    this.roots = ports.map((_, index) => join(context.directory, `root-${index}`))
-    this.#ranking.replace(ports.map(port => ({ host: HOST, port })))
-  }
-
-  static async start(context: RigContext, upstream: string): Promise<Trio> {
-    await writeFile(join(context.directory, 'secret'), 'a-secret-of-the-replicas\n')
-    const trio = new Trio(context, await freePorts(COUNT), upstream)
-    for (let index = 0; index < COUNT; index += 1) await trio.restart(index)
-    // Those that started first have been told by the others that they are there.
-    await sleep(1500)
-    return trio
-  }
-
-  /** Starts one of them, for the first time or again. */
-  async restart(index: number): Promise<DaemonProcess> {
-    const directory = join(this.#context.directory, `replica-${index}`)
-    await mkdir(directory, { recursive: true })
-    const daemon = await DaemonProcess.start({
-      root: this.roots[index] ?? '',
-      directory,
-      upstream: this.#upstream,
-      flags: [
-        '--peer-listen',
-        `${HOST}:${this.#ports[index]}`,
-        '--peers',
-        this.#ports.map(port => `${HOST}:${port}`).join(','),
-        '--peer-secret-file',
-        join(this.#context.directory, 'secret'),
-        '--workers',
-        '1',
-        '--drain-timeout',
-        '20s',
-      ],
-    })
-    this.daemons[index] = daemon
-    return daemon
-  }
-
-  /** The owner of a blob. */
-  ownerOf(digest: string): number {
-    const [owner] = this.#ranking.candidates(`docker.io@${digest}`)
-    return this.#ports.findIndex(port => port === owner?.address.port)
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const daemon of this.daemons) {
-      daemon.signal('SIGCONT')
-      await daemon.kill()
-    }
-  }
-}
+/** Cold blobs for each figure of first bytes. */
+const FIRST_BYTES = 21
 
 /** Many clients of each replica on one cold blob, and many manifests: everything is fetched once. */
 async function cold(context: RigContext): Promise<void> {
@@ -144,6 +32,9 @@ async function cold(context: RigContext): Promise<void> {
   tally.figure('fetches of the blob', gets)
   tally.figure('times its bytes', (counted.sentBytes / sizeBytes).toFixed(3))
   if (gets !== 1) tally.violate(`the blob was fetched ${gets} times`)
+  const resident = trio.daemons.map(daemon => Math.round(daemon.residentMaxBytes / MIB))
+  tally.figure('resident, max MiB', resident.join('/'))
+  await compareFirstBytes({ trio, upstream, random, tally })
   const tags = Array.from({ length: manifests }, (_, index) => {
     const { manifest } = upstream.putImage({ config: { index, salt: random.bytes(8).toString('hex') } })
     upstream.tag('team/app', `m${index}`, manifest)
@@ -170,6 +61,37 @@ async function cold(context: RigContext): Promise<void> {
   tally.figure('clients', clients * COUNT)
   tally.figure('manifests', manifests)
   for (const root of trio.roots) await verifyVisible(root, tally)
+}
+
+/** The first byte of cold blobs at their owner, and of others at a replica that follows it. */
+async function compareFirstBytes({
+  trio,
+  upstream,
+  random,
+  tally,
+}: Pick<CountedUpstream, 'upstream'> &
+  Pick<RigContext, 'random' | 'tally'> & { readonly trio: Trio }): Promise<void> {
+  const times: { readonly owner: number[]; readonly follower: number[] } = { owner: [], follower: [] }
+  for (let round = 0; round < FIRST_BYTES; round += 1) {
+    for (const kind of ['owner', 'follower'] as const) {
+      const digest = upstream.putBlob(random.bytes(MIB))
+      const index = (trio.ownerOf(digest) + (kind === 'owner' ? 0 : 1)) % COUNT
+      const startedAtMs = performance.now()
+      let firstMs = Number.NaN
+      const onResponse = (): void => {
+        firstMs = performance.now() - startedAtMs
+      }
+      const { address = '' } = trio.daemons[index] ?? {}
+      await pull(address, blobPath(digest), { onResponse })
+      times[kind].push(firstMs)
+    }
+  }
+  for (const kind of ['owner', 'follower'] as const)
+    tally.figure(`first header, ${kind}, median ms`, (medianOf(times[kind]) ?? Number.NaN).toFixed(1))
+}
+
+function medianOf(values: readonly number[]): number | undefined {
+  return values.toSorted((one, other) => one - other)[Math.floor(values.length / 2)]
 }
 
 function requireAll(came: readonly boolean[], what: string, tally: Tally): void {
@@ -286,5 +208,6 @@ const rig = (name: string, title: string, run: Rig['run']): Rig => ({ name, titl
 export const REPLICAS: readonly Rig[] = [
   rig('replicas', 'clients of three replicas on one cold blob, and manifests', cold),
   rig('replicas-owner', 'the owner of a blob is killed or stopped in the middle of it', owners),
+  rig('replicas-split', 'packets between three replicas are lost in the middle of a blob', split),
   rig('replicas-rolling', 'a rolling restart of three replicas under load', rolling),
 ]
