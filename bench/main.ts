@@ -9,6 +9,7 @@ import { Bench, type Case } from './bench.ts'
 import { COLD_CASES } from './cases/cold.ts'
 import { FRESH_CASES } from './cases/fresh.ts'
 import { PUSH_CASES } from './cases/push.ts'
+import { REPLICA_CASES } from './cases/replicas.ts'
 import { S3_CASES } from './cases/s3.ts'
 import { SCALE_CASES } from './cases/scale.ts'
 import { WARM_CASES } from './cases/warm.ts'
@@ -25,6 +26,7 @@ const CASES: readonly Case[] = [
   ...COLD_CASES,
   ...FRESH_CASES,
   ...SCALE_CASES,
+  ...REPLICA_CASES,
   ...S3_CASES,
   ...PUSH_CASES,
 ]

@@ -59,9 +59,14 @@ export async function startServers(
 
 /** The release of Distribution that its users run, if it is installed; Debian's is older. */
 async function startDistribution(room: Room, name: string, mirrored: string): Promise<readonly Server[]> {
-  const program = findProgram('registry', [process.env['PATH'] ?? '', join(homedir(), 'go/bin')])
+  const program = findDistribution()
   if (program === undefined) return []
   return [await timed(DISTRIBUTION, async () => await startRegistry(room, name, { mirrored, program }))]
+}
+
+/** The program of that release. */
+export function findDistribution(): string | undefined {
+  return findProgram('registry', [process.env['PATH'] ?? '', join(homedir(), 'go/bin')])
 }
 
 async function timed(name: string, start: () => Promise<Started>): Promise<Server> {

@@ -173,7 +173,12 @@ function mirrors(servers: readonly Server[]): readonly Server[] {
   return servers.filter(({ name }) => name !== NGINX_STATIC)
 }
 
-async function makeCold(bench: Bench, count: number, sizeBytes: number): Promise<readonly [Item, ...Item[]]> {
+/** New content of the origin, which no mirror has yet. */
+export async function makeCold(
+  bench: Bench,
+  count: number,
+  sizeBytes: number,
+): Promise<readonly [Item, ...Item[]]> {
   const first = await bench.maker.makeBlob(sizeBytes)
   const rest: Item[] = []
   while (rest.length < count - 1) rest.push(await bench.maker.makeBlob(sizeBytes))
@@ -206,7 +211,8 @@ function besides(own: Pulled, direct: Pulled): { readonly laterMs: number; reado
   return { laterMs: own.firstByteMs - direct.firstByteMs, timesDirect: own.tookMs / direct.tookMs }
 }
 
-function sentOfOrigin({ origin }: Bench, items: readonly Item[]): Sent {
+/** What the origin has sent of these items so far. */
+export function sentOfOrigin({ origin }: Bench, items: readonly Item[]): Sent {
   return sentOf(
     readFileSync(origin.child.log, 'utf8'),
     items.map(({ path }) => path),
@@ -214,7 +220,7 @@ function sentOfOrigin({ origin }: Bench, items: readonly Item[]): Sent {
 }
 
 /** What the origin has sent since then, after everything under way has ended. */
-async function sentSince(
+export async function sentSince(
   bench: Bench,
   items: readonly Item[],
   before: Sent,
