@@ -3,7 +3,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { readAhead } from '../../lib/read-ahead.ts'
 import type { BufferPool } from '../../lib/reader-buffers.ts'
 import type { LocalFile, StoredObject } from '../store.ts'
-import { readFully } from './regular-file.ts'
+import { openRegular, readFully } from './regular-file.ts'
 
 /** Content in a regular file. */
 export class FileObject implements StoredObject {
@@ -12,15 +12,15 @@ export class FileObject implements StoredObject {
   readonly file: LocalFile
   readonly #handle: FileHandle
   readonly #buffers: BufferPool
-  readonly #close: () => Promise<void>
 
-  constructor({ handle, stats, buffers, close }: FileObjectParts) {
+  constructor({ handle, stats, buffers }: FileObjectParts) {
     this.#handle = handle
-    this.#close = close
     this.#buffers = buffers
     this.file = { fd: handle.fd }
     this.sizeBytes = Number(stats.size)
-    this.version = versionOf(stats)
+    // The store never writes into a visible file. A write by another program changes one of these values. The
+    // rename of `adopt` changes ctime, so a version read before it never equals the version of a later open.
+    this.version = [stats.ino, stats.size, stats.mtimeNs, stats.ctimeNs].join('-')
   }
 
   read(start: number, end: number): AsyncIterable<Uint8Array> {
@@ -33,22 +33,18 @@ export class FileObject implements StoredObject {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#close()
+    await this.#handle.close()
   }
 }
 
-/**
- * The store never writes into a visible file. A write by another program changes one of these values. The
- * rename of `adopt` changes ctime, so a version read before it never equals the version of a later open.
- */
-export function versionOf({ ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
-  return [ino, size, mtimeNs, ctimeNs].join('-')
+/** Opens the content at a path; `undefined` if nothing is there. */
+export async function openFileObject(path: string, buffers: BufferPool): Promise<FileObject | undefined> {
+  const file = await openRegular(path, 'read')
+  return file === undefined ? undefined : new FileObject({ ...file, buffers })
 }
 
 interface FileObjectParts {
   readonly handle: FileHandle
   readonly stats: BigIntStats
   readonly buffers: BufferPool
-  /** Called when the object is disposed of. The handle may have further readers. */
-  readonly close: () => Promise<void>
 }

@@ -19,7 +19,7 @@ import type {
   UploadSpool,
 } from '../store.ts'
 import { readOneByOne } from '../write-steps.ts'
-import { OpenFiles } from './open-files.ts'
+import { openFileObject } from './object.ts'
 import { readRecordFile } from './record-file.ts'
 import { measureRoom } from './room.ts'
 import { listContent, listRecords, listRecordsOf } from './walk.ts'
@@ -41,15 +41,15 @@ export async function openReadOnlyStore(root: string, buffers = new BufferPool()
  */
 class ReadOnlyFilesystemStore implements Store {
   readonly #root: string
-  readonly #files: OpenFiles
+  readonly #buffers: BufferPool
 
   constructor(root: string, buffers: BufferPool) {
     this.#root = root
-    this.#files = new OpenFiles(buffers)
+    this.#buffers = buffers
   }
 
   async open(digest: Digest): Promise<StoredObject | undefined> {
-    return await this.#files.open(join(this.#root, contentKey(digest)))
+    return await openFileObject(join(this.#root, contentKey(digest)), this.#buffers)
   }
 
   async createSpool(): Promise<SpoolFile> {

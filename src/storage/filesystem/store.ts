@@ -26,7 +26,7 @@ import type {
 import { readOneByOne, writeOneByOne } from '../write-steps.ts'
 import { RecordCreation } from './create-file.ts'
 import { DirectorySyncs, DurableDirectories, makeDirectory, removeEmpty } from './directories.ts'
-import { OpenFiles } from './open-files.ts'
+import { openFileObject } from './object.ts'
 import { Quarantine } from './quarantine.ts'
 import { readRecordFile } from './record-file.ts'
 import { createEmptyFile } from './regular-file.ts'
@@ -86,7 +86,7 @@ interface FilesystemStoreParts extends Required<Omit<FilesystemStoreOptions, 'ma
 export class FilesystemStore implements Store {
   readonly #root: string
   readonly #events: Pick<Events, 'storageFailed'>
-  readonly #files: OpenFiles
+  readonly #buffers: BufferPool
   readonly #spools: SpoolDirectory
   readonly #directories: DurableDirectories
   readonly #syncs = new DirectorySyncs()
@@ -100,7 +100,7 @@ export class FilesystemStore implements Store {
     this.#root = root
     this.#isOrdered = isOrdered
     this.#events = events
-    this.#files = new OpenFiles(buffers)
+    this.#buffers = buffers
     this.#spools = spools
     this.#directories = new DurableDirectories(root)
     this.#writer = new StepWriter({ root, isOrdered, scratch: async () => await spools.scratch() })
@@ -120,7 +120,7 @@ export class FilesystemStore implements Store {
   }
 
   async open(digest: Digest): Promise<StoredObject | undefined> {
-    return await this.#files.open(this.#contentPath(digest))
+    return await openFileObject(this.#contentPath(digest), this.#buffers)
   }
 
   async createSpool(digest: Digest, claimant?: string): Promise<SpoolFile> {
