@@ -53,11 +53,6 @@ export function provedAnonymous(): Proved {
   return { ...NOBODY, identity: ANONYMOUS }
 }
 
-/** The identity of a client certificate. */
-export function provedCertificate(identity: Identity): Proved {
-  return { identity, ownGroups: [], proof: undefined, untilMs: Infinity }
-}
-
 /**
  * Finds out who sends credentials: our own token, then an OIDC token (also as a password), then a user's
  * password. Wrong credentials are refused. Credentials of which nothing is known here make the sender
@@ -66,6 +61,7 @@ export function provedCertificate(identity: Identity): Proved {
 export class IdentityChain {
   readonly #parts: ChainParts
   #terms: ChainTerms
+  #certificateProof: string | undefined
 
   constructor(parts: ChainParts, terms: ChainTerms) {
     this.#parts = parts
@@ -74,6 +70,16 @@ export class IdentityChain {
 
   replace(terms: ChainTerms): void {
     this.#terms = terms
+  }
+
+  /** Believes certificates of this CA, in PEM, from now on; ends sessions that began with another CA. */
+  trustCertificatesOf(ca: string | undefined): void {
+    this.#certificateProof = ca === undefined ? undefined : `${CERTIFICATE}${markOf(ca)}`
+  }
+
+  /** What a client certificate proves that the listener has verified. */
+  certified(identity: Identity): Proved {
+    return { identity, ownGroups: [], proof: this.#certificateProof, untilMs: Infinity }
   }
 
   /**
@@ -163,11 +169,11 @@ export class IdentityChain {
   }
 
   /**
-   * A session ends with what it was exchanged for: the robot's token, the user's password, or the settings of
-   * the issuer. Returns the identity of a robot.
+   * A session ends with what it was exchanged for: the robot's token, the user's password, the CA of client
+   * certificates, or the settings of the issuer. Returns the identity of a robot.
    */
   #provenStill({ name, proof }: TokenSession): Identity | undefined {
-    if (proof === undefined) return undefined
+    if (proof === undefined || proof === this.#certificateProof) return undefined
     const robot = proof.startsWith(ROBOT) ? this.#parts.robots.findById(proof.slice(ROBOT.length)) : undefined
     if (robot !== undefined) return robot.identity
     if (this.#terms.issuers.values().some(issuer => proof === issuerProof(issuer))) return undefined
@@ -203,6 +209,7 @@ export class IdentityChain {
 }
 
 const ROBOT = 'robot '
+const CERTIFICATE = 'certificate '
 
 function robotProof(id: string): string {
   return `${ROBOT}${id}`
@@ -214,7 +221,11 @@ function issuerProof({ mark }: Pick<Issuer, 'mark'>): string {
 
 /** A mark of a password's hash, which the token may show: nobody can test passwords by it. */
 function userProof(passwordHash: string): string {
-  return hash('sha256', passwordHash, 'base64url').slice(0, 22)
+  return markOf(passwordHash)
+}
+
+function markOf(text: string): string {
+  return hash('sha256', text, 'base64url').slice(0, 22)
 }
 
 /** True for a token of ours, also as the password of a login. */

@@ -12,7 +12,7 @@ export interface TokenSession {
   /** Groups that only the original credentials named. */
   readonly groups: readonly string[]
   readonly generation: number
-  /** Id of the robot token, or a mark of the user's hash or of the issuer: the session ends with that. */
+  /** Id of the robot token, or a mark of the user's hash, the issuer or the CA. The session ends with it. */
   readonly proof: string | undefined
   /** Latest end, in milliseconds since 1970: that of the original credentials. */
   readonly untilMs: number

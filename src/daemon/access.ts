@@ -28,6 +28,8 @@ export interface IdentityParts {
   readonly clock: Clock
   readonly instance: string
   readonly resolve: Resolve | undefined
+  /** CA of client certificates, in PEM. */
+  readonly clientCa: string | undefined
 }
 
 /** What a reload puts into force. */
@@ -81,6 +83,7 @@ export class Identities implements AsyncDisposable {
       { robots: this.robots, sessions, passwords: this.#passwords, clock, events },
       this.#chainTerms(),
     )
+    this.chain.trustCertificatesOf(parts.clientCa)
     this.access = new RuledAccess(
       {
         identifier: this.chain,
@@ -123,6 +126,12 @@ export class Identities implements AsyncDisposable {
       for (const issuer of before.values())
         if (!kept.has(issuer)) void issuer.documents[Symbol.asyncDispose]()
     }
+  }
+
+  /** Believes client certificates of this CA from now on; see {@link IdentityChain.trustCertificatesOf}. */
+  trustCertificatesOf(ca: string | undefined): void {
+    this.chain.trustCertificatesOf(ca)
+    this.changes.add(1)
   }
 
   /** Watches the file of users from now on, also another one that a reload names; resolves once it does. */

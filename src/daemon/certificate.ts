@@ -54,6 +54,7 @@ export async function reloadCertificate(parts: DaemonParts): Promise<void> {
       if (terms === undefined) return
       clientServer.secure(terms)
       await threads?.secure(terms)
+      parts.identities.trustCertificatesOf(terms.clients?.ca)
     } catch (error) {
       events.certificateFailed(error)
     }

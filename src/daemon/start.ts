@@ -169,7 +169,7 @@ async function compose(
   const mirror = undo.use(
     new Mirror({ store, events, clock, checkCacheDigest, provesRanges, ledger, epoch, buffers }),
   )
-  const identityParts = { config, store, events, clock, instance, resolve }
+  const identityParts = { config, store, events, clock, instance, resolve, clientCa: tls?.clients?.ca }
   const identities = undo.use(
     await Identities.start(identityParts, { ...inForce.current, directory: inForce.current.names }),
   )

@@ -51,7 +51,7 @@ export interface DispatchParts {
   readonly answering: Answering | ContentAnswering
   readonly access: Access
   /** Exchanges credentials for tokens; only the first thread has it. */
-  readonly chain?: Pick<IdentityChain, 'audited' | 'exchange' | 'triedName'>
+  readonly chain?: Pick<IdentityChain, 'audited' | 'certified' | 'exchange' | 'triedName'>
   /** URL of the token endpoint, if the configuration names it. */
   readonly realm?: () => string | undefined
   /** Takes what is pushed. If left out, nothing is. */

@@ -340,3 +340,17 @@ test('a discovery document of another issuer, or with keys at another host, is n
     assert.equal(issuer.fetched.length, 1)
   }
 })
+
+test('a session that a client certificate began ends when another CA is believed', async t => {
+  const { chain, bearer } = await makeRig(t)
+  const identity = { name: 'cert:build-7', groups: [] }
+  chain.trustCertificatesOf('one CA')
+  const { token } = await chain.exchange(chain.certified(identity))
+  assert.equal((await bearer(token)).identity.name, 'cert:build-7')
+  chain.trustCertificatesOf('another CA')
+  await assert.rejects(bearer(token), refused)
+  const { token: next } = await chain.exchange(chain.certified(identity))
+  assert.equal((await bearer(next)).identity.name, 'cert:build-7')
+  chain.trustCertificatesOf(undefined)
+  await assert.rejects(bearer(next), refused)
+})

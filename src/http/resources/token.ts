@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Access } from '../../access/access.ts'
 import { type Presented, parseAuthorization, presentedPassword } from '../../access/authorization.ts'
-import { type IdentityChain, type Proved, provedAnonymous, provedCertificate } from '../../access/chain.ts'
+import { type IdentityChain, type Proved, provedAnonymous } from '../../access/chain.ts'
 import type { Peer } from '../../access/peer.ts'
 import type { Events } from '../../observe/events.ts'
 import { OciError } from '../../oci/error.ts'
@@ -15,7 +15,7 @@ const BODY_BYTES_MAX = 64 * 1024
 const SCOPES_MAX = 100
 
 export interface TokenParts {
-  readonly chain: Pick<IdentityChain, 'audited' | 'exchange' | 'triedName'>
+  readonly chain: Pick<IdentityChain, 'audited' | 'certified' | 'exchange' | 'triedName'>
   readonly access: Pick<Access, 'identify' | 'may'>
   readonly names: NameRules
   readonly events: Pick<Events, 'audited' | 'foreignCredentials'>
@@ -72,7 +72,7 @@ async function proveSender(
   peer: Peer,
 ): Promise<Proved> {
   const certified = await access.identify({ authorization: undefined, peer })
-  if (certified.name !== ANONYMOUS.name) return provedCertificate(certified)
+  if (certified.name !== ANONYMOUS.name) return chain.certified(certified)
   if (presented === undefined) return provedAnonymous()
   return await chain.audited(presented, peer.address)
 }
