@@ -12,6 +12,12 @@ export interface JobTurn {
   requireHeld(): void
 }
 
+/** A turn that its holder ends by itself. */
+export interface OpenTurn extends JobTurn, AsyncDisposable {
+  /** Notes that the run came to its end. Without it, the run counts as stopped. */
+  ended(state: 'ended'): void
+}
+
 /** A job, and the time from the end of one run to the start of the next, in milliseconds. */
 export interface DueJob {
   readonly job: JobName
@@ -32,6 +38,9 @@ export interface JobTurns {
    * store does not answer.
    */
   take(due: DueJob, action: (turn: JobTurn) => Promise<void>, signal: AbortSignal): Promise<JobOutcome>
+
+  /** A turn now, due or not, for an operator who asks; `undefined` if another process does the job now. */
+  begin(job: JobName, signal: AbortSignal): Promise<OpenTurn | undefined>
 }
 
 /** The turns of a process that is alone with its store: it does every job at once. */
@@ -40,9 +49,15 @@ export const ALONE: JobTurns = {
     await action(unlimitedTurn(signal))
     return { hasRun: true, nextMs: everyMs }
   },
+  begin: async (_, signal) =>
+    await Promise.resolve({
+      ...unlimitedTurn(signal),
+      ended: () => undefined,
+      [Symbol.asyncDispose]: async () => await Promise.resolve(),
+    }),
 }
 
-/** A turn that is never lost, such as that of an operator who asks for the job now. */
+/** A turn that is never lost. */
 export function unlimitedTurn(signal: AbortSignal): JobTurn {
   return { signal, requireHeld: () => signal.throwIfAborted() }
 }

@@ -1,7 +1,8 @@
-import { type JobTurn, type JobTurns, unlimitedTurn } from '../content/job-turns.ts'
+import { type JobName, type JobTurn, type JobTurns, unlimitedTurn } from '../content/job-turns.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
+import { BUSY_RETRY_MS, OciError } from '../oci/error.ts'
 import { Collection, type CollectionParts, type Verdict } from './collection.ts'
 import type { Hosted } from './hosted.ts'
 import type { PullBook } from './pulls.ts'
@@ -61,13 +62,33 @@ export class HostedUpkeep implements AsyncDisposable {
   }
 
   /** Applies the retention rules now; a dry run only says what would go. */
-  retain(options: { readonly isDry: boolean }, signal: AbortSignal): ReturnType<Retention['apply']> {
-    return this.#retention.apply(options, unlimitedTurn(AbortSignal.any([signal, this.#lifetime.signal])))
+  async *retain(options: { readonly isDry: boolean }, signal: AbortSignal): ReturnType<Retention['apply']> {
+    yield* this.#now('retention', options, { signal, run: turn => this.#retention.apply(options, turn) })
   }
 
   /** Collects now; a dry run only says what would go. */
-  collect(options: { readonly isDry: boolean }, signal: AbortSignal): AsyncGenerator<Verdict> {
-    return this.#collection.collect(options, unlimitedTurn(AbortSignal.any([signal, this.#lifetime.signal])))
+  async *collect(options: { readonly isDry: boolean }, signal: AbortSignal): AsyncGenerator<Verdict> {
+    yield* this.#now('collection', options, { signal, run: turn => this.#collection.collect(options, turn) })
+  }
+
+  /** Throws UNAVAILABLE if another process does the job. A dry run needs no turn. */
+  async *#now<T>(
+    job: JobName,
+    { isDry }: { readonly isDry: boolean },
+    { signal, run }: { readonly signal: AbortSignal; readonly run: (turn: JobTurn) => AsyncGenerator<T> },
+  ): AsyncGenerator<T> {
+    const either = AbortSignal.any([signal, this.#lifetime.signal])
+    if (isDry) {
+      yield* run(unlimitedTurn(either))
+      return
+    }
+    await using turn = await this.#parts.turns.begin(job, either)
+    if (turn === undefined)
+      throw new OciError('UNAVAILABLE', `the ${job} is running already: entrepot status says where`, {
+        retryAfterMs: BUSY_RETRY_MS,
+      })
+    yield* run(turn)
+    turn.ended('ended')
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -8,6 +8,7 @@ import {
   type JobOutcome,
   type JobTurn,
   type JobTurns,
+  type OpenTurn,
 } from '../job-turns.ts'
 import { DEAD_AFTER_MS, HeldTurn, TurnLostError } from './held-turn.ts'
 import { type Run, readRun, writeRun } from './run-record.ts'
@@ -77,6 +78,15 @@ export class Runs implements JobTurns {
     const hasRun = await this.#run(turn, action)
     await this.#tidy(job, number)
     return { hasRun, nextMs: hasRun ? everyMs : DEAD_AFTER_MS }
+  }
+
+  async begin(job: JobName, signal: AbortSignal): Promise<OpenTurn | undefined> {
+    const last = await this.#lastOf(job)
+    if (last?.state === 'running' && last.ageMs < DEAD_AFTER_MS) return undefined
+    const number = (last?.number ?? 0) + 1
+    const turn = await this.#claim(job, number, signal)
+    if (turn !== undefined) await this.#tidy(job, number)
+    return turn
   }
 
   /** The latest run of each job that ever ran. */

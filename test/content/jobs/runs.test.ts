@@ -50,6 +50,23 @@ test('a job runs once in its time, whatever number of processes ask for it', asy
   ])
 })
 
+test('an operator gets a turn at any time but while another process has one, and it counts as a run', async () => {
+  const clock = new FakeClock()
+  const store = new MemoryStore(clock)
+  const [one, other] = [runsOn(store, clock, 'a'), runsOn(store, clock, 'b')]
+  await one.take(DUE, async () => undefined, FOREVER)
+  {
+    await using turn = await one.begin('collection', FOREVER)
+    assert.ok(turn !== undefined)
+    assert.equal(await other.begin('collection', FOREVER), undefined)
+    assert.equal((await other.take(DUE, async () => undefined, FOREVER)).hasRun, false)
+    turn.ended('ended')
+  }
+  assert.equal((await other.take(DUE, async () => undefined, FOREVER)).hasRun, false)
+  await using again = await other.begin('collection', FOREVER)
+  assert.ok(again !== undefined)
+})
+
 test('the records of old runs are removed, and numbers go on', async () => {
   const clock = new FakeClock()
   const store = new MemoryStore(clock)
