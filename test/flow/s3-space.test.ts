@@ -157,7 +157,7 @@ test('without bounds the bucket is walked only when somebody asks, and the list 
   assert.match(metrics, /^entrepot_index_state/m)
   assert.doesNotMatch(metrics, /^entrepot_cache_(?:used_bytes|objects|max_bytes) /m)
   const walks = world.stub.requests.filter(
-    ({ operation, key }) => operation === 'ListObjectsV2' && !key.startsWith('runs/'),
+    ({ operation, key }) => operation === 'ListObjectsV2' && !/^(?:runs|decisions|history)\//.test(key),
   )
   assert.deepEqual(walks, [])
   await ask(another, 'GET', 'images')
