@@ -74,7 +74,8 @@ export class Decisions {
     const copy = await this.#find({ kind: 'decision', about: `${about}-copy`, id })
     const good = main.kind === 'good' ? main : copy.kind === 'good' ? copy : undefined
     if (good !== undefined) this.#read.set(id, good.value)
-    if (main.kind === 'good' && copy.kind === 'good') return
+    // Without a copy, another process may be removing it at this moment: it must not come back.
+    if (main.kind === 'good' && copy.kind !== 'damaged') return
     const damage = main.kind === 'damaged' ? main : copy.kind === 'damaged' ? copy : undefined
     if (damage !== undefined)
       events.recordDamaged(about, good === undefined ? 'lost' : 'restored', damage.error)

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { AccessRecords } from '../../src/content/access-records.ts'
 import { sealRecord } from '../../src/content/sealed-record.ts'
+import { storeWith } from '../mirror/rig.ts'
 import { MemoryStore } from '../support/memory-store.ts'
 import { seeEvents } from '../support/seen-events.ts'
 
@@ -46,6 +47,22 @@ test('processes on one store lose none of the tokens of each other, nor those of
   await processes[0]?.records.removeRobot('a'.repeat(12))
   const left = await processes[1]?.records.readRobots()
   assert.deepEqual(new Set(left), new Set([entryOf('b'), entryOf('c')]))
+})
+
+test('a token that is being revoked does not come back by a process that reads it meanwhile', async () => {
+  const store = new MemoryStore()
+  const { events } = seeEvents()
+  const entry = { ...ROBOT, id: 'a'.repeat(12), sha256: 'a'.repeat(64) }
+  await new AccessRecords({ store, events }).addRobot(entry)
+  const sick = storeWith(store, {
+    deleteRecord: async name => {
+      const wasThere = await store.deleteRecord(name)
+      await new AccessRecords({ store, events }).readRobots()
+      return wasThere
+    },
+  })
+  await new AccessRecords({ store: sick, events }).removeRobot(entry.id)
+  assert.deepEqual(await new AccessRecords({ store, events }).readRobots(), [])
 })
 
 test('when tokens were used is kept apart from them, and may be damaged', async () => {
