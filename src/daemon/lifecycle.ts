@@ -2,6 +2,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import type { UpstreamConfig } from '../config/config.ts'
 import { FileWatch, loadSettledUpstreams } from '../config/file/watch.ts'
 import { riskNotices } from '../config/notices.ts'
+import { warnOfClosedNames } from './closed-names.ts'
 import { requireImmutableTags } from './immutable-tags.ts'
 import { notifyEndpoints } from './notifications.ts'
 import { type DaemonParts, directoryText, inForceOf } from './parts.ts'
@@ -60,6 +61,7 @@ async function reloadOnce(parts: DaemonParts): Promise<void> {
     parts.warming.changed()
     events.reloaded({ upstreams: upstreams.length })
     warnOfRisks(parts, upstreams)
+    void warnOfClosedNames(parts)
   } catch (error) {
     events.reloadFailed(error)
   }

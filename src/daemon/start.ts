@@ -29,6 +29,7 @@ import { Identities } from './access.ts'
 import { openEvents } from './audit.ts'
 import { loadListenerTls, reloadCertificate, watchCertificate } from './certificate.ts'
 import { ClientServers } from './client-servers.ts'
+import { warnOfClosedNames } from './closed-names.ts'
 import { Current } from './current.ts'
 import { type HostingRooms, hostingOf } from './hosting.ts'
 import { requireImmutableTags } from './immutable-tags.ts'
@@ -122,6 +123,7 @@ export async function startDaemon(config: Config, overrides: DaemonOverrides = {
   undo.use(watchStore(parts, overrides.probeEveryMs))
   if (config.isReadOnly !== true) parts.scrub.start()
   warnOfRisks(parts, config.upstreams)
+  void warnOfClosedNames(parts)
   const [loadMs, openMs] = [Math.round(loadedAtMs), Math.round(openedAtMs - loadedAtMs)]
   const took = { loadMs, openMs, listenMs: Math.round(performance.now() - openedAtMs) }
   parts.events.started({ listen: client, listenTls: tls, adminListen: admin, store: storeName(config), took })

@@ -146,6 +146,11 @@ export class Space implements AsyncDisposable, Watcher {
     return this.#parts.bucket?.isLazy === true && this.index.state === 'absent'
   }
 
+  /** Resolves once the walk of the store that runs now has ended. */
+  async walked(): Promise<void> {
+    await this.#walking
+  }
+
   /** What {@link evict} would evict now, if nothing changed meanwhile. */
   async plan(bytes: number | undefined): Promise<Evicted> {
     await this.index.open()

@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { digestOf } from '../../src/oci/digest.ts'
 import { type HostedMirror, sectionsOf, startHosted } from '../support/hosted.ts'
-import { errorMessage, until } from '../support/waiting.ts'
+import { startMirror } from '../support/mirror.ts'
+import { startUpstream } from '../support/upstream.ts'
+import { errorMessage, linesOf, until } from '../support/waiting.ts'
 
 /** Everything that tried to leave the daemon: bytes on connections, and names that were looked up. */
 interface Outside extends AsyncDisposable {
@@ -196,4 +201,23 @@ test('explain says which claim a name falls to, which other would have had it, a
   assert.deepEqual(await claimOf('registry.example.com/team/app:1'), [narrow, wide, true, false, 'failure'])
   assert.deepEqual(await claimOf('registry.example.com/fork:1'), [wide, '', false, false, 'miss'])
   assert.equal(await claimOf('docker.io/library/alpine:1'), undefined)
+})
+
+test('a start logs the cached repositories that a claim closes, and no others', async t => {
+  const root = await mkdtemp(join(tmpdir(), 'entrepot-closed-'))
+  t.after(async () => await rm(root, { recursive: true }))
+  await using upstream = await startUpstream()
+  const { manifest } = upstream.putImage({ layers: [] })
+  for (const name of ['acme/app', 'library/alpine']) upstream.tag(name, 'v1', manifest)
+  {
+    await using mirror = await startMirror({ upstream: upstream.host, root })
+    for (const name of ['acme/app', 'library/alpine'])
+      assert.equal((await mirror.get(`/v2/${name}/manifests/v1?ns=docker.io`)).status, 200)
+  }
+  const config = { sections: sectionsOf({ 'docker.io/acme/**': undefined }) }
+  await using mirror = await startMirror({ upstream: upstream.host, root, config })
+  const text = 'a claim of hosted names closes cached repositories: nobody can pull them any more'
+  await until(() => linesOf(mirror, text).length > 0, 'the line')
+  const [line] = linesOf(mirror, text)
+  assert.deepEqual([line?.['count'], line?.['repositories']], [1, ['docker.io/acme/app']])
 })
