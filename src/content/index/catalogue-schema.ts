@@ -3,15 +3,26 @@ import { type Digest, hexOf } from '../../oci/digest.ts'
 import type { ImageKind } from './change.ts'
 
 /** Version of the tables, to be raised with every change. A catalogue of another version is deleted. */
-const VERSION = 5
+const VERSION = 6
+
+/**
+ * The namespace that content of hosted repositories counts for, which no registry can have as its name. It is
+ * neither evicted nor counted as cache.
+ */
+export const HOSTED_OWNER = '(hosted)'
+
+/** The id of {@link HOSTED_OWNER}, for indexes of a part of the rows. */
+export const HOSTED_ID = 1
 
 const SCHEMA = `
   CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   CREATE TABLE namespace (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+  INSERT INTO namespace VALUES (${HOSTED_ID}, '${HOSTED_OWNER}');
   CREATE TABLE place (
     id INTEGER PRIMARY KEY, namespace INTEGER NOT NULL, repository TEXT NOT NULL,
     is_hosted INTEGER NOT NULL DEFAULT 0, UNIQUE (namespace, repository)
   ) STRICT;
+  CREATE VIRTUAL TABLE place_name USING fts5 (name, content = '', tokenize = 'trigram case_sensitive 1');
   CREATE INDEX place_hosted ON place (namespace, repository) WHERE is_hosted = 1;
   CREATE TABLE object (
     id INTEGER PRIMARY KEY,
@@ -27,6 +38,7 @@ const SCHEMA = `
     is_read INTEGER NOT NULL
   ) STRICT;
   CREATE INDEX object_by_use ON object (is_manifest, last_use);
+  CREATE INDEX object_hosted ON object (last_use) WHERE owner = ${HOSTED_ID} AND is_manifest = 1;
   CREATE INDEX object_unread ON object (id) WHERE is_read = 0;
   CREATE TABLE link (digest BLOB NOT NULL, place INTEGER NOT NULL, PRIMARY KEY (digest, place)) STRICT, WITHOUT ROWID;
   CREATE TABLE tag (
@@ -72,12 +84,6 @@ export function requireSchema(database: DatabaseSync): boolean {
   const stale = database.prepare("SELECT value FROM meta WHERE name = 'is_stale'").get()
   return stale?.['value'] !== 0
 }
-
-/**
- * The namespace that content of hosted repositories counts for, which no registry can have as its name. It is
- * neither evicted nor counted as cache.
- */
-export const HOSTED_OWNER = '(hosted)'
 
 /** Of the rows of `shown`: those that a hosted repository has. */
 export const IS_PUBLISHED = `EXISTS (

@@ -3,6 +3,7 @@ import { parseDigest } from '../../oci/digest.ts'
 import {
   digestBytes,
   digestOfBytes,
+  HOSTED_ID,
   IS_NO_CHILD,
   IS_PUBLISHED,
   isOfKind,
@@ -16,6 +17,10 @@ type Row = Record<string, SQLOutputValue>
 const SCANNED_MAX = 500
 /** Repositories whose names one page may look at. */
 const PLACES_MAX = 50_000
+/** Repositories that are found by name and then sorted; if there are more, they are met in their order. */
+const FOUND_PLACES_MAX = 2000
+/** Shortest text that the index of names knows. */
+const TRIGRAM = 3
 /** Names of one manifest that a page looks at. */
 const NAMES_MAX = 100
 /** The reference in the cursor of a repository that is done. */
@@ -32,7 +37,7 @@ export class CatalogueShelves {
   readonly #statements
 
   constructor(database: DatabaseSync) {
-    this.#statements = prepare(database)
+    this.#statements = { ...preparePlaces(database), ...prepareImages(database) }
   }
 
   page(query: ShelfQuery): ShelfPage {
@@ -59,6 +64,7 @@ export class CatalogueShelves {
     const from = { namespace, repository }
     const images: ShelvedImage[] = []
     const isHosted = query.kind === 'hosted'
+    const phrase = this.#rarePhrase(query)
     const places = isHosted ? this.#statements.hostedPlaces : this.#statements.places
     const placeAfter = isHosted ? this.#statements.hostedPlaceAfter : this.#statements.placeAfter
     let scanned = 0
@@ -66,7 +72,12 @@ export class CatalogueShelves {
       const own = String(name)
       if (own < namespace || (query.namespace !== undefined && own !== query.namespace)) continue
       const start = own === from.namespace ? repository : ''
-      for (const place of places.iterate(placesWanted(query, { id, own, start }))) {
+      const wanted = placesWanted(query, { id, own, start })
+      const found =
+        phrase === undefined
+          ? places.iterate(wanted)
+          : this.#statements.foundPlaces.iterate({ namespace: id ?? null, start, phrase })
+      for (const place of found) {
         scanned += 1
         const isSame = own === namespace && place['repository'] === repository
         for (const row of this.#imagesOf(place, isSame ? reference : '', query)) {
@@ -78,10 +89,19 @@ export class CatalogueShelves {
         }
         if (scanned >= SCANNED_MAX) return { images, next: `${own} ${String(place['repository'])} ${DONE}` }
       }
-      const end = placeAfter.get(id ?? null, start, PLACES_MAX)
+      const end = phrase === undefined ? placeAfter.get(id ?? null, start, PLACES_MAX) : undefined
       if (end !== undefined) return { images, next: `${own} ${String(end['repository'])} ` }
     }
     return { images, next: undefined }
+  }
+
+  /** What to ask the index of names for; `undefined` if many names have it, or if it is too short. */
+  #rarePhrase({ search }: ShelfQuery): string | undefined {
+    const { name } = searchOf(search)
+    if (name.length < TRIGRAM) return undefined
+    const phrase = `"${name.replaceAll('"', '""')}"`
+    const count = Number(this.#statements.countNames.get(phrase, FOUND_PLACES_MAX + 1)?.['count'])
+    return count <= FOUND_PLACES_MAX ? phrase : undefined
   }
 
   /** The tags of a repository, then its manifests that no tag leads to. */
@@ -97,10 +117,15 @@ export class CatalogueShelves {
   #byManifest(query: ShelfQuery): ShelfPage {
     const [value = String(Number.MAX_SAFE_INTEGER), mark = ''] = query.after?.split(' ') ?? []
     const images: ShelvedImage[] = []
+    const { bySize, byUse, hostedBySize, hostedByUse } = this.#statements
+    const isHosted = query.kind === 'hosted'
     const rows =
       query.order === 'size'
-        ? this.#statements.bySize.iterate(Number(value), Buffer.from(mark || 'ff'.repeat(64), 'hex'))
-        : this.#statements.byUse.iterate(Number(value), Number(mark || Number.MAX_SAFE_INTEGER))
+        ? (isHosted ? hostedBySize : bySize).iterate(
+            Number(value),
+            Buffer.from(mark || 'ff'.repeat(64), 'hex'),
+          )
+        : (isHosted ? hostedByUse : byUse).iterate(Number(value), Number(mark || Number.MAX_SAFE_INTEGER))
     let scanned = 0
     for (const row of rows) {
       const names = this.#namesOf(row['digest'] as Uint8Array, query)
@@ -176,7 +201,7 @@ function imageOf(row: Row): ShelvedImage {
 const EXTENT = 'extent.cached, extent.missing, extent.lacks'
 
 // oxlint-disable-next-line typescript/explicit-function-return-type
-function prepare(database: DatabaseSync) {
+function preparePlaces(database: DatabaseSync) {
   const sql = (text: string): ReturnType<DatabaseSync['prepare']> => database.prepare(text)
   return {
     namespaces: sql('SELECT id, name FROM namespace ORDER BY name'),
@@ -199,6 +224,21 @@ function prepare(database: DatabaseSync) {
       `SELECT repository FROM place WHERE is_hosted = 1 AND namespace = ? AND repository >= ?
        ORDER BY repository LIMIT 1 OFFSET ?`,
     ),
+    countNames: sql(
+      'SELECT count(*) AS count FROM (SELECT rowid FROM place_name WHERE place_name MATCH ? LIMIT ?)',
+    ),
+    foundPlaces: sql(
+      `SELECT place.id AS place, place.repository FROM place_name CROSS JOIN place ON place.id = place_name.rowid
+       WHERE place_name MATCH :phrase AND place.namespace = :namespace AND place.repository >= :start
+       ORDER BY place.repository`,
+    ),
+  }
+}
+
+// oxlint-disable-next-line typescript/explicit-function-return-type
+function prepareImages(database: DatabaseSync) {
+  const sql = (text: string): ReturnType<DatabaseSync['prepare']> => database.prepare(text)
+  return {
     tags: sql(
       `SELECT tag.tag, tag.digest, tag.checked_at, tag.is_hosted, tag.hits,
          coalesce(tag.last_use, object.last_use) AS last_use, ${EXTENT}
@@ -223,6 +263,18 @@ function prepare(database: DatabaseSync) {
       `SELECT extent.digest, extent.cached AS value, object.last_use, ${EXTENT} FROM extent
        JOIN object ON object.digest = extent.digest
        WHERE (cached, extent.digest) < (?, ?) ORDER BY cached DESC, extent.digest DESC`,
+    ),
+    hostedByUse: sql(
+      `SELECT object.id, object.digest, object.last_use AS value, object.last_use, ${EXTENT} FROM object
+       LEFT JOIN extent ON extent.digest = object.digest
+       WHERE owner = ${HOSTED_ID} AND is_manifest = 1 AND (last_use, id) < (?, ?)
+       ORDER BY last_use DESC, id DESC`,
+    ),
+    hostedBySize: sql(
+      `SELECT extent.digest, extent.cached AS value, object.last_use, ${EXTENT}
+       FROM object INDEXED BY object_hosted JOIN extent ON extent.digest = object.digest
+       WHERE owner = ${HOSTED_ID} AND is_manifest = 1 AND (cached, extent.digest) < (?, ?)
+       ORDER BY cached DESC, extent.digest DESC`,
     ),
     tagged: sql(
       `SELECT namespace.name AS namespace, place.repository, tag.tag, tag.checked_at, tag.is_hosted, tag.hits FROM tag

@@ -47,5 +47,6 @@ export function prepareStatements(database: DatabaseSync) {
     namespace: sql('SELECT id FROM namespace WHERE name = ?'),
     addPlace: sql('INSERT OR IGNORE INTO place (namespace, repository) VALUES (?, ?)'),
     place: sql('SELECT id FROM place WHERE namespace = ? AND repository = ?'),
+    namePlace: sql('INSERT INTO place_name (rowid, name) VALUES (?, ?)'),
   }
 }

@@ -317,7 +317,8 @@ export class Catalogue {
     const remembered = this.#places.get(name)
     if (remembered !== undefined) return remembered
     const owner = this.#ownerOf(namespace)
-    this.#statements.addPlace.run(owner, repository)
+    const { changes, lastInsertRowid } = this.#statements.addPlace.run(owner, repository)
+    if (changes > 0) this.#statements.namePlace.run(lastInsertRowid, name)
     const place = { id: Number(this.#statements.place.get(owner, repository)?.['id']), owner }
     if (this.#places.size >= PLACES_MAX) this.#places.clear()
     this.#places.set(name, place)

@@ -197,6 +197,7 @@ function pushed(
   return [
     { kind: 'stored', digest: own, sizeBytes: 10, atMs: 1 },
     { kind: 'read', digest: own, manifests: children, blobs: [] },
+    { kind: 'held', digest: own },
     { kind: 'published', place, digest: own },
     ...(tag === undefined
       ? []
@@ -247,4 +248,17 @@ test('hosted images are listed in every order, by themselves and with the cached
   // The child of the index has become an image of its own.
   assert.deepEqual(names('hosted'), [`docker.io/acme/app@${child}`])
   assert.deepEqual(names('cached'), ['docker.io/acme/app:v1', 'docker.io/library/alpine:v1'])
+})
+
+test('hosted images beyond those that are sorted at once are listed by use and by size, and found by name', async t => {
+  const catalogue = await open(t)
+  const names = Array.from({ length: 310 }, (_, number) => `acme/app-${1000 + number}`)
+  catalogue.apply([...names.flatMap(name => pushed(name, 'v1')), ...image('docker.io/acme/cached', 'v1', {})])
+  const all = names.map(name => `docker.io/${name}:v1`)
+  for (const order of ['last-use', 'size'] as const)
+    assert.deepEqual(namesOf(catalogue, { kind: 'hosted', order }).toSorted(), all)
+  assert.deepEqual(namesOf(catalogue, { search: 'app-1234' }), ['docker.io/acme/app-1234:v1'])
+  assert.deepEqual(namesOf(catalogue, { search: 'acme/cached:v' }), ['docker.io/acme/cached:v1'])
+  assert.deepEqual(namesOf(catalogue, { search: 'a"b' }), [])
+  assert.equal(namesOf(catalogue, { search: 'app-11', limit: 7 }).length, 100)
 })
