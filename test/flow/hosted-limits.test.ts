@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createConnection } from 'node:net'
 import { test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { NO_SECTIONS } from '../../src/config/config.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { parseNamePattern } from '../../src/oci/name-pattern.ts'
@@ -68,6 +69,29 @@ test('a part that a quota has no room for is refused before its bytes come, and 
   assert.match(patch.text(), /0 of 1000 bytes, and 1001 more are pushed/)
   assert.equal(await receivedOf(hosted, location), '0-599')
   assert.equal(await finish(hosted, location, digestOf(body)), 201)
+})
+
+test('a client that sends a byte a minute is disconnected after one, and what came stays', async t => {
+  await using hosted = await startHosted({})
+  const location = await begin(hosted)
+  t.mock.timers.enable({ apis: ['setInterval'] })
+  const patch = await openPatch(hosted, location, { announced: 'Content-Length: 1000', body: '0' })
+  let sent = 1
+  for (; patch.text() === ''; sent += 1) {
+    patch.write('0')
+    await setImmediate()
+    t.mock.timers.tick(60_000)
+  }
+  await patch.end
+  t.mock.timers.reset()
+  assert.match(patch.text(), /^HTTP\/1\.1 400 .*BLOB_UPLOAD_INVALID.*sends too slowly: what came is kept/s)
+  assert.match(patch.text(), /connection: close/i)
+  const received = Number((await receivedOf(hosted, location)).slice(2)) + 1
+  assert.ok(received <= sent, `${received} of ${sent}`)
+  const headers = { 'content-range': `${received}-999` }
+  const rest = await hosted.send('PATCH', location, { body: Buffer.alloc(1000 - received, '0'), headers })
+  assert.equal(rest.status, 202)
+  assert.equal(await finish(hosted, location, digestOf(Buffer.alloc(1000, '0'))), 201)
 })
 
 test('a stream of unknown length is refused when it has outgrown the quota', async () => {
