@@ -4,7 +4,6 @@ import { test } from 'node:test'
 import type { DaemonReport } from '../../src/admin/contract.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { OCI_MANIFEST } from '../../src/oci/media-type.ts'
-import { FakeClock } from '../support/fake-clock.ts'
 import { type HostedMirror, startHosted } from '../support/hosted.ts'
 import { startUpstream } from '../support/upstream.ts'
 import { until } from '../support/waiting.ts'
@@ -222,37 +221,6 @@ test('a part that begins elsewhere is 416 with the place where the upload has go
   assert.equal(late.status, 202)
   const digest = digestOf(Buffer.from('0123456789'))
   assert.equal((await hosted.send('PUT', `${location}?digest=${digest}`)).status, 201)
-})
-
-test('a store that cannot take more refuses with 503, and the upload stays', async () => {
-  await using hosted = await startHosted({ isFaulty: true })
-  const location = String((await hosted.send('POST', `/v2/${NAME}/blobs/uploads/`)).headers.location)
-  assert.equal((await hosted.send('PATCH', location, { body: Buffer.from('first') })).status, 202)
-  hosted.faults.add('append')
-  const refused = await hosted.send('PATCH', location, { body: Buffer.from('second') })
-  assert.equal(refused.status, 503)
-  hosted.faults.delete('append')
-  assert.equal((await hosted.send('GET', location)).headers['range'], '0-4')
-  assert.equal((await hosted.send('PATCH', location, { body: Buffer.from('second') })).status, 202)
-  hosted.faults.add('adopt')
-  const digest = digestOf(Buffer.from('firstsecond'))
-  assert.equal((await hosted.send('PUT', `${location}?digest=${digest}`)).status, 503)
-  hosted.faults.delete('adopt')
-  assert.equal((await hosted.send('GET', `/v2/${NAME}/blobs/${digest}`)).status, 404)
-  assert.equal((await hosted.send('PUT', `${location}?digest=${digest}`)).status, 201)
-})
-
-test('a store that takes no records does not stop a client that may push from pulling', async () => {
-  const clock = new FakeClock()
-  await using hosted = await startHosted({ isFaulty: true, overrides: { clock } })
-  const config = await pushBlob(hosted, Buffer.from('{}'))
-  const body = manifestOf(config)
-  assert.equal((await hosted.send('PUT', `/v2/${NAME}/manifests/v1`, { body })).status, 201)
-  clock.advance(2 * 3_600_000)
-  hosted.faults.add('writeRecord')
-  for (const path of ['manifests/v1', `blobs/${config}`])
-    for (const method of ['HEAD', 'GET'])
-      assert.equal((await hosted.send(method, `/v2/${NAME}/${path}`)).status, 200, `${method} ${path}`)
 })
 
 test('a list of referrers goes on by Link where it would be larger than a manifest may be', async () => {

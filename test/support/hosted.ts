@@ -25,6 +25,8 @@ export interface HostedOptions {
   readonly upstream?: string
   /** The store takes injected faults; see {@link HostedMirror.faults}. */
   readonly isFaulty?: boolean
+  /** A disk that is full takes this many bytes of an upload before it says so. */
+  readonly appendFailsAfter?: number
   readonly config?: Partial<Config>
   readonly overrides?: DaemonOverrides
 }
@@ -101,7 +103,9 @@ export async function startHosted(options: HostedOptions): Promise<HostedMirror>
       overrides: {
         access: accessOf(mayPush),
         ...options.overrides,
-        ...(options.isFaulty === true ? { store: await faulty(root, faults, events) } : {}),
+        ...(options.isFaulty === true
+          ? { store: await faulty(root, { faults, events, appendFailsAfter: options.appendFailsAfter ?? 0 }) }
+          : {}),
       },
     })
   let mirror = await start()
@@ -142,9 +146,17 @@ export async function startHosted(options: HostedOptions): Promise<HostedMirror>
   }
 }
 
-async function faulty(root: string, faults: Set<FaultyOperation>, events: Events): Promise<FaultyStore> {
-  const store = new FaultyStore(await openFilesystemStore({ root, events }))
-  Object.defineProperty(store, 'faults', { value: faults })
+async function faulty(
+  root: string,
+  parts: {
+    readonly faults: Set<FaultyOperation>
+    readonly events: Events
+    readonly appendFailsAfter: number
+  },
+): Promise<FaultyStore> {
+  const store = new FaultyStore(await openFilesystemStore({ root, events: parts.events }))
+  store.appendFailsAfter = parts.appendFailsAfter
+  Object.defineProperty(store, 'faults', { value: parts.faults })
   return store
 }
 
