@@ -78,6 +78,12 @@ export class Child implements AsyncDisposable {
     clearTimeout(hard)
   }
 
+  /** Ends the daemon by SIGKILL, at once. */
+  async kill(): Promise<void> {
+    this.#process.kill('SIGKILL')
+    await this.#exited
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop()
   }

@@ -7,6 +7,10 @@ export interface S3Server extends AsyncDisposable {
   /** Such as `http://127.0.0.1:1234`. */
   readonly endpoint: string
   readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string }
+  /** Ends the process that answers by SIGKILL; what it has acknowledged stays. */
+  kill(): Promise<void>
+  /** Starts it again after {@link kill}. */
+  revive(): Promise<void>
 }
 
 let made = 0

@@ -44,18 +44,27 @@ export async function startRadosgw(): Promise<S3Server> {
   await runOk(['ceph', '-c', settings, '--connect-timeout', '30', 'osd', 'create', osd])
   await runOk(['ceph-osd', '-c', settings, '-i', '0', '--mkfs', '--osd-uuid', osd])
   undo.use(new Child('ceph-osd', ['ceph-osd', '-c', settings, '-i', '0', '-f']))
-  const gateway = undo.use(new Child('radosgw', ['radosgw', '-c', settings, '-n', 'client.rgw', '-f']))
+  const startGateway = (): Child =>
+    new Child('radosgw', ['radosgw', '-c', settings, '-n', 'client.rgw', '-f'])
+  let gateway = startGateway()
+  undo.defer(async () => await gateway.stop())
   const { accessKeyId, secretAccessKey } = CREDENTIALS
   const user = ['--uid', 'entrepot', '--display-name', 'entrepot', '--max-buckets', '10000']
   const keys = ['--access-key', accessKeyId, '--secret', secretAccessKey]
   await runOk(['radosgw-admin', '-c', settings, 'user', 'create', ...user, ...keys])
   const endpoint = `http://127.0.0.1:${gatewayPort}`
-  await gateway.ready(async () => (await fetch(endpoint)).ok, 60_000)
+  const ready = async (): Promise<void> => await gateway.ready(async () => (await fetch(endpoint)).ok, 60_000)
+  await ready()
   const owned = undo.move()
   return {
     name: 'radosgw',
     endpoint,
     credentials: CREDENTIALS,
+    kill: async () => await gateway.kill(),
+    revive: async () => {
+      gateway = startGateway()
+      await ready()
+    },
     [Symbol.asyncDispose]: async () => owned.disposeAsync(),
   }
 }

@@ -34,14 +34,23 @@ export async function startSwift(): Promise<S3Server> {
   }
   const port = await freePort()
   await writeFile(join(room, 'proxy.conf'), proxyConfiguration(room, port))
-  const proxy = undo.use(new Child('swift-proxy', ['swift-proxy-server', join(room, 'proxy.conf')]))
+  const startProxy = (): Child => new Child('swift-proxy', ['swift-proxy-server', join(room, 'proxy.conf')])
+  let proxy = startProxy()
+  undo.defer(async () => await proxy.stop())
   const endpoint = `http://127.0.0.1:${port}`
-  await proxy.ready(async () => (await fetch(endpoint)).status < 500, 60_000)
+  const ready = async (): Promise<void> =>
+    await proxy.ready(async () => (await fetch(endpoint)).status < 500, 60_000)
+  await ready()
   const owned = undo.move()
   return {
     name: 'Swift',
     endpoint,
     credentials: { accessKeyId: 'entrepot:entrepot', secretAccessKey: 'entrepot-test-secret' },
+    kill: async () => await proxy.kill(),
+    revive: async () => {
+      proxy = startProxy()
+      await ready()
+    },
     [Symbol.asyncDispose]: async () => owned.disposeAsync(),
   }
 }
