@@ -432,7 +432,7 @@ test('no secret stands in a log line, metric or error of any of this', async () 
     await stage.opened.metrics(),
     inspect([error, other], { depth: 10 }),
   ].join('\n')
-  assert.match(everything, /gives no token/)
+  assert.match(everything, /refuses the user name and password of this mirror/)
   assert.doesNotMatch(everything, new RegExp(`${CANARY}|${encoded}`))
 })
 
