@@ -14,13 +14,16 @@ export async function* collectHosted(
     if (!isKept) tags += 1
     yield { event: 'tag', image: `${place.namespace}/${place.repository}:${tag}`, digest, isKept, why }
   }
-  for await (const { digest, sizeBytes, places, action, why } of upkeep.collect(options, signal)) {
+  for await (const { digest, sizeBytes, freedBytes, places, action, why } of upkeep.collect(
+    options,
+    signal,
+  )) {
     if (action === 'remove') {
       objects += 1
-      bytes += sizeBytes
+      bytes += freedBytes
     }
     const repositories = places.map(({ namespace, repository }) => `${namespace}/${repository}`)
-    yield { event: 'content', digest, sizeBytes, action, repositories, why }
+    yield { event: 'content', digest, sizeBytes, freedBytes, action, repositories, why }
   }
   yield { event: 'done', tags, objects, bytes }
 }

@@ -436,6 +436,8 @@ export type CollectLine =
       readonly event: 'content'
       readonly digest: Digest
       readonly sizeBytes: number
+      /** Bytes that the store gets back: 0 where another repository, or the cache, still has the content. */
+      readonly freedBytes: number
       readonly action: 'keep' | 'mark' | 'remove'
       readonly repositories: readonly string[]
       readonly why: string

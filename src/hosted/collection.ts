@@ -43,6 +43,8 @@ export interface CollectionParts {
 export interface Verdict {
   readonly digest: Digest
   readonly sizeBytes: number
+  /** Bytes that the store gets back: 0 where another repository, or the cache, still has the content. */
+  readonly freedBytes: number
   /** Repositories that lose the blob. */
   readonly places: readonly Place[]
   readonly action: 'keep' | 'mark' | 'remove'
@@ -137,7 +139,7 @@ export class Collection {
     const removal = await marks.beginRemoval(digest)
     if (removal === undefined) {
       const why = 'another process decides about it'
-      return { digest, sizeBytes: 0, places: [], action: 'keep', why }
+      return { digest, sizeBytes: 0, freedBytes: 0, places: [], action: 'keep', why }
     }
     try {
       return await this.#decideAlone(digest, removal)
@@ -167,13 +169,16 @@ export class Collection {
   async #verdict(digest: Digest, need: Need): Promise<Verdict> {
     const { marks, graceMs, clock } = this.#parts
     const { sizeBytes, idle: places, why } = need
-    if (isInUse(need)) return { digest, sizeBytes, places, action: 'keep', why: why ?? 'it is in use' }
+    const kept = { digest, sizeBytes, freedBytes: 0, places, action: 'keep' } as const
+    if (isInUse(need)) return { ...kept, why: why ?? 'it is in use' }
     const mark = await marks.read(digest)
-    if (mark?.state === 'removed') return { digest, sizeBytes, places, action: 'keep', why: 'it is gone' }
+    if (mark?.state === 'removed') return { ...kept, why: 'it is gone' }
     // Nobody else removes it now, so a mark of a removal is that of a process which died.
     const isDue = clock.wallMs() - (mark?.atMs ?? clock.wallMs()) >= graceMs
     const reason = why === undefined ? 'no manifest names it, and no claim holds it' : `idle here; ${why}`
-    return { digest, sizeBytes, places, action: isDue ? 'remove' : 'mark', why: reason }
+    const action = isDue ? 'remove' : 'mark'
+    const isFreed = isDue && why === undefined && !(await this.#parts.isCached(digest))
+    return { digest, sizeBytes, freedBytes: isFreed ? sizeBytes : 0, places, action, why: reason }
   }
 
   /** Looks a last time, after the mark says so to the other processes, and removes what nothing needs. */
@@ -184,13 +189,8 @@ export class Collection {
     if (isInUse(need)) {
       // Whoever lets it go just now relies on a mark.
       await marks.write(digest, 'unneeded')
-      return {
-        digest,
-        sizeBytes: need.sizeBytes,
-        places: [],
-        action: 'keep',
-        why: need.why ?? 'it is in use',
-      }
+      const { sizeBytes, why = 'it is in use' } = need
+      return { digest, sizeBytes, freedBytes: 0, places: [], action: 'keep', why }
     }
     removal.requireFresh()
     for (const place of need.idle) {
@@ -202,19 +202,19 @@ export class Collection {
       if (by === undefined) await shelf.forgetNotes(place, digest, subject)
       await shelf.letGo(place, digest, by)
     }
-    let [removedBytes, why] = [0, need.why ?? 'no manifest names it, and no claim holds it']
+    let [freedBytes, why] = [0, need.why ?? 'no manifest names it, and no claim holds it']
     if (need.why === undefined) {
       if (await this.#parts.isCached(digest))
         why = `${why}; mirrored repositories have it, so eviction decides`
       else {
         removal.requireFresh()
-        if (await store.delete(digest)) removedBytes = need.sizeBytes
+        if (await store.delete(digest)) freedBytes = need.sizeBytes
       }
       await this.#parts.removed(digest)
     }
     await marks.write(digest, 'removed')
-    events.collected({ digest, bytes: removedBytes })
-    return { digest, sizeBytes: need.sizeBytes, places: need.idle, action: 'remove', why }
+    events.collected({ digest, bytes: freedBytes })
+    return { digest, sizeBytes: need.sizeBytes, freedBytes, places: need.idle, action: 'remove', why }
   }
 
   async #needOf(digest: Digest): Promise<Need> {

@@ -107,7 +107,13 @@ test('a blob that no manifest names goes once nobody claims it any more, and the
   assert.ok(await isStored(store, digest))
   clock.advance(1)
   assert.partialDeepStrictEqual(await collect(), [
-    { digest, action: 'remove', sizeBytes: 5, why: 'no manifest names it, and no claim holds it' },
+    {
+      digest,
+      action: 'remove',
+      sizeBytes: 5,
+      freedBytes: 5,
+      why: 'no manifest names it, and no claim holds it',
+    },
   ])
   assert.equal(await isStored(store, digest), false)
   assert.equal(await shelf.content({ kind: 'hosted-blob', ...PLACE, digest }), undefined)
@@ -209,7 +215,7 @@ test('a repository in which nothing names a blob loses it, while another one kee
   await pushImage([layer], OTHER)
   clock.advance(CLAIM_MS)
   const [verdict] = await collect()
-  assert.deepEqual([verdict?.action, verdict?.places], ['remove', [PLACE]])
+  assert.deepEqual([verdict?.action, verdict?.places, verdict?.freedBytes], ['remove', [PLACE], 0])
   assert.ok(await isStored(store, layer))
   assert.equal(await shelf.content({ kind: 'hosted-blob', ...PLACE, digest: layer }), undefined)
   assert.ok(await shelf.content({ kind: 'hosted-blob', ...OTHER, digest: layer }))
@@ -269,7 +275,7 @@ test('content that mirrored repositories use too is left to eviction', async () 
   const { store, shelf, clock, collect, pushBlob } = makeRig({ isCached: true })
   const digest = await pushBlob('layer')
   clock.advance(CLAIM_MS)
-  assert.equal((await collect())[0]?.action, 'remove')
+  assert.partialDeepStrictEqual(await collect(), [{ action: 'remove', sizeBytes: 5, freedBytes: 0 }])
   assert.ok(await isStored(store, digest))
   assert.deepEqual(await Array.fromAsync(shelf.holds(digest)), [])
 })

@@ -72,7 +72,7 @@ function collectText(line: CollectLine, isDry: boolean): string {
     }
     case 'done': {
       const verb = isDry ? 'would remove' : 'removed'
-      return `${verb} ${countText(line.tags, 'tag')} and ${countText(line.objects, 'object')}, ${sizeText(line.bytes)}`
+      return `${verb} ${countText(line.tags, 'tag')} and ${countText(line.objects, 'object')}, ${sizeText(line.bytes)} freed`
     }
     default:
       return line satisfies never
