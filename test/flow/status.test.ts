@@ -10,7 +10,7 @@ import { type Ran, runCommandLine } from '../cli/rig.ts'
 import { startMirror, type TestMirror, upstreamEntry } from '../support/mirror.ts'
 import { startUpstream } from '../support/upstream.ts'
 import { createGate } from '../support/upstream-behaviour.ts'
-import { stored, until } from '../support/waiting.ts'
+import { spoolFiles, stored, until } from '../support/waiting.ts'
 
 async function statusOf(mirror: TestMirror): Promise<DaemonReport> {
   const reply = await mirror.admin('GET', '/_admin/v1/status')
@@ -148,6 +148,8 @@ test('a running download shows its speed, and cancel ends it and keeps what has 
   assert.equal(ran.stdout, `cancelled 1 download of ${layer}\n`)
   assert.equal((await pulling).isComplete, false)
   assert.match((await entrepot(mirror, 'cancel', short)).stderr, /no download with this digest is running/)
+  const leftover = layer.replace(':', '-')
+  await until(async () => (await spoolFiles(mirror)).includes(leftover), 'the part that arrived is kept')
   gate.open()
   upstream.on({ path: `/v2/team/app/blobs/${layer}` }, {})
   assert.equal((await mirror.get(`/v2/team/app/blobs/${layer}`)).status, 200)
