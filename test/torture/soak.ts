@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { glob, stat, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { FAKETIME_LIBRARY, fakeTimeIn } from './clock.ts'
@@ -20,17 +20,24 @@ const PUSHERS = 8
 const BLOBS = 300
 const PUSHES = 10_000
 /** Each round ages what is there by more than the grace of the collection. */
-const ROUND_S = 3_700
+const ROUND_S = 11_100
+/** Pushes that begin in one round. More would fill the store faster than the collection can go over it. */
+const PUSHES_PER_ROUND = 100
+const SMOKE_PUSHES_PER_ROUND = 20
 /** A claim lasts a day: no push may take longer than this many rounds. */
-const ROUNDS_MAX = 18
+const ROUNDS_MAX = 6
 
 interface Soak {
   readonly context: RigContext
   readonly daemon: DaemonProcess
+  /** Directory of the store. */
+  readonly root: string
   readonly blobs: readonly Buffer[]
   /** The rounds in which the pushes that are under way began. */
   readonly under: Set<{ readonly since: number }>
   round: number
+  /** Pushes that may still begin in this round. */
+  left: number
   isOver: boolean
 }
 
@@ -51,7 +58,17 @@ async function soak(context: RigContext): Promise<void> {
     adminListen: '127.0.0.1:0',
   })
   const blobs = Array.from({ length: BLOBS }, () => random.bytes(random.between(200, 5000)))
-  const running: Soak = { context, daemon, blobs, under: new Set(), round: 0, isOver: false }
+  const running: Soak = {
+    context,
+    daemon,
+    root: options.root,
+    blobs,
+    under: new Set(),
+    round: 0,
+    left: 0,
+    isOver: false,
+  }
+  beginRound(running, 0)
   tally.add('pushes failed', 0)
   tally.add('blobs removed', 0)
   try {
@@ -74,6 +91,11 @@ async function soak(context: RigContext): Promise<void> {
 async function pushOn(running: Soak, at: number, isDone: () => boolean): Promise<void> {
   const { context, under, daemon } = running
   for (let count = 0; !isDone() && daemon.isRunning; count += 1) {
+    if (running.left === 0) {
+      await sleep(5)
+      continue
+    }
+    running.left -= 1
     const push = { since: running.round }
     under.add(push)
     context.tally.cycles += 1
@@ -139,7 +161,27 @@ async function collectOn(running: Soak, clock: string): Promise<void> {
     tally.add('collections')
     const oldest = Math.min(running.round, ...[...under].map(({ since }) => since))
     if (running.round - oldest >= ROUNDS_MAX) await sleep(5)
-    else await setClock(clock, (running.round += 1))
+    else {
+      beginRound(running, running.round + 1)
+      await setClock(clock, running.round)
+      await ageHolds(running.root)
+    }
+  }
+}
+
+function beginRound(running: Soak, round: number): void {
+  running.round = round
+  running.left = running.context.isSmoke ? SMOKE_PUSHES_PER_ROUND : PUSHES_PER_ROUND
+}
+
+/** The file system tells the age of a hold, and its clock does not jump. */
+async function ageHolds(root: string): Promise<void> {
+  for await (const path of glob(join(root, 'hosted/holds/**/_by/*'))) {
+    const found = await stat(path).catch(() => undefined)
+    if (found === undefined) continue
+    const seconds = found.mtimeMs / 1000 - ROUND_S
+    // A push or a collection may have let it go meanwhile.
+    await utimes(path, seconds, seconds).catch(() => undefined)
   }
 }
 
