@@ -39,14 +39,20 @@ interface SharedKeyConnecting {
   readonly minVersion: 'TLSv1.3'
   readonly secureOptions: number
   readonly pskCallback: () => PSKCallbackNegotation
-  readonly checkServerIdentity: () => undefined
+  readonly rejectUnauthorized: true
+  readonly checkServerIdentity: () => Error
 }
 
-/** Options of a TLS connection. The other side has no certificate that could be checked. */
+/**
+ * Options of a TLS connection. A side that does not have the key can still offer a certificate, and Node then
+ * checks that instead (RFC 8446, section 4.1.1). No certificate will do, whoever issued it.
+ */
 export function sharedKeyConnecting({ name, key }: SharedKey): SharedKeyConnecting {
   return {
     ...TERMS,
     pskCallback: () => ({ psk: key, identity: name }),
-    checkServerIdentity: () => undefined,
+    // Whatever the environment says (`NODE_TLS_REJECT_UNAUTHORIZED`).
+    rejectUnauthorized: true,
+    checkServerIdentity: () => new Error('the other side has a certificate instead of the key'),
   }
 }
