@@ -24,9 +24,20 @@ test('npm test runs each test file once: by itself, or among those that test/all
     [],
   )
   const texts = await Promise.all(groups.map(async group => await readFile(`${ROOT}${group}`, 'utf8')))
-  const folders = texts.flatMap(text =>
-    [...text.matchAll(/'(\w+)'/g)].map(([, folder]) => `test/${folder}/**/*.test.ts`),
+  const whole = texts.flatMap(text =>
+    [...text.matchAll(/importTests\((.+)\)/g)].flatMap(([, list = '']) => list.match(/\w+/g) ?? []),
   )
+  const parts = texts.flatMap(text => [...text.matchAll(/importPart\('(\w+)', (\d+), (\d+)\)/g)])
+  const byFolder = Map.groupBy(parts, ([, folder = '']) => folder)
+  for (const [folder, found] of byFolder) {
+    const numbers = found.map(([, , part]) => Number(part)).toSorted()
+    assert.deepEqual(
+      numbers,
+      Array.from({ length: Number(found[0]?.[3]) }, (_, part) => part),
+      folder,
+    )
+  }
+  const folders = [...whole, ...byFolder.keys()].map(folder => `test/${folder}/**/*.test.ts`)
   const grouped = (await Promise.all(folders.map(filesOf))).flat()
   const run = [...alone.filter(file => !groups.includes(file)), ...grouped]
   assert.deepEqual(run.toSorted(), (await filesOf('test/**/*.test.ts')).toSorted())

@@ -118,8 +118,8 @@ async function* watched(
     }
   } finally {
     clearInterval(timer)
-    // Nothing flows while it is attached to the request, so the rest could not be dropped. Not awaited: it may
-    // wait for a piece.
+    // Nothing flows while it is attached to the request, so the rest could not be dropped. Not awaited: it
+    // may wait for a piece.
     pieces.return?.().catch(() => undefined)
   }
 }

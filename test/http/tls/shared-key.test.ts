@@ -9,7 +9,7 @@ import { pem } from '../../support/certificates/listener-tls.ts'
 const SHARED = { name: 'a cluster', key: Buffer.alloc(32, 7) }
 const CERTIFIED = { cert: pem('server'), key: pem('server.key') }
 
-/** Whether a side with the key connects to a server with these terms. It trusts the CA of the certificates. */
+/** True if a side with the key, which trusts the CA of the certificates, connects to such a server. */
 async function connects(terms: TlsOptions): Promise<boolean> {
   await using server = createServer({ minVersion: 'TLSv1.3', ...terms })
   server.on('tlsClientError', (_, socket) => socket.destroy())
