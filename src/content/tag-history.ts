@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomInt } from 'node:crypto'
 import type { Clock } from '../lib/clock.ts'
 import { Turns } from '../lib/turns.ts'
 import type { Events } from '../observe/events.ts'
@@ -11,7 +11,7 @@ import { DamagedRecordError, openRecord, sealRecord } from './sealed-record.ts'
 /** Most moves that are kept of one tag. */
 const MOVES_MAX = 100
 const KEPT_FOR_MS = 90 * 24 * 3_600_000
-/** One in this many moves looks for old ones to remove. */
+/** One in about this many moves looks for old ones to remove. */
 const MOVES_TO_TIDY = 16
 /** Longest name of an identity that is kept. */
 const BY_LENGTH_MAX = 128
@@ -71,7 +71,7 @@ export class TagHistory {
         if (last === undefined ? move.digest === undefined : last.digest === move.digest) return
         const { name, bytes } = this.#writeOf(place, tag, move)
         await store.writeRecord(name, bytes, durability)
-        if (this.#count % MOVES_TO_TIDY === 0) await this.#tidy(place, tag)
+        if (isToTidy()) await this.#tidy(place, tag)
       })
     } catch (error) {
       events.storageFailed('write-history', error)
@@ -82,7 +82,7 @@ export class TagHistory {
   async next(place: Place, tag: Tag, move: Pick<TagMove, 'digest' | 'by'>): Promise<HistoryWrite> {
     await this.#turns.settled(keyOf(place, tag))
     const write = this.#writeOf(place, tag, move)
-    if (this.#count % MOVES_TO_TIDY === 0)
+    if (isToTidy())
       await this.#tidy(place, tag).catch((error: unknown) =>
         this.#parts.events.storageFailed('write-history', error),
       )
@@ -159,6 +159,11 @@ export class TagHistory {
 const COUNTS = 0x10000
 /** The newest move, and what the tag named before. */
 const NEWEST_KEPT = 2
+
+/** By chance: tags that always move in the same order must all have their turn. */
+function isToTidy(): boolean {
+  return randomInt(MOVES_TO_TIDY) === 0
+}
 
 /** Moves that are shown: those of the last time, and the two newest at any age. */
 function recent(moves: readonly TagMove[], nowMs: number): readonly TagMove[] {

@@ -72,6 +72,21 @@ test('a hundred moves are kept, and those of 90 days; what the tag named before 
   )
 })
 
+test('of tags that always move in the same order, each one keeps about a hundred records', async () => {
+  const { history, store } = makeHistory()
+  const other = tagOf('sha-1')
+  for (let round = 0; round < 400; round += 1)
+    for (const each of [tag, other]) {
+      const move = { digest: round % 2 === 0 ? one : two, by: 'ci' }
+      const { name, bytes } = await history.next(place, each, move)
+      await store.writeRecord(name, bytes, 'durable')
+    }
+  for (const each of [tag, other]) {
+    const records = await Array.fromAsync(store.listRecordsOf({ kind: 'move', ...place, tag: each }))
+    assert.ok(records.length >= 100 && records.length < 300, String(records.length))
+  }
+})
+
 test('moves that are added at once are all kept, in the order of the calls', async () => {
   const { history } = makeHistory()
   const digests = Array.from({ length: 20 }, (_, seed) => makeBlob(seed).digest)
