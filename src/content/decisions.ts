@@ -17,11 +17,16 @@ export interface DecisionsParts {
 type Found =
   | { readonly kind: 'absent' }
   | { readonly kind: 'good'; readonly value: unknown }
+  /** Removed, by a process that did not come to the end of that, or before a power cut. */
+  | { readonly kind: 'removed' }
   | { readonly kind: 'damaged'; readonly bytes: Uint8Array | undefined; readonly error: unknown }
+
+/** Stands for a decision that is being removed. */
+const REMOVED = { isRemoved: true }
 
 /**
  * Decisions of operators, which cannot be derived from anything else: each is a record with a checksum and a
- * second copy. A decision is written once and never changed, so processes on one store lose none of each
+ * second copy. A decision is written once and then only removed, so processes on one store lose none of each
  * other's. Earlier versions kept all of them in one list, which is read until the first change, and then
  * taken apart.
  */
@@ -49,15 +54,18 @@ export class Decisions {
     await this.#write(value)
   }
 
-  /** Removes a decision; `false` if it was absent. */
+  /** Removes a decision, durably; `false` if it was absent. */
   async remove(id: string): Promise<boolean> {
     await this.#takeListApart()
     const { store, about } = this.#parts
-    // A copy alone would be taken for a decision whose first record was lost.
-    const hadCopy = await store.deleteRecord({ kind: 'decision', about: `${about}-copy`, id })
-    const wasThere = await store.deleteRecord({ kind: 'decision', about, id })
+    const main = await this.#find({ kind: 'decision', about, id })
+    const copy = await this.#find({ kind: 'decision', about: `${about}-copy`, id })
+    const wasThere = [main, copy].some(({ kind }) => kind === 'good' || kind === 'damaged')
+    // A power cut may bring back what was only deleted.
+    if (wasThere) await store.writeRecord({ kind: 'decision', about, id }, sealRecord(REMOVED), 'durable')
+    await this.#forget(id)
     this.#read.delete(id)
-    return wasThere || hadCopy
+    return wasThere
   }
 
   async #ids(about: DecisionSubject | `${DecisionSubject}-copy`): Promise<readonly string[]> {
@@ -71,6 +79,10 @@ export class Decisions {
   async #load(id: string): Promise<void> {
     const { about, events } = this.#parts
     const main = await this.#find({ kind: 'decision', about, id })
+    if (main.kind === 'removed') {
+      await this.#forget(id).catch((failure: unknown) => events.storageFailed(`write-${about}`, failure))
+      return
+    }
     const copy = await this.#find({ kind: 'decision', about: `${about}-copy`, id })
     const good = main.kind === 'good' ? main : copy.kind === 'good' ? copy : undefined
     if (good !== undefined) this.#read.set(id, good.value)
@@ -91,6 +103,7 @@ export class Decisions {
 
   async #forget(id: string): Promise<void> {
     const { store, about } = this.#parts
+    // A copy alone would be taken for a decision whose first record was lost.
     for (const each of [`${about}-copy`, about] as const)
       await store.deleteRecord({ kind: 'decision', about: each, id })
   }
@@ -135,8 +148,12 @@ export class Decisions {
   async #takeListApart(): Promise<void> {
     const { store, about } = this.#parts
     for (const value of (await this.#listed()).values()) await this.#write(value as object)
+    const kinds: (typeof about | `${typeof about}-copy`)[] = []
     for (const kind of [about, `${about}-copy`] as const)
-      if ((await store.readRecord({ kind })) !== undefined) await store.deleteRecord({ kind })
+      if ((await store.readRecord({ kind })) !== undefined) kinds.push(kind)
+    // A power cut may bring back what was only deleted, with decisions that are removed from now on.
+    for (const kind of kinds) await store.writeRecord({ kind }, sealRecord([]), 'durable')
+    for (const kind of kinds) await store.deleteRecord({ kind })
   }
 
   async #putAside(bytes: Uint8Array): Promise<void> {
@@ -148,7 +165,9 @@ export class Decisions {
     let bytes: Uint8Array | undefined
     try {
       bytes = await this.#parts.store.readRecord(name)
-      return bytes === undefined ? { kind: 'absent' } : { kind: 'good', value: this.#open(name, bytes) }
+      if (bytes === undefined) return { kind: 'absent' }
+      const value = this.#open(name, bytes)
+      return value === REMOVED ? { kind: 'removed' } : { kind: 'good', value }
     } catch (error) {
       // An unreachable store says nothing about the record.
       if (bytes === undefined && !isDamage(error)) throw error
@@ -160,6 +179,7 @@ export class Decisions {
     const { value, isSealed } = openRecord(bytes)
     const { idOf, hasPlainLists = false } = this.#parts
     if (name.kind === 'decision') {
+      if (isSealed && isRemoval(value)) return REMOVED
       if (isSealed && idOf(value) === name.id) return value
       throw new DamagedRecordError('it is not what its name says')
     }
@@ -169,6 +189,10 @@ export class Decisions {
     if (!isSealed && value.some(isChecksum)) throw new DamagedRecordError('the checksum is damaged')
     return value
   }
+}
+
+function isRemoval(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'isRemoved' in value
 }
 
 function isChecksum(entry: unknown): boolean {

@@ -65,6 +65,25 @@ test('a token that is being revoked does not come back by a process that reads i
   assert.deepEqual(await new AccessRecords({ store, events }).readRobots(), [])
 })
 
+test('a revoked token stays revoked after a power cut that brings back all files which were deleted', async () => {
+  const { events } = seeEvents()
+  const entryOf = (id: string): object => ({ ...ROBOT, id: id.repeat(12), sha256: id.repeat(64) })
+  for (const isOldVersion of [false, true]) {
+    const store = new MemoryStore()
+    const bytes = sealRecord([entryOf('a'), entryOf('b')])
+    if (isOldVersion)
+      for (const kind of ['robots', 'robots-copy'] as const)
+        await store.writeRecord({ kind }, bytes, 'durable')
+    else for (const id of ['a', 'b']) await new AccessRecords({ store, events }).addRobot(entryOf(id))
+    const unsynced = storeWith(store, { deleteRecord: async () => await Promise.resolve(true) })
+    await new AccessRecords({ store: unsynced, events }).removeRobot('a'.repeat(12))
+    for (let start = 0; start < 2; start += 1)
+      assert.deepEqual(await new AccessRecords({ store, events }).readRobots(), [entryOf('b')])
+    const names = { kind: 'decision', about: 'robots' } as const
+    assert.equal((await Array.fromAsync(store.listRecordsOf(names))).length, 1)
+  }
+})
+
 test('when tokens were used is kept apart from them, and may be damaged', async () => {
   const store = new MemoryStore()
   const records = new AccessRecords({ store, events: seeEvents().events })
