@@ -166,6 +166,11 @@ export class Publishing {
     })
   }
 
+  /** True if a manifest was pushed or tagged in the last minutes, perhaps by a push that is under way. */
+  async isRecent(place: Place, digest: Digest): Promise<boolean> {
+    return ((await this.#parts.shelf.holdAgeMs(place, digest, undefined)) ?? Infinity) < PUSH_MS_MAX
+  }
+
   /** Takes a blob from the repository; `false` if it does not have it. */
   async unlink({ place, by }: Actor, digest: Digest): Promise<boolean> {
     return await this.#change({ alone: [digest] }, async () => {
@@ -259,7 +264,7 @@ export class Publishing {
   async #isNamed(place: Place, digest: Digest): Promise<boolean> {
     const { shelf } = this.#parts
     if ((await shelf.tagsOf(place, digest)).length > 0) return true
-    if (((await shelf.holdAgeMs(place, digest, undefined)) ?? Infinity) < PUSH_MS_MAX) return true
+    if (await this.isRecent(place, digest)) return true
     for await (const { by, ...holder } of shelf.holds(digest)) {
       if (by === undefined || !isSame(holder, place)) continue
       if ((await shelf.content({ kind: 'hosted-manifest', ...place, digest: by })) !== undefined) return true

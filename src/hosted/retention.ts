@@ -103,12 +103,27 @@ export class Retention {
         const record = await hosted.shelf.tag(place, tag)
         if (record !== undefined) tags.push({ tag, digest: record.digest, movedAtMs: record.movedAtMs })
       }
-      return judgeTags(retention, await this.#withPulls(place, retention, { tags, isDry }), clock.wallMs())
+      const retained = await this.#withPulls(place, retention, { tags, isDry })
+      return await this.#spareRecent(place, judgeTags(retention, retained, clock.wallMs()))
     } catch (error) {
       // Without all tags it is not known which were pushed or pulled last.
       events.storageFailed('retention', error)
       return []
     }
+  }
+
+  /**
+   * Keeps tags whose manifests were pushed just now until a later round: such a manifest would stay, and no
+   * round looks at manifests without a tag.
+   */
+  async #spareRecent(place: Place, verdicts: readonly TagVerdict[]): Promise<readonly TagVerdict[]> {
+    const { publishing } = this.#parts.hosted
+    const spared: TagVerdict[] = []
+    for (const verdict of verdicts) {
+      const isSpared = !verdict.isKept && (await publishing.isRecent(place, verdict.digest))
+      spared.push(isSpared ? { ...verdict, isKept: true, why: 'its manifest was pushed just now' } : verdict)
+    }
+    return spared
   }
 
   /** From the first round on that asks for pulls, they are known. */

@@ -156,6 +156,7 @@ test('retention keeps what was pulled lately, also after a restart, and explain 
     const tags = lines.filter(({ event }) => event === 'tag')
     return tags.filter(({ isKept }) => isKept === true).map(({ image }) => image)
   }
+  await hosted.ageHolds()
   // From the first round on it is recorded who is pulled.
   await linesOf(hosted, 'collect')
   clock.advance(50_000)
@@ -184,6 +185,7 @@ test('retention says in a dry run what would go and why, and then removes that a
   }
   // Less than the time to the first round of the daemon itself.
   clock.advance(120_000)
+  await hosted.ageHolds()
   const dry = await linesOf(hosted, 'collect?dry-run=true')
   const tags = dry.filter(line => line['event'] === 'tag')
   assert.deepEqual(
@@ -195,7 +197,6 @@ test('retention says in a dry run what would go and why, and then removes that a
     ]),
   )
   assert.equal((await hosted.send('GET', `/v2/${NAME}/manifests/pr-1`)).status, 200)
-  await hosted.ageHolds()
   await linesOf(hosted, 'collect')
   assert.equal((await hosted.send('GET', `/v2/${NAME}/manifests/pr-1`)).status, 404)
   assert.equal(

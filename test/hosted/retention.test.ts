@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { unlimitedTurn } from '../../src/content/job-turns.ts'
 import { Hosted } from '../../src/hosted/hosted.ts'
-import { judgeTags, type RetainedTag, Retention } from '../../src/hosted/retention.ts'
+import { judgeTags, type RetainedTag, Retention, type RetentionParts } from '../../src/hosted/retention.ts'
 import type { RetentionTerms } from '../../src/hosted/terms.ts'
 import { OCI_INDEX } from '../../src/oci/media-type.ts'
 import { parseRepositoryName } from '../../src/oci/name.ts'
@@ -89,6 +89,19 @@ const PLACE = {
 const ASKED = { ...PLACE, actor: 'alice', mayPush: true, trail: [] }
 const EMPTY = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests: [] }))
 
+function retentionOf(
+  parts: Pick<RetentionParts, 'hosted' | 'clock' | 'events'>,
+  retention: RetentionTerms,
+): Retention {
+  const names = defined(parseNamePattern('registry.example.com/**'))
+  const policy = { names, immutableTags: [], quotaBytes: undefined, isReadOnly: false, retention }
+  return new Retention({
+    ...parts,
+    pulls: { last: () => Promise.resolve(new Map()) },
+    terms: () => [policy],
+  })
+}
+
 test('a tag that is set while retention is about to remove its manifest keeps the manifest', async () => {
   const [clock, { events }] = [new FakeClock(), seeEvents()]
   const parties = { rules: [], witnesses: [] }
@@ -107,22 +120,34 @@ test('a tag that is set while retention is about to remove its manifest keeps th
     reference: { kind: 'tag', tag: tagOf('pr-1') },
   })
   clock.advance(DAY_MS)
-  const retention = new Retention({
-    hosted,
-    clock,
-    events,
-    pulls: { last: () => Promise.resolve(new Map()) },
-    terms: () => [
-      {
-        names: defined(parseNamePattern('registry.example.com/**')),
-        immutableTags: [],
-        quotaBytes: undefined,
-        isReadOnly: false,
-        retention: { ...TERMS, tags: ['pr-*'] },
-      },
-    ],
-  })
+  const retention = retentionOf({ hosted, clock, events }, { ...TERMS, tags: ['pr-*'] })
   await Array.fromAsync(retention.apply({ isDry: false }, unlimitedTurn(new AbortController().signal)))
   assert.deepEqual(await Array.fromAsync(hosted.shelf.tags(PLACE)), ['v1'])
   assert.equal((await hosted.headManifest(ASKED, { kind: 'tag', tag: tagOf('v1') })).digest, digest)
+})
+
+test('a tag whose manifest was pushed just now goes in a later round, and the manifest with it', async () => {
+  const [clock, { events }] = [new FakeClock(), seeEvents()]
+  const store = new MemoryStore(clock)
+  await using hosted = new Hosted({ store, clock, events, parties: { rules: [], witnesses: [] } })
+  const retention = retentionOf({ hosted, clock, events }, { ...TERMS, keepPushed: 1 })
+  const keptNow = async (): Promise<readonly boolean[]> => {
+    const turn = unlimitedTurn(new AbortController().signal)
+    const verdicts = await Array.fromAsync(retention.apply({ isDry: false }, turn))
+    return verdicts.map(({ isKept }) => isKept)
+  }
+  for (const name of ['pr-1', 'pr-2']) {
+    const bytes = Buffer.from(JSON.stringify({ ...JSON.parse(EMPTY.toString()), annotations: { name } }))
+    const reference = { kind: 'tag', tag: tagOf(name) } as const
+    await hosted.pushManifest(ASKED, { bytes, contentType: undefined, tags: [], reference })
+    clock.advance(1000)
+  }
+  const manifestsNow = async (): Promise<number> =>
+    (await Array.fromAsync(hosted.shelf.contents(PLACE, 'hosted-manifest'))).length
+  assert.deepEqual(await keptNow(), [true, true])
+  assert.equal(await manifestsNow(), 2)
+  clock.advance(600_000)
+  assert.deepEqual(await keptNow(), [false, true])
+  assert.deepEqual(await Array.fromAsync(hosted.shelf.tags(PLACE)), ['pr-2'])
+  assert.equal(await manifestsNow(), 1)
 })
