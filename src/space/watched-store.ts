@@ -293,15 +293,36 @@ export class WatchedStore implements Store {
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#removals.set(digest, promise)
     try {
-      const look = async (removal?: AnnouncedRemoval): Promise<T | undefined> => {
+      return await this.#announced(digest, notices, async removal => {
         if (await this.isHosted(digest)) return undefined
         removal?.requireFresh()
         return await remove()
-      }
-      return await (notices === undefined ? look() : notices.whileRemoving(digest, look))
+      })
     } finally {
       this.#removals.delete(digest)
       resolve()
+    }
+  }
+
+  /**
+   * Runs a removal while it is announced. A full disk takes no announcement, and has to be emptied all the
+   * same: a process that is alone on it does without, as nobody would read one.
+   */
+  async #announced<T>(
+    digest: Digest,
+    notices: RemovalNotices | undefined,
+    action: (removal?: AnnouncedRemoval) => Promise<T | undefined>,
+  ): Promise<T | undefined> {
+    if (notices === undefined) return await action()
+    let isAnnounced = false
+    try {
+      return await notices.whileRemoving(digest, async removal => {
+        isAnnounced = true
+        return await action(removal)
+      })
+    } catch (error) {
+      if (isAnnounced || (await this.#store.isAlone?.()) !== true) throw error
+      return await action()
     }
   }
 

@@ -66,6 +66,9 @@ export interface Store extends AsyncDisposable {
    */
   discard?(digest: Digest): Promise<void>
 
+  /** True if no other process uses the store now. Unset if that cannot be told. */
+  isAlone?(): Promise<boolean>
+
   /**
    * Moves broken content out of the way, so that the next {@link open} finds nothing and the next fill
    * replaces it. Keeps the damaged bytes for an operator if that is cheap. Absent content is not an error. A

@@ -382,3 +382,27 @@ test('an upload finds its room on the disk, and none of it counts as cache', asy
   await using refused = await refusing.createUpload(newUploadId())
   await assert.rejects(refused.append(BYTES), { name: 'NoRoomError' })
 })
+
+test('I17 a disk that is too full for an announcement is emptied by a process that is alone on it', async () => {
+  for (const kind of ['hosted-removal', 'hosted-unneeded'] as const)
+    for (const isAlone of [true, false]) {
+      const bare = new MemoryStore()
+      const refuse = async (): Promise<never> => await Promise.reject(new Error('ENOSPC'))
+      const full = storeWith(bare, {
+        isAlone: async () => await Promise.resolve(isAlone),
+        createRecord: async (name, bytes) =>
+          await (name.kind === kind ? refuse() : bare.createRecord(name, bytes)),
+        writeRecord: async (name, bytes, durability) =>
+          await (name.kind === kind ? refuse() : bare.writeRecord(name, bytes, durability)),
+      })
+      const marks = new CollectionMarks({ store: full, clock: new FakeClock() })
+      const watched = new WatchedStore(full, watcher(), () => marks)
+      await store(watched)
+      if (isAlone) assert.equal(await watched.evict(DIGEST, GONE), true)
+      else await assert.rejects(watched.evict(DIGEST, GONE), /ENOSPC/)
+      await using object = await bare.open(DIGEST)
+      assert.equal(object === undefined, isAlone)
+      const removal = { kind: 'hosted-removal', digest: DIGEST } as const
+      assert.equal(await bare.readRecord(removal), undefined)
+    }
+})

@@ -159,6 +159,13 @@ export class SpoolDirectory implements AsyncDisposable {
     })
   }
 
+  /** True if no other process has a directory here. That of a dead one counts until it is swept. */
+  async isAlone(): Promise<boolean> {
+    const shared: readonly string[] = [KEPT_DIRECTORY, UPLOADS_DIRECTORY]
+    const names = await readdir(this.#options.path)
+    return names.every(name => name === this.#name || shared.includes(name))
+  }
+
   /** Marks this process as alive and removes the files of dead ones. Never throws; joins a running sweep. */
   async sweep(): Promise<void> {
     if (this.#isClosed) return

@@ -153,6 +153,10 @@ export class FilesystemStore implements Store {
     return this.#remove(this.#contentPath(digest), digestFileName(digest))
   }
 
+  async isAlone(): Promise<boolean> {
+    return await this.#spools.isAlone()
+  }
+
   async quarantine(digest: Digest): Promise<void> {
     await this.#quarantine.take(this.#contentPath(digest), digestFileName(digest))
   }

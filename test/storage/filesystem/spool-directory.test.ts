@@ -57,6 +57,19 @@ async function leftoverOf(store: FilesystemStore, digest: Digest, claimant?: str
   return (await readSpool(spool)).toString()
 }
 
+test('a process is alone on a store until another one opens it, and after that one has closed it', async t => {
+  const root = await makeRoom(t)
+  const store = await openStore(t, root)
+  const { digest } = sample(16)
+  await using spool = await store.createSpool(digest)
+  await spool.append(Buffer.from('partial'))
+  assert.equal(await store.isAlone(), true)
+  const other = await openStore(t, root)
+  assert.equal(await store.isAlone(), false)
+  await other[Symbol.asyncDispose]()
+  assert.equal(await store.isAlone(), true)
+})
+
 suite('leftovers', { concurrency: true }, () => {
   test('a partial fill of a dead process is continued, and what else it left is removed', async t => {
     const root = await makeRoom(t)
