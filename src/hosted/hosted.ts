@@ -231,9 +231,18 @@ export class Hosted implements Answering, Omit<Hosting, 'requireHosted'>, AsyncD
 
   /** The subject of a stored manifest, as far as it can be read. */
   async subjectOf(digest: Digest): Promise<Digest | undefined> {
+    return (await this.#parsed(digest))?.subject
+  }
+
+  /** The manifests that a stored index names, as far as it can be read. */
+  async childrenOf(digest: Digest): Promise<readonly Digest[]> {
+    return (await this.#parsed(digest))?.manifests.map(child => child.digest) ?? []
+  }
+
+  async #parsed(digest: Digest): Promise<PushedManifest | undefined> {
     const stored = await this.#manifests.find(digest)
     try {
-      return stored === undefined ? undefined : parsePushedManifest(stored.bytes).subject
+      return stored === undefined ? undefined : parsePushedManifest(stored.bytes)
     } catch (error) {
       if (error instanceof ManifestError) return undefined
       throw error

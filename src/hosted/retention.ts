@@ -150,11 +150,15 @@ export class Retention {
     }
   }
 
-  /** Removes a manifest, and what refers to it, unless a tag or an index of the repository names it. */
+  /**
+   * Removes a manifest unless a tag or an index of the repository names it, and then, on the same terms, what
+   * refers to it and what it names.
+   */
   async #withdrawUnless(place: Place, digest: Digest): Promise<void> {
-    const { shelf, publishing } = this.#parts.hosted
-    const referrers = await Array.fromAsync(shelf.referrers(place, digest))
-    if (!(await publishing.withdrawUnnamed({ place, by: RETENTION }, digest))) return
-    for (const referrer of referrers) await this.#withdrawUnless(place, referrer)
+    const { hosted } = this.#parts
+    const referrers = await Array.fromAsync(hosted.shelf.referrers(place, digest))
+    const children = await hosted.childrenOf(digest)
+    if (!(await hosted.publishing.withdrawUnnamed({ place, by: RETENTION }, digest))) return
+    for (const next of new Set([...referrers, ...children])) await this.#withdrawUnless(place, next)
   }
 }

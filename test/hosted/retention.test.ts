@@ -4,10 +4,12 @@ import { unlimitedTurn } from '../../src/content/job-turns.ts'
 import { Hosted } from '../../src/hosted/hosted.ts'
 import { judgeTags, type RetainedTag, Retention, type RetentionParts } from '../../src/hosted/retention.ts'
 import type { RetentionTerms } from '../../src/hosted/terms.ts'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { OCI_INDEX } from '../../src/oci/media-type.ts'
 import { parseRepositoryName } from '../../src/oci/name.ts'
 import { parseNamePattern } from '../../src/oci/name-pattern.ts'
 import { parseNamespace } from '../../src/oci/namespace.ts'
+import type { Reference } from '../../src/oci/reference.ts'
 import { makeBlob, storeWith, tagOf } from '../mirror/rig.ts'
 import { defined } from '../storage/contract.ts'
 import { FakeClock } from '../support/fake-clock.ts'
@@ -150,4 +152,28 @@ test('a tag whose manifest was pushed just now goes in a later round, and the ma
   assert.deepEqual(await keptNow(), [false, true])
   assert.deepEqual(await Array.fromAsync(hosted.shelf.tags(PLACE)), ['pr-2'])
   assert.equal(await manifestsNow(), 1)
+})
+
+test('with an index go the images that it names, unless a tag or another index names them too', async () => {
+  const [clock, { events }] = [new FakeClock(), seeEvents()]
+  const store = new MemoryStore(clock)
+  await using hosted = new Hosted({ store, clock, events, parties: { rules: [], witnesses: [] } })
+  const push = async (names: readonly Digest[], mark: string, tag?: string): Promise<Digest> => {
+    const manifests = names.map(digest => ({ mediaType: OCI_INDEX, digest, size: 1 }))
+    const text = { schemaVersion: 2, mediaType: OCI_INDEX, manifests, annotations: { mark } }
+    const bytes = Buffer.from(JSON.stringify(text))
+    const reference: Reference =
+      tag === undefined ? { kind: 'digest', digest: digestOf(bytes) } : { kind: 'tag', tag: tagOf(tag) }
+    await hosted.pushManifest(ASKED, { bytes, contentType: undefined, tags: [], reference })
+    return digestOf(bytes)
+  }
+  const [alone, shared] = [await push([], 'alone'), await push([], 'shared')]
+  const tagged = await push([], 'tagged', 'v1')
+  await push([alone, shared, tagged], 'old', 'pr-1')
+  const other = await push([shared], 'other', 'v2')
+  clock.advance(DAY_MS)
+  const retention = retentionOf({ hosted, clock, events }, { ...TERMS, tags: ['pr-*'] })
+  await Array.fromAsync(retention.apply({ isDry: false }, unlimitedTurn(new AbortController().signal)))
+  const left = await Array.fromAsync(hosted.shelf.contents(PLACE, 'hosted-manifest'))
+  assert.deepEqual(new Set(left), new Set([shared, tagged, other]))
 })
