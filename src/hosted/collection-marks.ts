@@ -118,7 +118,10 @@ export class CollectionMarks {
   }
 
   /** The same, but waits for its turn; throws UNAVAILABLE if that takes too long. */
-  async removing(digest: Digest, action: () => Promise<boolean>): Promise<boolean> {
+  async removing(
+    digest: Digest,
+    action: (removal: Pick<DigestRemoval, 'requireFresh'>) => Promise<boolean>,
+  ): Promise<boolean> {
     for (let looks = 0; looks < LOOKS_MAX; looks += 1) {
       const result = await this.whileRemoving(digest, action)
       if (result !== undefined) return result

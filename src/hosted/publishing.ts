@@ -6,6 +6,7 @@ import type { Place } from '../oci/place.ts'
 import { requiredBy } from '../oci/pushed-manifest.ts'
 import type { StoreWrite } from '../storage/store.ts'
 import { type Act, judgeAct, type LinkAct, reportAct, underRules } from './acts.ts'
+import type { DigestRemoval } from './collection-marks.ts'
 import { type Publication, Publisher, type PublisherParts } from './publication.ts'
 import type { HostedContent } from './records.ts'
 import type { ContentName } from './shelf.ts'
@@ -157,8 +158,11 @@ export class Publishing {
     const { marks, onChange } = this.#parts
     // Whoever is to name it shares its order, so nobody in this process does meanwhile.
     return await this.#change({ alone: [digest] }, async () => {
-      const withdraw = async (): Promise<boolean> =>
-        !(await this.#isNamed(place, digest)) && (await this.#withdrawNow({ place, by }, digest, []))
+      const withdraw = async (removal?: Pick<DigestRemoval, 'requireFresh'>): Promise<boolean> => {
+        if (await this.#isNamed(place, digest)) return false
+        removal?.requireFresh()
+        return await this.#withdrawNow({ place, by }, digest, [])
+      }
       // Others hold what they name before they look for the mark, which is written before this looks.
       const wasThere = await (marks === undefined ? withdraw() : marks.removing(digest, withdraw))
       if (wasThere) onChange(place)

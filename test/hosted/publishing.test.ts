@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Act, ActRule, ActWitness } from '../../src/hosted/acts.ts'
+import { CollectionMarks } from '../../src/hosted/collection-marks.ts'
 import type { Publication } from '../../src/hosted/publication.ts'
 import { Publishing } from '../../src/hosted/publishing.ts'
 import { Shelf } from '../../src/hosted/shelf.ts'
@@ -209,6 +210,23 @@ test('a manifest that an index of its repository names is not withdrawn as unnam
   clock.advance(600_000)
   assert.equal(await publishing.withdrawUnnamed(ACTOR, index.digest), true)
   assert.equal(await publishing.withdrawUnnamed(ACTOR, child.digest), true)
+})
+
+test('a withdrawal that hangs until others take its process for dead removes nothing', async () => {
+  const { store, shelf, clock } = bench()
+  const marks = new CollectionMarks({ store, clock })
+  const parties = { rules: [], witnesses: [] }
+  const publishing = new Publishing({ store, shelf, clock, marks, parties, onChange: () => undefined })
+  const manifest = publicationOf(imageOf(await push(publishing, '{}')))
+  await publishing.publish(manifest)
+  clock.advance(600_000)
+  const list = store.listRecordsOf.bind(store)
+  store.listRecordsOf = group => {
+    if (group.kind === 'hosted-tagged') clock.advance(360_000)
+    return list(group)
+  }
+  await assert.rejects(publishing.withdrawUnnamed(ACTOR, manifest.digest), /took too long/)
+  assert.ok(await shelf.content({ kind: 'hosted-manifest', ...PLACE, digest: manifest.digest }))
 })
 
 test('a blob whose content cannot be brought is not linked', async () => {
