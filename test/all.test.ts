@@ -30,7 +30,7 @@ test('npm test runs each test file once: by itself, or among those that test/all
   const parts = texts.flatMap(text => [...text.matchAll(/importPart\('(\w+)', (\d+), (\d+)\)/g)])
   const byFolder = Map.groupBy(parts, ([, folder = '']) => folder)
   for (const [folder, found] of byFolder) {
-    const numbers = found.map(([, , part]) => Number(part)).toSorted()
+    const numbers = found.map(([, , part]) => Number(part)).toSorted((a, b) => a - b)
     assert.deepEqual(
       numbers,
       Array.from({ length: Number(found[0]?.[3]) }, (_, part) => part),
