@@ -7,7 +7,7 @@ import { createMetrics } from '../../src/observe/metrics.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import type { RepositoryName } from '../../src/oci/name.ts'
 import { DOCKER_HUB } from '../../src/oci/namespace.ts'
-import { PeerAsking } from '../../src/peers/asking.ts'
+import { PeerAsking, type PeerAskingParts } from '../../src/peers/asking.ts'
 import { Members } from '../../src/peers/members.ts'
 import { contentKeyOf } from '../../src/peers/owned-tags.ts'
 import { RollCall } from '../../src/peers/roll-call.ts'
@@ -81,18 +81,7 @@ test('of thousands of members that all refuse, four are asked before the registr
       })
     },
   }
-  const asking = new PeerAsking({
-    members,
-    wire,
-    metrics: createMetrics(),
-    events: seeEvents().events,
-    clock,
-    instance: INSTANCE,
-    isLeaving: () => false,
-  })
-  const repository = 'team/app' as RepositoryName
-  const question = { kind: 'manifest', namespace: DOCKER_HUB, repository, digest: DIGEST } as const
-  const found = await asking.ask(contentKeyOf(DOCKER_HUB, DIGEST), question, { signal })
+  const found = await askFor(contentKeyOf(DOCKER_HUB, DIGEST), { members, wire, clock })
   assert.equal(found, undefined)
   assert.equal(questions, 4)
 })
@@ -115,17 +104,23 @@ test('the next one in order is waited for until it has noticed that the owner is
       })
     },
   }
+  assert.equal((await askFor(key, { members, wire, clock }))?.answer.kind, 'absent')
+  assert.deepEqual([asked.length, new Set(asked).size], [3, 1])
+})
+
+/** Asks the replicas for a manifest, as one that holds the key would. */
+async function askFor(
+  key: string,
+  parts: Pick<PeerAskingParts, 'members' | 'wire' | 'clock'>,
+): ReturnType<PeerAsking['ask']> {
   const asking = new PeerAsking({
-    members,
-    wire,
+    ...parts,
     metrics: createMetrics(),
     events: seeEvents().events,
-    clock,
     instance: INSTANCE,
     isLeaving: () => false,
   })
   const repository = 'team/app' as RepositoryName
   const question = { kind: 'manifest', namespace: DOCKER_HUB, repository, digest: DIGEST } as const
-  assert.equal((await asking.ask(key, question, { signal }))?.answer.kind, 'absent')
-  assert.deepEqual([asked.length, new Set(asked).size], [3, 1])
-})
+  return await asking.ask(key, question, { signal })
+}

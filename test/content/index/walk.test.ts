@@ -2,11 +2,12 @@ import assert from 'node:assert/strict'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { IndexFeed } from '../../../src/content/index/feed.ts'
 import { walkStore } from '../../../src/content/index/walk.ts'
 import { writeHostedTag, writeTagRecord } from '../../../src/content/tag-record.ts'
 import { systemClock } from '../../../src/lib/clock.ts'
+import type { Events } from '../../../src/observe/events.ts'
 import { type Digest, digestOf } from '../../../src/oci/digest.ts'
 import type { RepositoryName, Tag } from '../../../src/oci/name.ts'
 import { DOCKER_HUB } from '../../../src/oci/namespace.ts'
@@ -64,17 +65,8 @@ for (const [what, change, expected] of [
   readonly Digest[],
 ])[]) {
   test(`a tag that ${what} while a walk reads it is in the index as it is then`, async t => {
-    const root = await mkdtemp(join(tmpdir(), 'entrepot-walk-'))
-    t.after(async () => await rm(root, { recursive: true }))
     const { events } = seeEvents()
-    await using index = new IndexFeed({
-      path: join(root, 'index.sqlite'),
-      clock: systemClock,
-      events,
-      namespaces: () => [],
-      onStale: () => undefined,
-    })
-    await index.open()
+    await using index = await openIndex(t, events)
     const store: MemoryStore = new HastyStore(() => change(store, index))
     await store.writeRecord(NAME, record(BEFORE), 'durable')
     const parts = { store, index, clock: systemClock, events, forgetLinks: async () => {} }
@@ -88,17 +80,8 @@ for (const [what, change, expected] of [
 }
 
 test('a walk finds hosted images, and forgets those that were withdrawn while the index was away', async t => {
-  const root = await mkdtemp(join(tmpdir(), 'entrepot-walk-'))
-  t.after(async () => await rm(root, { recursive: true }))
   const { events } = seeEvents()
-  await using index = new IndexFeed({
-    path: join(root, 'index.sqlite'),
-    clock: systemClock,
-    events,
-    namespaces: () => [],
-    onStale: () => undefined,
-  })
-  await index.open()
+  await using index = await openIndex(t, events)
   const [place, store] = [{ namespace: DOCKER_HUB, repository: REPOSITORY }, new MemoryStore()]
   const { tag } = NAME
   const bytes = writeHostedTag({ digest: AFTER, movedAtMs: 1, by: undefined })
@@ -115,3 +98,17 @@ test('a walk finds hosted images, and forgets those that were withdrawn while th
     [['v1', AFTER, true]],
   )
 })
+
+async function openIndex(t: TestContext, events: Events): Promise<IndexFeed> {
+  const root = await mkdtemp(join(tmpdir(), 'entrepot-walk-'))
+  t.after(async () => await rm(root, { recursive: true }))
+  const index = new IndexFeed({
+    path: join(root, 'index.sqlite'),
+    clock: systemClock,
+    events,
+    namespaces: () => [],
+    onStale: () => undefined,
+  })
+  await index.open()
+  return index
+}
