@@ -1,6 +1,5 @@
 import { type RequestBody, readSmallBody } from '../http/request-body.ts'
 import type { TakenManifest } from '../mirror/intake.ts'
-import type { Source } from '../mirror/sources.ts'
 import { type Digest, parseDigest } from '../oci/digest.ts'
 import { OciError } from '../oci/error.ts'
 import { MANIFEST_SIZE_MAX } from '../oci/manifest.ts'
@@ -33,17 +32,9 @@ export async function takeBlob(
   return { digest }
 }
 
+/** Nothing is cached for a name that is hosted. */
 async function mirroredImage(parts: AdminRoutesParts, query: URLSearchParams): Promise<NamedImage> {
   const named = await namedImage(parts, query)
-  await requireMirrored(parts, named)
-  return named
-}
-
-/** Nothing is cached for a name that is hosted. */
-async function requireMirrored(
-  { claimed }: AdminRoutesParts,
-  { source, name }: { readonly source: Source; readonly name: string },
-): Promise<void> {
-  if (await claimed.isMirrored(source)) return
-  throw new OciError('UNSUPPORTED', `${name} is hosted: push it instead`)
+  if (await parts.claimed.isMirrored(named.source)) return named
+  throw new OciError('UNSUPPORTED', `${named.name} is hosted: push it instead`)
 }
