@@ -2,17 +2,18 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Secret } from '../../src/config/secret.ts'
 import { linesOf } from '../support/waiting.ts'
-import { openWindow, type PageRig, pullImages, putHeldImage, startPageRig, type Watched } from './rig.ts'
+import {
+  logIn,
+  openWindow,
+  type PageRig,
+  pullImages,
+  putHeldImage,
+  startPageRig,
+  type Watched,
+} from './rig.ts'
 
 const TOKEN = 'a-token-of-some-length'
 const IMAGE = 'docker.io/library/alpine:3.20'
-
-async function logIn({ page }: Watched, rig: PageRig): Promise<void> {
-  await page.goto(`${rig.origin}login`)
-  await page.fill('#secret', TOKEN)
-  await page.click('button:has-text("Log in")')
-  await page.locator('button:has-text("Log out")').waitFor()
-}
 
 for (const javaScriptEnabled of [true, false]) {
   const how = javaScriptEnabled ? 'with scripts' : 'without scripts'
@@ -26,7 +27,7 @@ for (const javaScriptEnabled of [true, false]) {
     const { page } = watched
     await page.goto(`${rig.origin}images`)
     assert.match(page.url(), /login$/)
-    await logIn(watched, rig)
+    await logIn(watched, rig.origin, TOKEN)
     await page.goto(`${rig.origin}images?q=alpine:3`)
     await page.click(`button[aria-label="Pin ${IMAGE}"]`)
     await page.locator('text=Pinned: it is not evicted.').waitFor()

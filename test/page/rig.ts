@@ -29,18 +29,27 @@ export async function startPageRig(
   for (const [name, tag, bytes] of IMAGES)
     upstream.tag(name, tag, upstream.putImage({ layers: [Buffer.alloc(bytes, name)] }).manifest)
   const mirror = await startMirror({ upstream: upstream.host, ...options })
-  const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] })
+  const browser = await launchBrowser()
   return {
     upstream,
     mirror,
     browser,
-    origin: `http://${mirror.daemon.addresses.admin}/`,
+    origin: originOf(mirror),
     [Symbol.asyncDispose]: async () => {
       await browser.close()
       await mirror[Symbol.asyncDispose]()
       await upstream[Symbol.asyncDispose]()
     },
   }
+}
+
+export async function launchBrowser(): Promise<Browser> {
+  return await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] })
+}
+
+/** The address of the first page of a mirror. */
+export function originOf({ daemon }: Pick<TestMirror, 'daemon'>): string {
+  return `http://${daemon.addresses.admin}/`
 }
 
 const IMAGES = [
@@ -109,6 +118,14 @@ export async function openWindow(
   })
   await page.goto(origin)
   return { page, context, check: () => assert.deepEqual(faults, []) }
+}
+
+/** Logs in as an administrator. */
+export async function logIn({ page }: Watched, origin: string, token: string): Promise<void> {
+  await page.goto(`${origin}login`)
+  await page.fill('#secret', token)
+  await page.click('button:has-text("Log in")')
+  await page.locator('button:has-text("Log out")').waitFor()
 }
 
 const require = createRequire(import.meta.url)
