@@ -1,4 +1,5 @@
 import { GetObjectCommand, type GetObjectCommandOutput, HeadObjectCommand } from '@aws-sdk/client-s3'
+import { free } from '../../lib/read-ahead.ts'
 import { StoreUnavailableError } from '../../oci/error.ts'
 import type { StoredObject } from '../store.ts'
 import { CutError, destroyBody, piecesOf, readBody, WrongAnswerError } from './body.ts'
@@ -150,6 +151,7 @@ export class S3Object implements StoredObject {
       left -= piece.length
       if (left < 0) throw new WrongAnswerError(`S3 sends more than bytes ${start} to ${end}`)
       yield piece
+      free(piece)
     }
   }
 

@@ -68,6 +68,19 @@ suite('a read', { concurrency: true }, () => {
     })
   }
 
+  test('holds no memory of pieces that its reader is done with', async t => {
+    const { store } = await openStubRoom(t)
+    const { bytes, digest } = sample(SIZE)
+    await put(store, digest, bytes)
+    await using object = defined(await store.open(digest))
+    const pieces: Uint8Array[] = []
+    for await (const piece of object.read(0, SIZE)) pieces.push(piece)
+    const heldBytes = pieces.reduce((sum, { byteLength }) => sum + byteLength, 0)
+    // The beginning came with the opening, and is read as often as it is asked for.
+    assert.ok(heldBytes < 200_000, `${heldBytes} bytes`)
+    assert.ok((await readAll(object)).equals(bytes))
+  })
+
   test('that stalls for good ends with an error, which does not blame the content', async t => {
     const { store, stub } = await openStubRoom(t, { limits: SHORT })
     const { bytes, digest } = sample(SIZE)
