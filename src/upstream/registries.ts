@@ -1,23 +1,20 @@
-import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { LRUCache } from 'lru-cache'
 import type { BreakerChange } from '../lib/breaker.ts'
 import { type Clock, systemClock } from '../lib/clock.ts'
-import { type Cidr, parseCidr, parseNat64Prefix } from '../lib/ip-address.ts'
+import { type Cidr, parseNat64Prefix } from '../lib/ip-address.ts'
 import type { Events } from '../observe/events.ts'
-import { DOCKER_HUB, DOCKER_HUB_HOST, type Namespace } from '../oci/namespace.ts'
+import type { Namespace } from '../oci/namespace.ts'
 import { PACE_LIMITS, type PaceLimits } from './answer.ts'
 import { Authorizer, createTokenCache } from './auth/auth.ts'
-import { type CredentialsOptions, openCredentials } from './auth/credentials.ts'
+import { openCredentials } from './auth/credentials.ts'
 import type { Variables } from './auth/helper-environment.ts'
 import { DIAL_TIMINGS, Dialer, type DialerOptions, type DialTimings } from './dial/dialer.ts'
-import { chooseProxy, DIRECT, type Egress, type Proxy } from './dial/egress.ts'
-import type { TlsTerms } from './dial/handshake.ts'
+import { chooseProxy, DIRECT, type Egress } from './dial/egress.ts'
 import { type DialTerms, type NamespaceMode, requireMirrored } from './dial/policy.ts'
 import { PublicResolver } from './dial/public-resolver.ts'
 import { type Resolve, systemResolve } from './dial/resolve.ts'
 import { STRANGER_LIMITS, type StrangerLimits, Strangers } from './dial/strangers.ts'
-import { authorityText, type Origin, parseOrigin } from './dial/target.ts'
+import { authorityText, type Origin } from './dial/target.ts'
 import { HttpRegistry } from './http-registry.ts'
 import { identify } from './identity.ts'
 import { Gate } from './manners/gate.ts'
@@ -32,30 +29,14 @@ import {
   STRANGER_IDLE_LIMITS,
   Transport,
 } from './transport.ts'
-
-/** One configured upstream, with the settings that this folder needs. */
-export interface UpstreamOptions {
-  readonly namespace: Namespace
-  /** `host` or `host:port` to dial. */
-  readonly host: string
-  readonly tls: boolean
-  readonly acceptInvalidCerts: boolean
-  readonly caFile: string | undefined
-  readonly clientCertFile: string | undefined
-  readonly clientKeyFile: string | undefined
-  readonly userAgent: string | undefined
-  readonly credentials: CredentialsOptions | undefined
-  /** CIDR blocks that it may be in although policy would refuse them. */
-  readonly allowAddresses: readonly string[]
-  /** Other hosts that may receive its credentials as token realms. */
-  readonly realms: readonly string[]
-  /** Longest pause requested by the upstream that a request waits out, in milliseconds. */
-  readonly retryAfterMaxMs: number
-  /** Follow redirects of content with a digest from https to http. */
-  readonly allowHttpRedirects: boolean
-  /** Proxy for all hosts of this upstream, or `none`; by default that of {@link RegistriesOptions.egress}. */
-  readonly proxy?: Proxy | 'none' | undefined
-}
+import {
+  configuredTerms,
+  fingerprintOf,
+  originOf,
+  publicOptions,
+  readTlsTerms,
+  type UpstreamOptions,
+} from './upstream-options.ts'
 
 export interface RegistriesOptions {
   readonly upstreams: readonly UpstreamOptions[]
@@ -88,8 +69,6 @@ export interface RegistriesOptions {
   /** Called when a pause of an upstream begins or ends. */
   readonly onTrouble?: (namespace: Namespace) => void
 }
-
-const DYNAMIC_RETRY_AFTER_MAX_MS = 5000
 
 interface Held {
   readonly registry: Registry
@@ -201,7 +180,8 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
     return new Map(
       upstreams.map(options => {
         const held = old.get(options.namespace)
-        const isSame = held !== undefined && held.fingerprint === fingerprintOf(options, readTls(options))
+        const isSame =
+          held !== undefined && held.fingerprint === fingerprintOf(options, readTlsTerms(options))
         return [options.namespace, isSame ? held : this.#openConfigured(options)] as const
       }),
     )
@@ -215,7 +195,7 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
     const { events, instance, version, timings, environment = {} } = this.#options
     const { namespace } = options
     const clock = this.#clock
-    const tls = readTls(options)
+    const tls = readTlsTerms(options)
     const origin = originOf(options)
     const transport = new Transport({
       dialer: this.#openDialer(options, { terms, tls, strangers }),
@@ -290,77 +270,4 @@ export class UpstreamRegistries implements Registries, AsyncDisposable {
       },
     })
   }
-}
-
-/** A public registry, with the same settings for all clients. */
-function publicOptions(namespace: Namespace): UpstreamOptions {
-  return {
-    namespace,
-    host: namespace === DOCKER_HUB ? DOCKER_HUB_HOST : namespace,
-    tls: true,
-    acceptInvalidCerts: false,
-    caFile: undefined,
-    clientCertFile: undefined,
-    clientKeyFile: undefined,
-    userAgent: undefined,
-    credentials: undefined,
-    allowAddresses: [],
-    realms: [],
-    retryAfterMaxMs: DYNAMIC_RETRY_AFTER_MAX_MS,
-    allowHttpRedirects: false,
-  }
-}
-
-function originOf({ host, tls, namespace }: UpstreamOptions): Origin {
-  const origin = parseOrigin(host, tls ? 'https:' : 'http:')
-  if (origin === undefined) throw new TypeError(`the host of upstream ${namespace} is invalid`)
-  return origin
-}
-
-function configuredTerms(options: UpstreamOptions, nat64: Cidr | undefined): DialTerms {
-  const allowed = options.allowAddresses.map(text => {
-    const cidr = parseCidr(text)
-    if (cidr === undefined)
-      throw new TypeError(`allow_addresses of upstream ${options.namespace} has no address block: ${text}`)
-    return cidr
-  })
-  const { namespace, realms } = options
-  return { kind: 'configured', namespace, origin: originOf(options), allowed, realms, nat64 }
-}
-
-function readTls({ acceptInvalidCerts, caFile, clientCertFile, clientKeyFile }: UpstreamOptions): TlsTerms {
-  const read = (file: string | undefined): string | undefined =>
-    file === undefined ? undefined : readFileSync(file, 'utf8')
-  return {
-    acceptsInvalidCerts: acceptInvalidCerts,
-    ca: read(caFile),
-    clientCert: read(clientCertFile),
-    clientKey: read(clientKeyFile),
-  }
-}
-
-/**
- * Equal for equal settings and equal contents of the named certificate files. Reveals nothing about the
- * secrets in them.
- */
-function fingerprintOf(options: UpstreamOptions, tls: TlsTerms): string {
-  const { credentials, proxy } = options
-  const secret = credentials?.kind === 'password' ? credentials.password.reveal() : ''
-  const proxySecret = typeof proxy === 'object' ? proxy.credentials?.password.reveal() : undefined
-  const settings = [
-    options.namespace,
-    options.host,
-    options.tls,
-    options.userAgent,
-    options.allowAddresses,
-    options.realms,
-    options.retryAfterMaxMs,
-    options.allowHttpRedirects,
-    credentials,
-    secret,
-    tls,
-    proxy ?? null,
-    proxySecret ?? null,
-  ]
-  return createHash('sha256').update(JSON.stringify(settings)).digest('hex')
 }

@@ -6,11 +6,8 @@ import type { RepositoryName } from '../../src/oci/name.ts'
 import { parseRepositoryName, parseTag } from '../../src/oci/name.ts'
 import { type Namespace, parseConfiguredNamespace } from '../../src/oci/namespace.ts'
 import type { Reference } from '../../src/oci/reference.ts'
-import {
-  type RegistriesOptions,
-  type UpstreamOptions,
-  UpstreamRegistries,
-} from '../../src/upstream/registries.ts'
+import { type RegistriesOptions, UpstreamRegistries } from '../../src/upstream/registries.ts'
+import type { UpstreamOptions } from '../../src/upstream/upstream-options.ts'
 import { certificatePath, type FakeUpstream } from './upstream.ts'
 
 /** Registries over fake upstreams, with their log lines and metrics. */

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
-import type { RegistriesOptions, UpstreamOptions } from '../../src/upstream/registries.ts'
+import type { RegistriesOptions } from '../../src/upstream/registries.ts'
 import type { BlobFrom, Registry } from '../../src/upstream/registry.ts'
+import type { UpstreamOptions } from '../../src/upstream/upstream-options.ts'
 import {
   must,
   namespace,

@@ -8,7 +8,7 @@ import { UPSTREAM_DEFAULTS, type UpstreamConfig } from '../../src/config/config.
 import { Secret } from '../../src/config/secret.ts'
 import { failureOf } from '../../src/http/failure.ts'
 import type { StrangerLimits } from '../../src/upstream/dial/strangers.ts'
-import type { UpstreamOptions } from '../../src/upstream/registries.ts'
+import type { UpstreamOptions } from '../../src/upstream/upstream-options.ts'
 import {
   must,
   namespace,

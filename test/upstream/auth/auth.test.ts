@@ -3,8 +3,9 @@ import { test } from 'node:test'
 import { inspect } from 'node:util'
 import { Secret } from '../../../src/config/secret.ts'
 import type { Digest } from '../../../src/oci/digest.ts'
-import type { RegistriesOptions, UpstreamOptions } from '../../../src/upstream/registries.ts'
+import type { RegistriesOptions } from '../../../src/upstream/registries.ts'
 import type { Registry } from '../../../src/upstream/registry.ts'
+import type { UpstreamOptions } from '../../../src/upstream/upstream-options.ts'
 import {
   heldClock,
   must,

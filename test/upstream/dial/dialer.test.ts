@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Resolve } from '../../../src/upstream/dial/resolve.ts'
-import type { UpstreamOptions } from '../../../src/upstream/registries.ts'
+import type { UpstreamOptions } from '../../../src/upstream/upstream-options.ts'
 import { namespace, openRegistries, repository, tagged, upstreamOptions } from '../../support/registries.ts'
 import {
   type CertificateName,
