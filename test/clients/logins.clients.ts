@@ -2,18 +2,15 @@ import assert from 'node:assert/strict'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { fileURLToPath } from 'node:url'
 import { inspect } from 'node:util'
 import { hashSync } from 'bcryptjs'
-import { Child, run } from './rig/child.ts'
 import type { Puller, PullerKind, PullLogin } from './rig/clients/puller.ts'
 import { crane, regctl } from './rig/clients/tools.ts'
 import { buildImage } from './rig/image.ts'
-import { freePort } from './rig/ports.ts'
+import { Mirror } from './rig/mirror.ts'
 import { KINDS, lackingFor, lackingForRig, skipFor } from './rig/requirements.ts'
-import { MIRROR_AGENT, MIRROR_NAME, World } from './rig/world.ts'
+import { World } from './rig/world.ts'
 
-const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 const PASSWORD = 'wonderland-7'
 
 /** What a client sends, and whether the pull of a public and of a private name succeeds. */
@@ -53,7 +50,7 @@ const CLIENTS: readonly PullerKind[] = [...KINDS, crane, regctl]
 
 describe('real clients log in to a mirror with TLS', { skip: skipFor(lackingForRig()) }, () => {
   let world: World
-  let mirror: Child
+  let mirror: Mirror
   let host: string
   const stack = new AsyncDisposableStack()
   const pullers = new Map<PullerKind, Puller>()
@@ -61,9 +58,8 @@ describe('real clients log in to a mirror with TLS', { skip: skipFor(lackingForR
 
   before(async () => {
     world = stack.use(await World.open())
-    const port = await freePort()
-    host = `${MIRROR_NAME}:${port}`
-    mirror = stack.use(await startMirror(world, port))
+    mirror = stack.use(await startMirror(world))
+    host = mirror.secureAddress
     for (const kind of kinds) pullers.set(kind, stack.use(await kind.start(world)))
     for (const name of ['public', 'private']) {
       const image = `ghcr.io/team/${name}:1`
@@ -120,29 +116,14 @@ describe('real clients log in to a mirror with TLS', { skip: skipFor(lackingForR
 })
 
 /** A mirror with TLS, two users, and one private name. */
-async function startMirror({ room, certificates, addresses }: World, port: number): Promise<Child> {
-  const directory = await room.makeDirectory('mirror-logins')
+async function startMirror(world: World): Promise<Mirror> {
+  const file = world.room.path('users')
   const users = ['alice', 'bob'].map(user => `${user}:${hashSync(PASSWORD, 4)}\n`)
-  await writeFile(join(directory, 'users'), users.join(''), { mode: 0o600 })
-  const entry = { namespace: 'ghcr.io', host: 'ghcr.io', ca_file: certificates.caFile }
-  const document = {
-    upstreams: [{ ...entry, user_agent: MIRROR_AGENT, allow_addresses: ['127.0.0.0/8'] }],
-    auth: { htpasswd_file: 'users' },
-    rules: [
-      { who: 'alice', names: 'ghcr.io/team/private', may: 'pull' },
-      { who: 'everyone', names: 'ghcr.io/team/private', may_not: 'pull' },
-    ],
-  }
-  const file = join(directory, 'upstreams.yaml')
-  // JSON is YAML.
-  await writeFile(file, JSON.stringify(document))
-  const { certificateFile, keyFile } = certificates
-  const listen = ['--listen', `${addresses.get(MIRROR_NAME)}:${port}`, '--admin-listen', 'off']
-  const tls = ['--tls-cert', certificateFile, '--tls-key', keyFile, '--upstream-config-file', file]
-  const argv = [process.execPath, MAIN, 'filesystem', '--root', join(directory, 'root'), ...listen, ...tls]
-  const child = new Child('the mirror', room.inside(argv))
-  const url = `https://${MIRROR_NAME}:${port}/livez`
-  const asked = room.inside(['curl', '-fsS', '--cacert', certificates.caFile, url])
-  await child.ready(async () => (await run(asked)).code === 0)
-  return child
+  await writeFile(file, users.join(''), { mode: 0o600 })
+  const rules = [
+    { who: 'alice', names: 'ghcr.io/team/private', may: 'pull' },
+    { who: 'everyone', names: 'ghcr.io/team/private', may_not: 'pull' },
+  ]
+  const sections = { auth: { htpasswd_file: file }, rules }
+  return await Mirror.start(world, 'logins', undefined, { sections, tls: {} })
 }

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -11,7 +10,7 @@ import { startMirror, upstreamEntry } from '../support/mirror.ts'
 import { certificatePath, type FakeUpstream, startUpstream } from '../support/upstream.ts'
 import { until } from '../support/waiting.ts'
 import { Child } from './rig/child.ts'
-import { freePort } from './rig/ports.ts'
+import { accepts, freePort } from './rig/ports.ts'
 import { isMissing, skipFor } from './rig/requirements.ts'
 
 /** A real proxy: its executable, and its configuration for a port and a directory. */
@@ -84,7 +83,7 @@ for (const kind of [TINYPROXY, SQUID]) {
       const file = join(directory, 'proxy.conf')
       await writeFile(file, kind.configuration(port, directory))
       const child = stack.use(new Child(kind.executable, kind.argv(file)))
-      await child.ready(async () => await accepts(port))
+      await child.ready(async () => await accepts({ host: '127.0.0.1', port }))
       const credentials = { username: USERNAME, password: new Secret(PASSWORD) }
       proxy = { protocol: 'http:', host: `127.0.0.1:${port}`, credentials }
     })
@@ -123,16 +122,5 @@ for (const kind of [TINYPROXY, SQUID]) {
       assert.equal(reply.status, 502)
       assert.match(String(reply.body), new RegExp(`through proxy ${proxy.host} cannot be reached`))
     })
-  })
-}
-
-async function accepts(port: number): Promise<boolean> {
-  return await new Promise((resolve, reject) => {
-    const socket = createConnection({ host: '127.0.0.1', port })
-    socket.once('connect', () => {
-      socket.destroy()
-      resolve(true)
-    })
-    socket.once('error', reject)
   })
 }

@@ -1,8 +1,8 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { Child } from './child.ts'
-import { freePort } from './ports.ts'
-import { MIRROR_AGENT, QUAY_LOGIN, type World } from './world.ts'
+import { accepts, freePort } from './ports.ts'
+import { MIRROR_AGENT, MIRROR_NAME, QUAY_LOGIN, type World } from './world.ts'
 
 const MAIN = fileURLToPath(new URL('../../../src/main.ts', import.meta.url))
 
@@ -19,15 +19,22 @@ export interface MirrorOptions {
   readonly upstream?: Readonly<Record<string, unknown>>
   /** Further sections of the upstream file. */
   readonly sections?: Readonly<Record<string, unknown>>
+  /** Adds a listener with TLS, whose certificate is for {@link MIRROR_NAME}. */
+  readonly tls?: {
+    /** CA of client certificates, which the listener then asks for. */
+    readonly clientCaFile?: string
+  }
 }
 
 /** The mirror under test: the command that a user types, in the room of the world. */
 export class Mirror implements AsyncDisposable {
   readonly port: number
+  readonly #tlsPort: number | undefined
   readonly #child: Child
 
-  private constructor(port: number, child: Child) {
+  private constructor(port: number, tlsPort: number | undefined, child: Child) {
     this.port = port
+    this.#tlsPort = tlsPort
     this.#child = child
   }
 
@@ -41,7 +48,7 @@ export class Mirror implements AsyncDisposable {
     port?: number,
     options: MirrorOptions = {},
   ): Promise<Mirror> {
-    const { room, certificates } = world
+    const { room, certificates, addresses } = world
     const root = await room.makeDirectory(`mirror-${name}`)
     const common = {
       ca_file: certificates.caFile,
@@ -59,11 +66,22 @@ export class Mirror implements AsyncDisposable {
     await writeFile(file, JSON.stringify({ upstreams, ...options.sections }))
     const listen = port ?? (await freePort())
     const flags = ['--listen', `127.0.0.1:${listen}`, '--admin-listen', 'off', '--upstream-config-file', file]
+    const tlsPort = options.tls === undefined ? undefined : await freePort()
+    const tlsHost = addresses.get(MIRROR_NAME) ?? ''
+    if (tlsPort !== undefined) {
+      flags.push('--listen-tls', `${tlsHost}:${tlsPort}`)
+      flags.push('--tls-cert', certificates.certificateFile, '--tls-key', certificates.keyFile)
+    }
+    const clientCa = options.tls?.clientCaFile
+    if (clientCa !== undefined) flags.push('--tls-client-ca', clientCa)
     const { flags: storeFlags, env } = options.store ?? { flags: ['filesystem', '--root', root], env: {} }
     const argv = [process.execPath, MAIN, ...flags, ...storeFlags]
     const child = new Child('the mirror', room.inside(argv), { env })
-    await child.ready(async () => [200, 401].includes((await fetch(`http://127.0.0.1:${listen}/v2/`)).status))
-    return new Mirror(listen, child)
+    await child.ready(async () => {
+      const isSecureUp = tlsPort === undefined || (await accepts({ host: tlsHost, port: tlsPort }))
+      return isSecureUp && [200, 401].includes((await fetch(`http://127.0.0.1:${listen}/v2/`)).status)
+    })
+    return new Mirror(listen, tlsPort, child)
   }
 
   /** `127.0.0.1:<port>`. */
@@ -71,9 +89,20 @@ export class Mirror implements AsyncDisposable {
     return `127.0.0.1:${this.port}`
   }
 
+  /** `<name>:<port>` of the listener with TLS. */
+  get secureAddress(): string {
+    if (this.#tlsPort === undefined) throw new Error('this mirror has no listener with TLS')
+    return `${MIRROR_NAME}:${this.#tlsPort}`
+  }
+
   /** Its last log lines. */
   output(lines = 60): string {
     return this.#child.output(lines)
+  }
+
+  /** All log lines that are kept. */
+  lines(): readonly string[] {
+    return this.#child.lines()
   }
 
   /** The most memory that it has had resident, in bytes. */
