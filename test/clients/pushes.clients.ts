@@ -10,7 +10,7 @@ import { Mirror } from './rig/mirror.ts'
 import { CONTAINERS } from './rig/pushers/containers.ts'
 import { ENGINES } from './rig/pushers/engines.ts'
 import { GO_TOOLS } from './rig/pushers/go-tools.ts'
-import type { PushClient, PusherKind } from './rig/pushers/pusher.ts'
+import type { PushClient, PusherKind, PushSite } from './rig/pushers/pusher.ts'
 import { isMissing, lackingForRig, skipFor } from './rig/requirements.ts'
 import { World } from './rig/world.ts'
 
@@ -37,7 +37,7 @@ describe('real clients push with a login, and pull again', { skip: skipFor(lacki
   let mirror: Mirror
   let digest: string
   const stack = new AsyncDisposableStack()
-  const clients = new Map<PusherKind, PushClient>()
+  const clients = new Map<string, PushClient>()
 
   before(async () => {
     world = stack.use(await World.open())
@@ -53,6 +53,7 @@ describe('real clients push with a login, and pull again', { skip: skipFor(lacki
             { who: 'everyone', names: `${HOSTED}/**`, may_not: 'pull', reason: 'log in' },
           ],
         },
+        tls: {},
       }),
     )
     const image = buildImage({
@@ -68,13 +69,17 @@ describe('real clients push with a login, and pull again', { skip: skipFor(lacki
 
   after(async () => await stack.disposeAsync())
 
-  const clientOf = async (kind: PusherKind): Promise<PushClient> => {
-    const known = clients.get(kind)
+  const addressOf = (transport: PushSite['transport']): string =>
+    transport === 'http' ? mirror.address : mirror.secureAddress
+
+  const clientOf = async (kind: PusherKind, transport: PushSite['transport']): Promise<PushClient> => {
+    const key = `${kind.name} ${transport}`
+    const known = clients.get(key)
     if (known) return known
     const files = { layout: world.room.path('layout'), archive: world.room.path('layout.tar') }
-    const site = { world, address: mirror.address, ...LOGIN, ...files, tag: TAG, digest }
-    const client = stack.use(await kind.start(site))
-    clients.set(kind, client)
+    const where = { world, transport, address: addressOf(transport) }
+    const client = stack.use(await kind.start({ ...where, ...LOGIN, ...files, tag: TAG, digest }))
+    clients.set(key, client)
     return client
   }
 
@@ -113,22 +118,25 @@ describe('real clients push with a login, and pull again', { skip: skipFor(lacki
   })
 
   for (const kind of KINDS) {
-    test(`${kind.name} pushes ${kind.what}, and pulls it again`, {
-      skip: skipFor(lackingFor(kind)),
-    }, async () => {
-      const client = await clientOf(kind)
-      const repository = `team/${kind.name.replace('.', '-')}`
-      const mark = world.front.log.length
-      const expected = await client.push(`${mirror.address}/${HOSTED}/${repository}:${TAG}`)
-      const actual = await prove(repository, TAG)
-      if (expected !== undefined) assert.equal(actual, expected)
-      await client.pullAgain(`${mirror.address}/${HOSTED}/${repository}:${TAG}`)
-      assert.equal((await get(`${repository}/manifests/${TAG}`, false)).status, 401)
-      assert.deepEqual(world.logged(mark), [], 'a registry was asked for a hosted name')
-    })
+    const skip = skipFor(lackingFor(kind))
 
-    test(`${kind.name} is told when it may not push`, { skip: skipFor(lackingFor(kind)) }, async () => {
-      const client = await clientOf(kind)
+    for (const transport of ['http', 'https'] as const) {
+      test(`${kind.name} pushes ${kind.what} over ${transport}, and pulls it again`, { skip }, async () => {
+        const client = await clientOf(kind, transport)
+        const repository = `team/${kind.name.replace('.', '-')}-${transport}`
+        const mark = world.front.log.length
+        const name = `${addressOf(transport)}/${HOSTED}/${repository}:${TAG}`
+        const expected = await client.push(name)
+        const actual = await prove(repository, TAG)
+        if (expected !== undefined) assert.equal(actual, expected)
+        await client.pullAgain(name)
+        assert.equal((await get(`${repository}/manifests/${TAG}`, false)).status, 401)
+        assert.deepEqual(world.logged(mark), [], 'a registry was asked for a hosted name')
+      })
+    }
+
+    test(`${kind.name} is told when it may not push`, { skip }, async () => {
+      const client = await clientOf(kind, 'http')
       const name = `${mirror.address}/${HOSTED}/closed/${kind.name}:${TAG}`
       await assert.rejects(client.push(name), /denied|forbidden|unauthorized|DENIED|403|401/i)
     })

@@ -8,24 +8,24 @@ function storagePusher(name: 'podman' | 'buildah'): PusherKind {
     what: 'an image of its own storage',
     executables: [name],
     start: async site => {
-      const { world, address, username, password, archive } = site
+      const { world, transport, address, username, password, archive } = site
       const run = await programOf(site, name)
-      const root = await world.room.makeDirectory(`push-${name}`)
+      const root = await world.room.makeDirectory(`push-${name}-${transport}`)
       // Podman takes no path of more than 50 characters there.
       const storage = ['--root', `${root}/root`, '--runroot', `${root}/run`, '--storage-driver', 'vfs']
       const command = async (...args: readonly string[]): Promise<string> =>
         await run(name, ...storage, ...args)
-      const login = ['--username', username, '--password', password, '--tls-verify=false']
-      await command('login', ...login, address)
+      const verify = `--tls-verify=${transport === 'https'}`
+      await command('login', '--username', username, '--password', password, verify, address)
       const id = (await command('pull', '--quiet', `oci-archive:${archive}`)).trim().split('\n').at(-1) ?? ''
       return {
         push: async image => {
-          await command('push', '--tls-verify=false', id, `docker://${image}`)
+          await command('push', verify, id, `docker://${image}`)
           return undefined
         },
         pullAgain: async image => {
           await command('rmi', '--force', id)
-          await command('pull', '--quiet', '--tls-verify=false', `docker://${image}`)
+          await command('pull', '--quiet', verify, `docker://${image}`)
         },
         [Symbol.asyncDispose]: async () => await Promise.resolve(),
       }
@@ -34,11 +34,11 @@ function storagePusher(name: 'podman' | 'buildah'): PusherKind {
 }
 
 async function startSkopeo(site: PushSite): Promise<PushClient> {
-  const { world, username, password, layout, tag, digest } = site
+  const { world, transport, username, password, layout, tag, digest } = site
   const run = await programOf(site, 'skopeo')
   const directory = world.room.path('push-skopeo-pulled')
   const login = (end: 'src' | 'dest'): string[] => {
-    return [`--${end}-tls-verify=false`, `--${end}-creds`, `${username}:${password}`]
+    return [`--${end}-tls-verify=${transport === 'https'}`, `--${end}-creds`, `${username}:${password}`]
   }
   return {
     push: async image => {

@@ -9,9 +9,9 @@ const docker: PusherKind = {
   name: 'docker',
   what: 'an image that it built',
   executables: DOCKER_EXECUTABLES,
-  start: async ({ world, address, username, password }) => {
-    const engine = await startDockerd(world, undefined, 'docker-push')
-    const context = await world.room.makeDirectory('docker-push-context')
+  start: async ({ world, transport, address, username, password }) => {
+    const engine = await startDockerd(world, undefined, `docker-push-${transport}`)
+    const context = await world.room.makeDirectory(`docker-push-context-${transport}`)
     await writeFile(join(context, 'Dockerfile'), 'FROM scratch\nCOPY Dockerfile /\nLABEL pushed=yes\n')
     await engine.attempt('login', '--username', username, '--password', password, address)
     return {
@@ -40,13 +40,15 @@ function containerdPusher(
     what: 'an index of two platforms',
     executables,
     start: async site => {
-      const { world, username, password, archive, digest } = site
-      const daemon = await Containerd.start(world, { mirror: undefined, name: `push-${name}`, release })
+      const { world, transport, username, password, archive, digest } = site
+      const label = `push-${name}-${transport}`
+      const daemon = await Containerd.start(world, { mirror: undefined, name: label, release })
       const ctr = async (...args: readonly string[]): Promise<string> => {
         const argv = [release.ctr, '--address', daemon.socket, '--namespace', 'push', ...args]
         return await daemon.attempt(world.room.inside(argv))
       }
-      const login = ['--plain-http', '--user', `${username}:${password}`]
+      const way = transport === 'http' ? ['--plain-http'] : ['--hosts-dir', daemon.hostsDirectory]
+      const login = [...way, '--user', `${username}:${password}`]
       return {
         push: async image => {
           const named = ['--base-name', image.replace(/:[^:/]+$/, ''), '--all-platforms', '--no-unpack']

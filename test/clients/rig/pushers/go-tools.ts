@@ -11,7 +11,7 @@ const COSIGN = join(GO_BIN, 'cosign')
 const NOTHING_TO_STOP = { [Symbol.asyncDispose]: async () => await Promise.resolve() }
 
 async function startCrane(site: PushSite): Promise<PushClient> {
-  const { world, address, username, password, layout, digest } = site
+  const { world, transport, address, username, password, layout, digest } = site
   const run = await programOf(site, 'crane')
   await run(CRANE, 'auth', 'login', address, '--username', username, '--password', password)
   return {
@@ -20,7 +20,7 @@ async function startCrane(site: PushSite): Promise<PushClient> {
       return digest
     },
     pullAgain: async image => {
-      await run(CRANE, 'pull', '--format', 'oci', image, world.room.path('push-crane-pulled'))
+      await run(CRANE, 'pull', '--format', 'oci', image, world.room.path(`push-crane-pulled-${transport}`))
       await run(CRANE, 'validate', '--remote', image)
     },
     ...NOTHING_TO_STOP,
@@ -48,9 +48,10 @@ async function startCraneAppend(site: PushSite): Promise<PushClient> {
 }
 
 async function startRegctl(site: PushSite): Promise<PushClient> {
-  const { world, address, username, password, layout, tag, digest } = site
+  const { world, transport, address, username, password, layout, tag, digest } = site
   const run = await programOf(site, 'regctl')
-  const host = ['--host', `reg=${address},user=${username},pass=${password},tls=disabled`]
+  const tls = transport === 'https' ? 'enabled' : 'disabled'
+  const host = ['--host', `reg=${address},user=${username},pass=${password},tls=${tls}`]
   const copy = async (from: string, to: string): Promise<void> =>
     void (await run(REGCTL, ...host, 'image', 'copy', from, to))
   return {
@@ -58,31 +59,32 @@ async function startRegctl(site: PushSite): Promise<PushClient> {
       await copy(`ocidir://${layout}:${tag}`, image)
       return digest
     },
-    pullAgain: async image => await copy(image, `ocidir://${world.room.path('push-regctl-pulled')}:${tag}`),
+    pullAgain: async image =>
+      await copy(image, `ocidir://${world.room.path(`push-regctl-pulled-${transport}`)}:${tag}`),
     ...NOTHING_TO_STOP,
   }
 }
 
 async function startHelm(site: PushSite): Promise<PushClient> {
-  const { world, address, username, password } = site
+  const { world, transport, address, username, password } = site
   const run = await programOf(site, 'helm')
-  const login = ['--username', username, '--password', password, '--plain-http']
-  await run(HELM, 'registry', 'login', address, ...login)
-  const charts = await world.room.makeDirectory('push-helm-charts')
+  const way = transport === 'http' ? ['--plain-http'] : ['--ca-file', world.certificates.caFile]
+  await run(HELM, 'registry', 'login', address, '--username', username, '--password', password, ...way)
+  const charts = await world.room.makeDirectory(`push-helm-charts-${transport}`)
   return {
     push: async image => {
       const [, folder = '', chart = '', version = ''] = /^(.+)\/([^/:]+):([^:]+)$/.exec(image) ?? []
-      const directory = await world.room.makeDirectory(`push-helm-charts/${chart}`)
+      const directory = await world.room.makeDirectory(`push-helm-charts-${transport}/${chart}`)
       await writeFile(join(directory, 'Chart.yaml'), `apiVersion: v2\nname: ${chart}\nversion: ${version}\n`)
       await run(HELM, 'package', directory, '--destination', charts)
       const packed = join(charts, `${chart}-${version}.tgz`)
-      await run(HELM, 'push', packed, `oci://${folder}`, '--plain-http')
+      await run(HELM, 'push', packed, `oci://${folder}`, ...way)
       return undefined
     },
     pullAgain: async image => {
       const [, chart = '', version = ''] = /^(.+):([^:]+)$/.exec(image) ?? []
-      const pulled = await world.room.makeDirectory('push-helm-pulled')
-      const where = ['--version', version, '--destination', pulled, '--plain-http']
+      const pulled = await world.room.makeDirectory(`push-helm-pulled-${transport}`)
+      const where = ['--version', version, '--destination', pulled, ...way]
       await run(HELM, 'pull', `oci://${chart}`, ...where)
     },
     ...NOTHING_TO_STOP,
@@ -92,14 +94,16 @@ async function startHelm(site: PushSite): Promise<PushClient> {
 /** Signs an image that crane has pushed, with a key, and finds the signature again. */
 function cosignPusher(mode: 'legacy' | 'oci-1-1'): PusherKind['start'] {
   return async site => {
-    const { world, username, password } = site
+    const { world, transport, username, password } = site
     const crane = await startCrane(site)
-    const keys = await world.room.makeDirectory(`push-cosign-${mode}-keys`)
+    const keys = await world.room.makeDirectory(`push-cosign-${mode}-${transport}-keys`)
     const env = { COSIGN_PASSWORD: 'secret', ...(mode === 'legacy' ? {} : { COSIGN_EXPERIMENTAL: '1' }) }
     const run = await programOf(site, `cosign-${mode}`, env)
     const prefix = join(keys, 'key')
     await run(COSIGN, 'generate-key-pair', '--output-key-prefix', prefix)
-    const login = ['--allow-http-registry', '--registry-username', username, '--registry-password', password]
+    const way =
+      transport === 'http' ? ['--allow-http-registry'] : ['--registry-cacert', world.certificates.caFile]
+    const login = [...way, '--registry-username', username, '--registry-password', password]
     return {
       push: async image => {
         const digest = await crane.push(image)

@@ -4,6 +4,7 @@ import type { World } from '../world.ts'
 /** Where clients push, and as whom. */
 export interface PushSite {
   readonly world: World
+  readonly transport: 'http' | 'https'
   /** `host:port` of the mirror. */
   readonly address: string
   readonly username: string
@@ -33,12 +34,13 @@ export interface PusherKind {
   readonly start: (site: PushSite) => Promise<PushClient>
 }
 
-/** A program in the room of the site, with a home of its own. */
+/** A program in the room of the site, with a home of its own. It trusts the CA of the world. */
 export async function programOf(
-  { world }: PushSite,
+  { world, transport }: PushSite,
   name: string,
-  env: Readonly<Record<string, string>> = {},
+  more: Readonly<Record<string, string>> = {},
 ): Promise<(...argv: readonly string[]) => Promise<string>> {
-  const home = await world.room.makeDirectory(`push-${name}`)
-  return async (...argv) => await runOk(world.room.inside(argv), { env: { HOME: home, ...env } })
+  const home = await world.room.makeDirectory(`push-${name}-${transport}`)
+  const env = { HOME: home, SSL_CERT_FILE: world.certificates.caFile, ...more }
+  return async (...argv) => await runOk(world.room.inside(argv), { env })
 }
