@@ -54,6 +54,8 @@ export const buildkit: PullerKind = {
 }
 
 interface Docker {
+  /** Address for `DOCKER_HOST`. */
+  readonly socket: string
   /** Runs a command of the client and returns what it printed; a failure also tells what the daemon said. */
   readonly attempt: (...args: readonly string[]) => Promise<string>
   readonly stop: () => Promise<void>
@@ -83,6 +85,7 @@ export async function startDockerd(world: World, mirror: string | undefined, kin
     world.room.inside(['docker', '--host', socket, ...args])
   await daemon.ready(async () => (await run(docker(['info']), { env })).code === 0)
   return {
+    socket,
     attempt: async (...args) => {
       return await runOk(docker(args), { env }).catch((error: unknown) => {
         throw new Error(`${name} said:\n${daemon.output(20)}`, { cause: error })
