@@ -11,21 +11,48 @@ export interface Certificates {
   readonly keyFile: string
 }
 
+/** The files of a client's certificate. */
+export interface ClientCertificate {
+  readonly certFile: string
+  readonly keyFile: string
+}
+
 const NEW_KEY = '-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
 
 /** Makes a certificate authority and one certificate for all `names`, valid for a day. */
 export async function makeCertificates(directory: string, names: readonly string[]): Promise<Certificates> {
-  const file = (name: string): string => join(directory, name)
-  const openssl = async (words: string, subject: string): Promise<void> => {
-    const argv = words.split(' ').map(word => (/\.(?:pem|key|csr|ext)$/.test(word) ? file(word) : word))
-    await runOk(['/usr/bin/openssl', ...argv, ...(subject === '' ? [] : ['-subj', subject])])
-  }
   const usage = '-addext keyUsage=critical,keyCertSign,cRLSign'
-  await openssl(`req -x509 ${NEW_KEY} -days 1 -keyout ca.key -out ca.pem ${usage}`, '/CN=Test CA')
-  await openssl(`req ${NEW_KEY} -keyout server.key -out server.csr`, '/CN=registries')
+  await openssl(directory, `req -x509 ${NEW_KEY} -days 1 -keyout ca.key -out ca.pem ${usage}`, '/CN=Test CA')
   const extensions = `subjectAltName=${names.map(name => `DNS:${name}`).join(',')}\nextendedKeyUsage=serverAuth\n`
-  await writeFile(file('server.ext'), extensions)
+  const { certFile, keyFile } = await sign(directory, 'server', { commonName: 'registries', extensions })
+  return { caFile: join(directory, 'ca.pem'), certificateFile: certFile, keyFile }
+}
+
+/** Makes a certificate of a client with this common name, by the authority of {@link makeCertificates}. */
+export async function makeClientCertificate(
+  directory: string,
+  commonName: string,
+): Promise<ClientCertificate> {
+  return await sign(directory, commonName, { commonName, extensions: 'extendedKeyUsage=clientAuth\n' })
+}
+
+async function sign(
+  directory: string,
+  name: string,
+  { commonName, extensions }: { readonly commonName: string; readonly extensions: string },
+): Promise<ClientCertificate> {
+  await openssl(directory, `req ${NEW_KEY} -keyout ${name}.key -out ${name}.csr`, `/CN=${commonName}`)
+  await writeFile(join(directory, `${name}.ext`), extensions)
   const signer = '-CA ca.pem -CAkey ca.key -CAcreateserial -days 1'
-  await openssl(`x509 -req -in server.csr ${signer} -extfile server.ext -out server.pem`, '')
-  return { caFile: file('ca.pem'), certificateFile: file('server.pem'), keyFile: file('server.key') }
+  const files = `-in ${name}.csr ${signer} -extfile ${name}.ext -out ${name}.pem`
+  await openssl(directory, `x509 -req ${files}`, '')
+  return { certFile: join(directory, `${name}.pem`), keyFile: join(directory, `${name}.key`) }
+}
+
+/** Runs openssl; words that name a file are relative to the directory. */
+async function openssl(directory: string, words: string, subject: string): Promise<void> {
+  const argv = words
+    .split(' ')
+    .map(word => (/\.(?:pem|key|csr|ext)$/.test(word) ? join(directory, word) : word))
+  await runOk(['/usr/bin/openssl', ...argv, ...(subject === '' ? [] : ['-subj', subject])])
 }
