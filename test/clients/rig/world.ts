@@ -16,6 +16,9 @@ export const MIRROR_AGENT = 'mirror-under-test/1'
 /** Name by which clients reach a mirror with TLS; the world's certificate has it. */
 export const MIRROR_NAME = 'mirror.example.com'
 
+/** The same at an address that is not in 127.0.0.0/8, which only a network of a test's own has. */
+export const DOCKER_MIRROR_NAME = 'mirror.example.net'
+
 /**
  * The internet of one test file: Docker Hub (Bearer tokens from another host, blobs redirected to a CDN),
  * quay.io (Bearer tokens only for a login) and ghcr.io (no authentication), each a real docker-registry
@@ -51,7 +54,9 @@ export class World implements AsyncDisposable {
 
   static async open(): Promise<World> {
     await using stack = new AsyncDisposableStack()
-    const addresses = chooseAddresses()
+    const net = chooseNet()
+    const registries = addressesOfRegistries(net)
+    const addresses = new Map([...registries, [MIRROR_NAME, `${net}.6`], [DOCKER_MIRROR_NAME, '192.0.2.6']])
     const room = stack.use(await Room.open(addresses))
     const certificates = await makeCertificates(room.directory, [...addresses.keys()])
     const mint = await openMint(certificates)
@@ -81,7 +86,7 @@ export class World implements AsyncDisposable {
       },
       { hosts: ['ghcr.io'], backendPort: ghcr.port },
     ]
-    const front = stack.use(new Front({ sites, addresses, certificates, mint }))
+    const front = stack.use(new Front({ sites, addresses: registries, certificates, mint }))
     await front.up()
     const backends = new Map([
       ['docker.io', { registry: hub, service: 'registry.docker.io' }],
@@ -129,9 +134,12 @@ export class World implements AsyncDisposable {
   }
 }
 
-// Two runs at once on one machine must not meet: the address depends on the process.
-function chooseAddresses(): Map<string, string> {
-  const net = `127.${64 + (process.pid % 128)}.${(process.pid >> 7) % 256}`
+// Two runs at once on one machine must not meet: the addresses depend on the process.
+function chooseNet(): string {
+  return `127.${64 + (process.pid % 128)}.${(process.pid >> 7) % 256}`
+}
+
+function addressesOfRegistries(net: string): Map<string, string> {
   return new Map([
     ['docker.io', `${net}.1`],
     ['registry-1.docker.io', `${net}.1`],
@@ -140,6 +148,5 @@ function chooseAddresses(): Map<string, string> {
     ['production.cloudflare.docker.com', `${net}.3`],
     ['quay.io', `${net}.4`],
     ['ghcr.io', `${net}.5`],
-    [MIRROR_NAME, `${net}.6`],
   ])
 }

@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Child, run, runOk } from '../child.ts'
+import type { Network } from '../network.ts'
 import type { World } from '../world.ts'
 import { labelOf, type Puller, type PullerKind } from './puller.ts'
 
@@ -61,8 +62,13 @@ interface Docker {
   readonly stop: () => Promise<void>
 }
 
-/** Starts a dockerd, with a mirror or without. */
-export async function startDockerd(world: World, mirror: string | undefined, kind: string): Promise<Docker> {
+/** Starts a dockerd, with a mirror or without, in the network of the machine or in another one. */
+export async function startDockerd(
+  world: World,
+  mirror: string | undefined,
+  kind: string,
+  network?: Network,
+): Promise<Docker> {
   const name = labelOf(kind, mirror)
   const directory = await world.room.makeDirectory(name)
   const socket = `unix://${join(directory, 'docker.sock')}`
@@ -80,7 +86,8 @@ export async function startDockerd(world: World, mirror: string | undefined, kin
   await writeFile(file, JSON.stringify(configuration))
   const home = await world.room.makeDirectory(`${name}/home`)
   const env = { HOME: home, SSL_CERT_FILE: world.certificates.caFile, DOCKER_BUILDKIT: '1' }
-  const daemon = new Child(name, world.room.inside(['dockerd', '--config-file', file]), { env })
+  const argv = ['dockerd', '--config-file', file]
+  const daemon = new Child(name, network?.inside(argv) ?? world.room.inside(argv), { env })
   const docker = (args: readonly string[]): string[] =>
     world.room.inside(['docker', '--host', socket, ...args])
   await daemon.ready(async () => (await run(docker(['info']), { env })).code === 0)
