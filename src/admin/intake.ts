@@ -14,7 +14,7 @@ export async function takeManifest(
 ): Promise<TakenManifest> {
   const { source, reference } = await mirroredImage(parts, query)
   const bytes = await readSmallBody(body, 'manifest', MANIFEST_SIZE_MAX)
-  const confirmedAtMs = timeIn(query, 'at', Date.now())
+  const confirmedAtMs = timeIn(query, 'at', parts.clock.wallMs())
   const isDryRun = isOn(query, 'dry-run')
   return await parts.mirror.intake.manifest(source, { reference, bytes, confirmedAtMs, isDryRun })
 }

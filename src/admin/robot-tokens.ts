@@ -1,6 +1,7 @@
 import { grantText, isRobotName, parseGrants, type Robot } from '../access/robot-record.ts'
 import type { Robots } from '../access/robots.ts'
 import { explainDecision, type RuledAccess } from '../access/ruled-access.ts'
+import type { Clock } from '../lib/clock.ts'
 import type { Directory } from '../mirror/sources.ts'
 import { OciError } from '../oci/error.ts'
 import type { Grant, Identity } from '../oci/identity.ts'
@@ -15,6 +16,7 @@ const DAYS_MAX = 3650
 
 /** Parts of the endpoints about senders. */
 export interface RobotTokenParts {
+  readonly clock: Pick<Clock, 'wallMs'>
   readonly robots: Robots
   readonly access: Pick<RuledAccess, 'rules' | 'identityNamed' | 'identify'>
   readonly directory: () => Directory
@@ -32,7 +34,7 @@ export async function listTokens({ robots }: RobotTokenParts): Promise<AdminAnsw
 
 /** Creates a token. The answer has its secret, which is never shown again. */
 export async function createToken(
-  { robots, names, actor = 'administrator' }: RobotTokenParts,
+  { clock, robots, names, actor = 'administrator' }: RobotTokenParts,
   query: URLSearchParams,
 ): Promise<AdminAnswers['POST tokens']> {
   const name = query.get('for') ?? ''
@@ -45,7 +47,7 @@ export async function createToken(
   if (texts.length === 0)
     throw new OciError('REQUEST_INVALID', 'may is missing, such as push:docker.io/acme/**')
   const grants = texts.flatMap(text => grantsOf(text, names()))
-  const expiresAtMs = expiryOf(query.get('days'))
+  const expiresAtMs = expiryOf(query.get('days'), clock.wallMs())
   const { robot, token } = await robots.create({ name, grants, createdBy: actor, expiresAtMs })
   return { ...reportOf(robot), token }
 }
@@ -92,12 +94,12 @@ function grantsOf(text: string, rules: NameRules): readonly Grant[] {
   return grants.map(({ right, names }) => ({ right, names: qualifyNames(names, rules) }))
 }
 
-function expiryOf(days: string | null): number | undefined {
+function expiryOf(days: string | null, nowMs: number): number | undefined {
   if (days === null) return undefined
   const count = /^[0-9]{1,4}$/.test(days) ? Number(days) : 0
   if (count < 1 || count > DAYS_MAX)
     throw new OciError('REQUEST_INVALID', `days must be a whole number from 1 to ${DAYS_MAX}`)
-  return Date.now() + count * DAY_MS
+  return nowMs + count * DAY_MS
 }
 
 function reportOf(robot: Robot): TokenReport {

@@ -9,9 +9,9 @@ import { isoOf } from './times.ts'
 
 /** The state of the daemon, of its store and of its registries. */
 export async function reportStatus(parts: AdminRoutesParts): Promise<DaemonReport> {
-  const { mirror, desk, about, health } = parts
+  const { clock, mirror, desk, about, health } = parts
   const { version, startedAtMs, store } = about
-  const nowMs = Date.now()
+  const nowMs = clock.wallMs()
   const space = (await desk?.status()) ?? null
   const registries = await registryReports(parts, nowMs)
   const { lastReload } = health

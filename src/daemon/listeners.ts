@@ -1,6 +1,7 @@
 import { type AdminParts, handleAdmin } from '../admin/listener.ts'
 import { AdminPage } from '../admin/page/admin-page.ts'
 import type { AdminPageParts } from '../admin/page/page-parts.ts'
+import { TrafficRecord } from '../admin/page/traffic-record.ts'
 import { tokenInForce } from '../config/admin-token.ts'
 import type { ShownValue } from '../config/file/section.ts'
 import { formatOrigin } from '../config/problem.ts'
@@ -33,10 +34,17 @@ export async function listenForAdministration(
 }
 
 function pageParts(
-  { clientServer }: DaemonParts,
+  { config, bareStore, events, clientServer }: DaemonParts,
   settings: readonly ShownValue[],
-): Pick<AdminPageParts, 'settings' | 'served' | 'snippets'> {
+): Pick<AdminPageParts, 'trafficRecord' | 'settings' | 'served' | 'snippets'> {
+  // A bucket may be that of several mirrors, and each write to it costs money.
+  const isKept = config.store.kind === 'filesystem' && config.isReadOnly !== true
+  const stored = {
+    read: async () => await bareStore.readRecord({ kind: 'traffic' }),
+    write: async (bytes: Uint8Array) => await bareStore.writeRecord({ kind: 'traffic' }, bytes, 'relaxed'),
+  }
   return {
+    trafficRecord: isKept ? new TrafficRecord({ stored, events }) : undefined,
     settings: settings.map(({ key, value, origin }) => ({
       name: key,
       value,
@@ -50,6 +58,7 @@ function pageParts(
 function adminParts(
   {
     config,
+    clock,
     events,
     metrics,
     mirror,
@@ -70,6 +79,7 @@ function adminParts(
   isSocket: boolean,
 ): Omit<AdminParts, 'page'> {
   return {
+    clock,
     mirror,
     robots: identities.robots,
     access: identities.access,
@@ -95,7 +105,7 @@ function adminParts(
     events,
     renderMetrics: async () => await metrics.render(await threads?.metrics()),
     verify: signal => scrub.verify(signal),
-    about: { version: version(), startedAtMs: Date.now(), store: storeName(config) },
+    about: { version: version(), startedAtMs: clock.wallMs(), store: storeName(config) },
     currentToken: tokenInForce(config, () =>
       events.warned('the admin token file cannot be read or has no token; the token before stays in force'),
     ),

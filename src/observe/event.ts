@@ -58,6 +58,7 @@ export type OwnRecord =
   | 'upload'
   | 'robots'
   | 'signing-key'
+  | 'traffic'
 
 /**
  * Fate of a damaged record. `restored`: read from its second copy. `rebuilt`: derived again from its source.

@@ -9,6 +9,15 @@ export interface TrafficSpan {
   readonly receivedBytes: number
 }
 
+/** The figures of a history, for the next process. */
+export interface KeptTraffic {
+  /** When counting began, in milliseconds since 1970. */
+  readonly sinceMs: number
+  /** The oldest first. */
+  readonly minutes: readonly TrafficSpan[]
+  readonly days: readonly TrafficSpan[]
+}
+
 type Counted = Pick<RegistryTraffic, 'requests' | 'hits' | 'sentBytes' | 'receivedBytes'>
 
 const MINUTE_MS = 60_000
@@ -17,13 +26,27 @@ const MINUTES_MAX = 60
 const DAYS_MAX = 7
 
 /**
- * The traffic of the last hour by minutes, and of the last seven days (UTC) by days, since the start of the
- * process. It is given the sums since the start, at least once a minute.
+ * The traffic of the last hour by minutes, and of the last seven days (UTC) by days. It is given the sums
+ * since the start of the process, at least once a minute, and the figures that the process before has kept.
  */
 export class TrafficHistory {
-  readonly #minutes: TrafficSpan[] = []
-  readonly #days: TrafficSpan[] = []
+  /** When counting began, in milliseconds since 1970. */
+  readonly sinceMs: number
+  readonly #minutes: TrafficSpan[]
+  readonly #days: TrafficSpan[]
   #last: Counted = { requests: 0, hits: 0, sentBytes: 0, receivedBytes: 0 }
+
+  constructor(nowMs: number, kept: KeptTraffic = { sinceMs: nowMs, minutes: [], days: [] }) {
+    // Figures from the future come from a wrong clock; everything would be added to them.
+    const isPast = ({ startMs }: TrafficSpan): boolean => startMs <= nowMs
+    this.sinceMs = Math.min(kept.sinceMs, nowMs)
+    this.#minutes = kept.minutes.filter(isPast).slice(-MINUTES_MAX)
+    this.#days = kept.days.filter(isPast).slice(-DAYS_MAX)
+  }
+
+  get kept(): KeptTraffic {
+    return { sinceMs: this.sinceMs, minutes: [...this.#minutes], days: [...this.#days] }
+  }
 
   /** Counts what has happened since the sums before. Sums that were read before those are ignored. */
   note(sums: Counted, nowMs: number): void {

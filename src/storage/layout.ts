@@ -62,6 +62,7 @@ export function recordKey(name: RecordName): string {
     case 'robots-damaged':
     case 'robots-used':
     case 'signing-key':
+    case 'traffic':
       return `state/${name.kind}`
     default:
       return name satisfies never

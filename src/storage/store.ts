@@ -235,7 +235,8 @@ export type HostedRecordName =
  * `scrub`: the progress of the verification of stored content. `pins` and `pins-copy`: the list of the images
  * that must not be evicted, as earlier versions wrote it. `pins-damaged`: the last record of one that could
  * not be read. `robots`: the same of robot tokens. `robots-used`: when each token was last used.
- * `signing-key`: the key of the tokens that this mirror gives out.
+ * `signing-key`: the key of the tokens that this mirror gives out. `traffic`: the traffic of the last days,
+ * for display.
  */
 interface StateRecordName {
   readonly kind:
@@ -248,6 +249,7 @@ interface StateRecordName {
     | 'robots-damaged'
     | 'robots-used'
     | 'signing-key'
+    | 'traffic'
 }
 
 /** Records that {@link Store.listRecordsOf} lists together, by the kind of their {@link RecordName}. */

@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { request } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import { Secret } from '../../src/config/secret.ts'
+import { FakeClock } from '../support/fake-clock.ts'
 import { startMirror, type TestMirror } from '../support/mirror.ts'
 import { PageBrowser } from '../support/page-browser.ts'
 import { type FakeUpstream, startUpstream } from '../support/upstream.ts'
@@ -181,6 +185,31 @@ test('a session ends at the logout, and its cookie means nothing any more', asyn
   assert.equal((await browser.change('/logout', {})).status, 303)
   browser.cookie = cookie
   assert.equal((await browser.get('/clients')).status, 303)
+})
+
+test('the traffic of today outlives a restart, and the page says since when it counts', async () => {
+  const root = await mkdtemp(join(tmpdir(), 'entrepot-flow-'))
+  await using _removed = {
+    [Symbol.asyncDispose]: async () => await rm(root, { recursive: true, force: true }),
+  }
+  const today = /Today \(UTC\)<\/th><td>(\d+)<\/td>/
+  const since = /Counted since (\d{4}-\d\d-\d\d \d\d:\d\d) UTC/
+  const seen: (readonly (string | undefined)[])[] = []
+  for (const [pulls, jumpMs] of [
+    [3, 0],
+    [2, 2 * 60_000],
+  ] as const) {
+    const clock = new FakeClock()
+    clock.jumpWall(jumpMs)
+    await using mirror = await startMirror({ upstream: upstream.host, root, overrides: { clock } })
+    for (let count = 0; count < pulls; count += 1) await mirror.get('/v2/team/app/manifests/v1?ns=docker.io')
+    const page = (await new PageBrowser(mirror).get('/')).body.toString()
+    seen.push([today.exec(page)?.[1], since.exec(page)?.[1]])
+  }
+  const [first, second] = seen
+  assert.deepEqual([first?.[0], second?.[0]], ['3', '5'])
+  assert.ok(first?.[1] !== undefined)
+  assert.equal(second?.[1], first[1])
 })
 
 test('a form that is too large or no form is refused', async () => {

@@ -66,21 +66,21 @@ export class AdminPage implements AsyncDisposable {
   readonly #jobs = new WarmJobs()
   readonly #feed: LiveFeed
 
-  private constructor(parts: AdminPageParts, assets: Assets) {
-    const failed = (error: unknown): void => parts.events.warned('the admin page failed', { err: error })
+  private constructor(parts: AdminPageParts, assets: Assets, snapshots: Snapshots) {
     this.#parts = parts
     this.#assets = assets
     this.#doorman = new Doorman(parts)
-    this.#snapshots = new Snapshots(parts, failed)
+    this.#snapshots = snapshots
     this.#feed = new LiveFeed({
       render: async sees => await this.#render(sees),
-      failed,
+      failed: failedOf(parts),
       instance: parts.instance,
     })
   }
 
   static async open(parts: AdminPageParts): Promise<AdminPage> {
-    return new AdminPage(parts, await Assets.read())
+    const snapshots = await Snapshots.open({ ...parts, failed: failedOf(parts) })
+    return new AdminPage(parts, await Assets.read(), snapshots)
   }
 
   /** True for the address of a page, or of something that pages load. */
@@ -119,7 +119,7 @@ export class AdminPage implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#feed[Symbol.dispose]()
-    this.#snapshots[Symbol.dispose]()
+    await this.#snapshots[Symbol.asyncDispose]()
     await this.#jobs[Symbol.asyncDispose]()
   }
 
@@ -200,6 +200,10 @@ export class AdminPage implements AsyncDisposable {
   #frame(here: string, viewer: Viewer): Parameters<typeof framed>[1] {
     return { assets: this.#assets, viewer, here, version: this.#parts.about.version }
   }
+}
+
+function failedOf({ events }: AdminPageParts): (error: unknown) => void {
+  return error => events.warned('the admin page failed', { err: error })
 }
 
 const NOBODY: Viewer = {

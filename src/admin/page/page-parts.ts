@@ -4,7 +4,7 @@ import type { AdminRoutesParts } from '../parts.ts'
 import type { Assets } from './assets.ts'
 import type { Html } from './html.ts'
 import type { PageSession } from './page-sessions.ts'
-import type { Snapshots } from './snapshot.ts'
+import type { Snapshots, SnapshotsParts } from './snapshot.ts'
 import type { WarmJobs } from './warm-jobs.ts'
 
 /** A setting in force, with the place that it comes from, in words. */
@@ -26,6 +26,7 @@ export interface AdminPageParts extends AdminRoutesParts {
   /** The token of administrators as it is now. */
   currentToken(): Promise<{ reveal(): string } | undefined>
   readonly events: Pick<Events, 'audited' | 'warned'>
+  readonly trafficRecord: SnapshotsParts['trafficRecord']
   /** The name of this process in `CDN-Loop`. */
   readonly instance: string
   /** The settings in force; empty if they are not known. */

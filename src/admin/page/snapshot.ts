@@ -1,5 +1,5 @@
 import type { RegistryTraffic, Traffic } from '../../observe/traffic.ts'
-import { TrafficHistory, type TrafficSpan } from '../../observe/traffic-history.ts'
+import { type KeptTraffic, TrafficHistory, type TrafficSpan } from '../../observe/traffic-history.ts'
 import type { AdminAnswers, DaemonReport } from '../contract.ts'
 import type { AdminRoutesParts } from '../parts.ts'
 import { listFlows } from '../routes.ts'
@@ -15,7 +15,21 @@ export interface Snapshot {
   readonly today: TrafficSum
   readonly week: TrafficSum
   readonly minutes: readonly TrafficSpan[]
+  /** When counting began, which may be before the start. */
+  readonly sinceMs: number
   readonly flows: AdminAnswers['GET flows']['flows']
+}
+
+export interface SnapshotsParts extends AdminRoutesParts {
+  /** Keeps the figures over a restart; `undefined` if this store does not. */
+  readonly trafficRecord:
+    | {
+        read(): Promise<KeptTraffic | undefined>
+        write(traffic: KeptTraffic): Promise<void>
+      }
+    | undefined
+  /** Is told why the traffic of a minute could not be read. */
+  readonly failed: (error: unknown) => void
 }
 
 /** What costs more than a look at memory is read anew only after this time, in milliseconds. */
@@ -23,17 +37,23 @@ const STATUS_MS = 5000
 const MINUTE_MS = 60_000
 
 /** Takes snapshots for all pages together, so that many open pages cost what one does. */
-export class Snapshots implements Disposable {
-  readonly #parts: AdminRoutesParts
-  readonly #history = new TrafficHistory()
+export class Snapshots implements AsyncDisposable {
+  readonly #parts: SnapshotsParts
+  readonly #history: TrafficHistory
   readonly #timer: NodeJS.Timeout
+  /** Requests and bytes of this process that the kept figures include. */
+  #keptSums = '0 0 0'
   #kept: { readonly untilMs: number; readonly slow: Promise<Omit<Snapshot, 'flows'>> } | undefined
 
-  /** @param failed is told why the traffic of a minute could not be read. */
-  constructor(parts: AdminRoutesParts, failed: (error: unknown) => void) {
+  private constructor(parts: SnapshotsParts, kept: KeptTraffic | undefined) {
     this.#parts = parts
-    this.#timer = setInterval(() => void this.#count().catch(failed), MINUTE_MS)
+    this.#history = new TrafficHistory(parts.clock.wallMs(), kept)
+    this.#timer = setInterval(() => void this.#countAndKeep(), MINUTE_MS)
     this.#timer.unref()
+  }
+
+  static async open(parts: SnapshotsParts): Promise<Snapshots> {
+    return new Snapshots(parts, await parts.trafficRecord?.read())
   }
 
   async take(): Promise<Snapshot> {
@@ -49,14 +69,15 @@ export class Snapshots implements Disposable {
     return { ...slow, flows }
   }
 
-  [Symbol.dispose](): void {
+  async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer)
+    await this.#countAndKeep()
   }
 
   async #read(): Promise<Omit<Snapshot, 'flows'>> {
     const traffic = await this.#count()
     const status = await reportStatus({ ...this.#parts, traffic: async () => await Promise.resolve(traffic) })
-    const atMs = Date.now()
+    const atMs = this.#parts.clock.wallMs()
     return {
       atMs,
       status,
@@ -64,12 +85,26 @@ export class Snapshots implements Disposable {
       today: this.#history.days(1, atMs),
       week: this.#history.days(7, atMs),
       minutes: this.#history.minutes(atMs),
+      sinceMs: this.#history.sinceMs,
+    }
+  }
+
+  /** Idle minutes write nothing. */
+  async #countAndKeep(): Promise<void> {
+    try {
+      const { requests, sentBytes, receivedBytes } = await this.#count()
+      const sums = [requests, sentBytes, receivedBytes].join(' ')
+      if (sums === this.#keptSums) return
+      await this.#parts.trafficRecord?.write(this.#history.kept)
+      this.#keptSums = sums
+    } catch (error) {
+      this.#parts.failed(error)
     }
   }
 
   async #count(): Promise<Traffic> {
     const traffic = await this.#parts.traffic()
-    this.#history.note(traffic, Date.now())
+    this.#history.note(traffic, this.#parts.clock.wallMs())
     return traffic
   }
 }

@@ -29,6 +29,7 @@ function snapshotWith(flows: Snapshot['flows']): Snapshot {
     today: NOTHING,
     week: NOTHING,
     minutes: [{ ...NOTHING, startMs }],
+    sinceMs: startMs,
     flows,
   }
 }

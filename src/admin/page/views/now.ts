@@ -94,7 +94,7 @@ Podman and others, ready to copy.</li>
 </ol>`
 }
 
-function traffic({ today, week, status, minutes }: Snapshot): Html {
+function traffic({ today, week, status, minutes, sinceMs }: Snapshot): Html {
   const since = status.traffic
   const rows = [
     trafficRow('Today (UTC)', today),
@@ -104,7 +104,8 @@ function traffic({ today, week, status, minutes }: Snapshot): Html {
   const requests = minutes.map(minute => minute.requests)
   const bytes = minutes.map(minute => minute.sentBytes)
   const saved = minutes.map(minute => Math.max(0, minute.sentBytes - minute.receivedBytes))
-  return html`${table('Traffic since the daemon started', ['When', 'Requests', 'From the cache', 'Served', 'Saved'], rows)}
+  return html`${table('Traffic through this mirror', ['When', 'Requests', 'From the cache', 'Served', 'Saved'], rows)}
+<p>Counted since ${minuteText(sinceMs)}.</p>
 <ul class="sparks">
 <li>${sparkline(`Requests in each minute of the last hour, at most ${Math.max(...requests)}`, requests)}Requests, last hour</li>
 <li>${sparkline(`Bytes served in each minute of the last hour, at most ${sizeText(Math.max(...bytes))}`, bytes)}Served, last hour</li>
@@ -116,6 +117,11 @@ function trafficRow(when: string, sums: Omit<Snapshot['today'], 'startMs'>): Htm
   const { requests, hits, sentBytes, receivedBytes } = sums
   const saved = Math.max(0, sentBytes - receivedBytes)
   return html`<tr><th scope="row">${when}</th><td>${requests}</td><td>${share(hits, requests)}</td><td>${sizeText(sentBytes)}</td><td>${sizeText(saved)}</td></tr>`
+}
+
+/** A time as people write it, to the minute. */
+function minuteText(atMs: number): string {
+  return `${new Date(atMs).toISOString().slice(0, 16).replace('T', ' ')} UTC`
 }
 
 /** A part of a whole in percent; a dash if there is no whole. */
