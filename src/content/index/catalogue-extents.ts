@@ -55,7 +55,6 @@ export class CatalogueExtents {
   /** Drops what is known of manifests that are not stored. */
   dropGone(): void {
     this.#statements.dropParts.run()
-    this.#statements.dropExtents.run()
   }
 
   #parentsOf(hex: string): readonly string[] {
@@ -67,11 +66,7 @@ export class CatalogueExtents {
   }
 
   #sumUp(hex: string): void {
-    const digest = bytesOf(hex)
-    const isManifest = this.#statements.isManifest.get(digest)?.['is_manifest']
-    if (isManifest === 0) return
-    this.#statements.remove.run(digest)
-    if (isManifest === 1) this.#statements.sumUp.run({ digest })
+    this.#statements.sumUp.run({ digest: bytesOf(hex) })
   }
 }
 
@@ -85,39 +80,32 @@ function bytesOf(hex: string): Uint8Array {
 
 /** Only of objects that are manifests. Blobs that are not stored count as missing, with their stated size. */
 const SUM_UP = `
-  INSERT INTO extent (digest, cached, missing, lacks)
-  SELECT object.digest, object.size + blobs.cached + children.cached, blobs.missing + children.missing,
-    blobs.lacks + children.lacks
-  FROM object,
+  UPDATE object SET cached = object.size + blobs.cached + children.cached,
+    missing = blobs.missing + children.missing, lacks = blobs.lacks + children.lacks
+  FROM
     (SELECT coalesce(sum(CASE WHEN o.id IS NULL THEN 0 ELSE part.size END), 0) AS cached,
        coalesce(sum(CASE WHEN o.id IS NULL THEN part.size ELSE 0 END), 0) AS missing,
        coalesce(sum(o.id IS NULL), 0) AS lacks
      FROM part LEFT JOIN object AS o ON o.digest = part.digest WHERE part.parent = :digest) AS blobs,
-    (SELECT coalesce(sum(extent.cached), 0) AS cached, coalesce(sum(extent.missing), 0) AS missing,
-       coalesce(sum(coalesce(extent.lacks, o.id IS NULL)), 0) AS lacks
-     FROM child LEFT JOIN extent ON extent.digest = child.digest
-     LEFT JOIN object AS o ON o.digest = child.digest WHERE child.parent = :digest) AS children
+    (SELECT coalesce(sum(o.cached), 0) AS cached, coalesce(sum(o.missing), 0) AS missing,
+       coalesce(sum(coalesce(o.lacks, o.id IS NULL)), 0) AS lacks
+     FROM child LEFT JOIN object AS o ON o.digest = child.digest WHERE child.parent = :digest) AS children
   WHERE object.digest = :digest AND object.is_manifest = 1`
 
 // oxlint-disable-next-line typescript/explicit-function-return-type
 function prepare(database: DatabaseSync) {
   const sql = (text: string): ReturnType<DatabaseSync['prepare']> => database.prepare(text)
   return {
-    isManifest: sql('SELECT is_manifest FROM object WHERE digest = ?'),
-    isKnown: sql('SELECT 1 FROM extent WHERE digest = ?'),
+    isKnown: sql('SELECT 1 FROM object WHERE digest = ? AND cached IS NOT NULL'),
     addPart: sql('INSERT OR IGNORE INTO part (parent, digest, size) VALUES (?, ?, ?)'),
     parents: sql(
       `SELECT parent FROM part WHERE digest = ?1 UNION SELECT parent FROM child WHERE digest = ?1 LIMIT ?2`,
     ),
     indexes: sql('SELECT parent FROM child WHERE digest = ? LIMIT ?'),
     removeParts: sql('DELETE FROM part WHERE parent = ?'),
-    remove: sql('DELETE FROM extent WHERE digest = ?'),
     sumUp: sql(SUM_UP),
     dropParts: sql(
       'DELETE FROM part WHERE NOT EXISTS (SELECT 1 FROM object WHERE object.digest = part.parent)',
-    ),
-    dropExtents: sql(
-      'DELETE FROM extent WHERE NOT EXISTS (SELECT 1 FROM object WHERE object.digest = extent.digest)',
     ),
   }
 }

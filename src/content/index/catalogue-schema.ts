@@ -3,7 +3,7 @@ import { type Digest, hexOf } from '../../oci/digest.ts'
 import type { ImageKind } from './change.ts'
 
 /** Version of the tables, to be raised with every change. A catalogue of another version is deleted. */
-const VERSION = 6
+const VERSION = 7
 
 /**
  * The namespace that content of hosted repositories counts for, which no registry can have as its name. It is
@@ -35,10 +35,16 @@ const SCHEMA = `
     is_manifest INTEGER NOT NULL DEFAULT 0,
     owner INTEGER NOT NULL,
     walk INTEGER NOT NULL,
-    is_read INTEGER NOT NULL
+    is_read INTEGER NOT NULL,
+    cached INTEGER, missing INTEGER, lacks INTEGER
   ) STRICT;
   CREATE INDEX object_by_use ON object (is_manifest, last_use);
-  CREATE INDEX object_hosted ON object (last_use) WHERE owner = ${HOSTED_ID} AND is_manifest = 1;
+  CREATE INDEX object_by_size ON object (cached) WHERE cached IS NOT NULL;
+  CREATE INDEX hosted_by_use ON object (last_use) WHERE owner = ${HOSTED_ID} AND is_manifest = 1;
+  CREATE INDEX hosted_by_size ON object (cached) WHERE owner = ${HOSTED_ID} AND cached IS NOT NULL;
+  CREATE INDEX hosted_partial ON object (last_use) WHERE owner = ${HOSTED_ID} AND lacks > 0;
+  CREATE INDEX partial_by_use ON object (last_use) WHERE lacks > 0;
+  CREATE INDEX partial_by_size ON object (cached) WHERE lacks > 0;
   CREATE INDEX object_unread ON object (id) WHERE is_read = 0;
   CREATE TABLE link (digest BLOB NOT NULL, place INTEGER NOT NULL, PRIMARY KEY (digest, place)) STRICT, WITHOUT ROWID;
   CREATE TABLE tag (
@@ -57,10 +63,6 @@ const SCHEMA = `
   CREATE INDEX child_by_parent ON child (parent);
   CREATE TABLE part (parent BLOB NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (parent, digest)) STRICT, WITHOUT ROWID;
   CREATE INDEX part_by_digest ON part (digest);
-  CREATE TABLE extent (
-    digest BLOB PRIMARY KEY, cached INTEGER NOT NULL, missing INTEGER NOT NULL, lacks INTEGER NOT NULL
-  ) STRICT, WITHOUT ROWID;
-  CREATE INDEX extent_by_size ON extent (cached);
   CREATE TABLE held (digest BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
   INSERT INTO meta VALUES ('is_stale', 1);
 `

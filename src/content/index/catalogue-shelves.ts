@@ -1,15 +1,9 @@
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite'
 import { parseDigest } from '../../oci/digest.ts'
-import {
-  digestBytes,
-  digestOfBytes,
-  HOSTED_ID,
-  IS_NO_CHILD,
-  IS_PUBLISHED,
-  isOfKind,
-  kindNumber,
-} from './catalogue-schema.ts'
+import { ManifestShelves } from './catalogue-manifest-shelves.ts'
+import { digestBytes, IS_NO_CHILD, IS_PUBLISHED, isOfKind, kindNumber } from './catalogue-schema.ts'
 import type { ShelfPage, ShelfQuery, ShelvedImage } from './change.ts'
+import { EXTENT, imageOf, isWanted, matches, searchOf } from './shelf-row.ts'
 
 type Row = Record<string, SQLOutputValue>
 
@@ -21,8 +15,6 @@ const PLACES_MAX = 50_000
 const FOUND_PLACES_MAX = 2000
 /** Shortest text that the index of names knows. */
 const TRIGRAM = 3
-/** Names of one manifest that a page looks at. */
-const NAMES_MAX = 100
 /** The reference in the cursor of a repository that is done. */
 const DONE = '~'
 /** Images that a search may find to be sorted here. */
@@ -35,15 +27,19 @@ const FOUND_MAX = 300
  */
 export class CatalogueShelves {
   readonly #statements
+  readonly #manifests: ManifestShelves
 
   constructor(database: DatabaseSync) {
     this.#statements = { ...preparePlaces(database), ...prepareImages(database) }
+    this.#manifests = new ManifestShelves(database)
   }
 
   page(query: ShelfQuery): ShelfPage {
+    const few = this.#manifests.few(query)
+    if (few !== undefined) return few
     if (query.order === 'name') return this.#byName(query)
     const mayBeFew = query.search !== '' || query.kind === 'hosted'
-    return (mayBeFew ? this.#sorted(query) : undefined) ?? this.#byManifest(query)
+    return (mayBeFew ? this.#sorted(query) : undefined) ?? this.#manifests.page(query)
   }
 
   /** Finds few images by their names and sorts them; `undefined` if there are many. */
@@ -83,7 +79,7 @@ export class CatalogueShelves {
         for (const row of this.#imagesOf(place, isSame ? reference : '', query)) {
           scanned += 1
           const image = imageOf({ ...row, ...place, namespace: own })
-          if (matches(query, image)) images.push(image)
+          if (isWanted(query, row) && matches(query, image)) images.push(image)
           if (images.length >= query.limit || scanned >= SCANNED_MAX)
             return { images, next: `${own} ${image.repository} ${image.tag ?? image.digest}` }
         }
@@ -113,38 +109,6 @@ export class CatalogueShelves {
     const start = digest === undefined ? new Uint8Array(0) : digestBytes(digest)
     yield* this.#statements.untagged.iterate(place['place'] ?? null, start, wanted)
   }
-
-  #byManifest(query: ShelfQuery): ShelfPage {
-    const [value = String(Number.MAX_SAFE_INTEGER), mark = ''] = query.after?.split(' ') ?? []
-    const images: ShelvedImage[] = []
-    const { bySize, byUse, hostedBySize, hostedByUse } = this.#statements
-    const isHosted = query.kind === 'hosted'
-    const rows =
-      query.order === 'size'
-        ? (isHosted ? hostedBySize : bySize).iterate(
-            Number(value),
-            Buffer.from(mark || 'ff'.repeat(64), 'hex'),
-          )
-        : (isHosted ? hostedByUse : byUse).iterate(Number(value), Number(mark || Number.MAX_SAFE_INTEGER))
-    let scanned = 0
-    for (const row of rows) {
-      const names = this.#namesOf(row['digest'] as Uint8Array, query)
-      scanned += 1 + names.length
-      const image = names.map(name => imageOf({ ...row, ...name })).find(found => matches(query, found))
-      if (image !== undefined) images.push({ ...image, otherNames: names.length - 1 })
-      if (images.length < query.limit && scanned < SCANNED_MAX) continue
-      const place =
-        query.order === 'size' ? Buffer.from(row['digest'] as Uint8Array).toString('hex') : row['id']
-      return { images, next: `${String(row['value'])} ${String(place)}` }
-    }
-    return { images, next: undefined }
-  }
-
-  /** The tags that mean a manifest; without any, the repositories that show it by its digest. */
-  #namesOf(digest: Uint8Array, { kind }: ShelfQuery): readonly Row[] {
-    const tags = this.#statements.tagged.all(digest, NAMES_MAX, kindNumber(kind))
-    return tags.length > 0 ? tags : this.#statements.shown.all(digest, NAMES_MAX)
-  }
 }
 
 function placesWanted(
@@ -158,47 +122,6 @@ function placesWanted(
   const { name } = searchOf(search)
   return { namespace: id ?? null, start, prefix: `${own}/`, search: name, max: PLACES_MAX }
 }
-
-/** The text before the last colon is searched for in names of repositories, the rest begins a tag. */
-function searchOf(search: string): { readonly name: string; readonly tag: string } {
-  const colon = search.lastIndexOf(':')
-  const isTag = colon > search.lastIndexOf('/')
-  return { name: isTag ? search.slice(0, colon) : search, tag: isTag ? search.slice(colon + 1) : '' }
-}
-
-function matches(query: ShelfQuery, image: ShelvedImage): boolean {
-  const { kind, search, namespace, isWhole, usedBeforeMs } = query
-  const wanted = searchOf(search)
-  return (
-    (kind === undefined || image.isHosted === (kind === 'hosted')) &&
-    (namespace === undefined || image.namespace === namespace) &&
-    `${image.namespace}/${image.repository}`.includes(wanted.name) &&
-    (image.tag ?? image.digest).startsWith(wanted.tag) &&
-    (isWhole === undefined || (image.extent !== undefined && (image.extent.lacks === 0) === isWhole)) &&
-    (usedBeforeMs === undefined || (image.lastUseMs ?? 0) < usedBeforeMs)
-  )
-}
-
-function imageOf(row: Row): ShelvedImage {
-  const [isTag, isHosted] = [typeof row['tag'] === 'string', row['is_hosted'] === 1]
-  return {
-    isHosted,
-    namespace: String(row['namespace']),
-    repository: String(row['repository']),
-    tag: isTag ? String(row['tag']) : undefined,
-    digest: digestOfBytes(row['digest']),
-    checkedAtMs: isTag && !isHosted ? Number(row['checked_at']) : undefined,
-    lastUseMs: typeof row['last_use'] === 'number' ? row['last_use'] : undefined,
-    hits: Number(row['hits']),
-    otherNames: 0,
-    extent:
-      typeof row['cached'] === 'number'
-        ? { cachedBytes: row['cached'], missingBytes: Number(row['missing']), lacks: Number(row['lacks']) }
-        : undefined,
-  }
-}
-
-const EXTENT = 'extent.cached, extent.missing, extent.lacks'
 
 // oxlint-disable-next-line typescript/explicit-function-return-type
 function preparePlaces(database: DatabaseSync) {
@@ -241,50 +164,18 @@ function prepareImages(database: DatabaseSync) {
   return {
     tags: sql(
       `SELECT tag.tag, tag.digest, tag.checked_at, tag.is_hosted, tag.hits,
-         coalesce(tag.last_use, object.last_use) AS last_use, ${EXTENT}
-       FROM tag LEFT JOIN object ON object.digest = tag.digest LEFT JOIN extent ON extent.digest = tag.digest
+         coalesce(tag.last_use, object.last_use) AS last_use, object.last_use AS used_at, ${EXTENT}
+       FROM tag LEFT JOIN object ON object.digest = tag.digest
        WHERE tag.place = ?1 AND tag.tag > ?2 AND ${isOfKind('?3')} ORDER BY tag.tag`,
     ),
     untagged: sql(
       `SELECT NULL AS tag, shown.digest, ${IS_PUBLISHED} AS is_hosted, shown.hits,
-         coalesce(shown.last_use, object.last_use) AS last_use, ${EXTENT}
-       FROM shown JOIN object ON object.digest = shown.digest LEFT JOIN extent ON extent.digest = shown.digest
+         coalesce(shown.last_use, object.last_use) AS last_use, object.last_use AS used_at, ${EXTENT}
+       FROM shown JOIN object ON object.digest = shown.digest
        WHERE shown.place = ?1 AND shown.digest > ?2 AND object.is_manifest = 1
          AND (?3 IS NULL OR ${IS_PUBLISHED} = ?3)
          AND NOT EXISTS (SELECT 1 FROM tag WHERE tag.place = ?1 AND tag.digest = shown.digest)
          AND ${IS_NO_CHILD} ORDER BY shown.digest`,
-    ),
-    byUse: sql(
-      `SELECT object.id, object.digest, object.last_use AS value, object.last_use, ${EXTENT} FROM object
-       LEFT JOIN extent ON extent.digest = object.digest
-       WHERE is_manifest = 1 AND (last_use, id) < (?, ?) ORDER BY last_use DESC, id DESC`,
-    ),
-    bySize: sql(
-      `SELECT extent.digest, extent.cached AS value, object.last_use, ${EXTENT} FROM extent
-       JOIN object ON object.digest = extent.digest
-       WHERE (cached, extent.digest) < (?, ?) ORDER BY cached DESC, extent.digest DESC`,
-    ),
-    hostedByUse: sql(
-      `SELECT object.id, object.digest, object.last_use AS value, object.last_use, ${EXTENT} FROM object
-       LEFT JOIN extent ON extent.digest = object.digest
-       WHERE owner = ${HOSTED_ID} AND is_manifest = 1 AND (last_use, id) < (?, ?)
-       ORDER BY last_use DESC, id DESC`,
-    ),
-    hostedBySize: sql(
-      `SELECT extent.digest, extent.cached AS value, object.last_use, ${EXTENT}
-       FROM object INDEXED BY object_hosted JOIN extent ON extent.digest = object.digest
-       WHERE owner = ${HOSTED_ID} AND is_manifest = 1 AND (cached, extent.digest) < (?, ?)
-       ORDER BY cached DESC, extent.digest DESC`,
-    ),
-    tagged: sql(
-      `SELECT namespace.name AS namespace, place.repository, tag.tag, tag.checked_at, tag.is_hosted, tag.hits FROM tag
-       JOIN place ON place.id = tag.place JOIN namespace ON namespace.id = place.namespace
-       WHERE tag.digest = ?1 AND ${isOfKind('?3')} LIMIT ?2`,
-    ),
-    shown: sql(
-      `SELECT namespace.name AS namespace, place.repository, NULL AS tag, ${IS_PUBLISHED} AS is_hosted, shown.hits FROM shown
-       JOIN place ON place.id = shown.place JOIN namespace ON namespace.id = place.namespace
-       WHERE shown.digest = ? AND ${IS_NO_CHILD} LIMIT ?`,
     ),
   }
 }

@@ -262,3 +262,98 @@ test('hosted images beyond those that are sorted at once are listed by use and b
   assert.deepEqual(namesOf(catalogue, { search: 'a"b' }), [])
   assert.equal(namesOf(catalogue, { search: 'app-11', limit: 7 }).length, 100)
 })
+
+const PARTIAL = { isWhole: false } as const
+const UNUSED = { usedBeforeMs: 40 } as const
+
+/** Images of which every third lacks a layer, and every fifth has no tag. */
+function mixed(count: number): readonly Change[] {
+  return Array.from({ length: count }, (_, number) => {
+    const isPartial = number % 3 === 0
+    const repository = `mixed/app-${1000 + (number % 20)}`
+    const changes = image(`docker.io/${repository}`, `v${number}`, isPartial ? { gone: 5 } : {}, number)
+    if (number % 5 !== 1) return changes
+    const untagged = changes.filter(({ kind }) => kind !== 'tagged')
+    const place = { namespace: 'docker.io', repository }
+    return [
+      ...untagged,
+      {
+        kind: 'pulled',
+        place,
+        reference: digest(`docker.io/${repository}:v${number}`),
+        atMs: number,
+        hits: 0,
+      },
+    ] as const
+  }).flat()
+}
+
+test('what lacks something and what was not used is the same in every order and by pages of any length', async t => {
+  const catalogue = await open(t)
+  catalogue.apply([...mixed(90), ...pushed('acme/app', 'v1'), ...pushed('acme/app', 'v2')])
+  for (const filter of [PARTIAL, UNUSED, { ...PARTIAL, ...UNUSED }, { ...PARTIAL, search: 'app-1003' }]) {
+    const wanted = listed(catalogue, {}).filter(
+      ({ extent, lastUseMs = 0, repository }) =>
+        (!('isWhole' in filter) || (extent?.lacks ?? 0) > 0) &&
+        (!('usedBeforeMs' in filter) || lastUseMs < 40) &&
+        (!('search' in filter) || repository === 'mixed/app-1003'),
+    )
+    assert.ok(wanted.length > 1 && wanted.length < 90)
+    const names = wanted.map(({ repository, tag, digest: own }) =>
+      tag === undefined ? `docker.io/${repository}@${own}` : `docker.io/${repository}:${tag}`,
+    )
+    for (const limit of [1, 7, 50]) {
+      assert.deepEqual(namesOf(catalogue, { ...filter, limit }), names)
+      for (const order of ['last-use', 'size'] as const)
+        assert.deepEqual(namesOf(catalogue, { ...filter, order, limit }).toSorted(), names.toSorted())
+    }
+  }
+})
+
+test('more partial images than are sorted at once are listed in every order, the latest and the largest first', async t => {
+  const catalogue = await open(t)
+  const count = 2100
+  catalogue.apply(
+    Array.from({ length: count }, (_, number) =>
+      image(
+        `docker.io/many/app-${number % 20}`,
+        `v${number}`,
+        { gone: 5, [`own ${number}`]: number },
+        number,
+      ),
+    ).flat(),
+  )
+  catalogue.apply([...image('docker.io/whole', 'v1', {}, 5), ...pushed('acme/app', 'v1')])
+  assert.equal(namesOf(catalogue, PARTIAL).length, count)
+  const byUse = listed(catalogue, { ...PARTIAL, order: 'last-use' }).map(({ lastUseMs }) => lastUseMs)
+  assert.deepEqual(
+    byUse,
+    Array.from({ length: count }, (_, index) => count - 1 - index),
+  )
+  assert.equal(new Set(namesOf(catalogue, { ...PARTIAL, order: 'size' })).size, count)
+  assert.deepEqual(namesOf(catalogue, { ...PARTIAL, order: 'size', kind: 'hosted' }), [])
+  // Those used before a time begin behind all others, which are more than one page looks at.
+  const page = catalogue.shelves.page({ ...ALL, order: 'last-use', usedBeforeMs: 3 })
+  assert.deepEqual(
+    page.images.map(({ lastUseMs }) => lastUseMs),
+    [2, 1, 1, 0],
+  )
+})
+
+test('a hosted image that lost a layer is found among the hosted ones in every order', async t => {
+  const catalogue = await open(t)
+  const names = Array.from({ length: 310 }, (_, number) => `acme/app-${1000 + number}`)
+  const place = { namespace: 'docker.io', repository: 'acme/broken' }
+  const own = digest('broken')
+  catalogue.apply([
+    ...names.flatMap(name => pushed(name, 'v1')),
+    ...image('docker.io/acme/cached', 'v1', { gone: 5 }),
+    { kind: 'stored', digest: own, sizeBytes: 10, atMs: 1 },
+    { kind: 'read', digest: own, manifests: [], blobs: [{ digest: digest('gone'), sizeBytes: 5 }] },
+    { kind: 'held', digest: own },
+    { kind: 'published', place, digest: own },
+    { kind: 'tagged', place, tag: 'v1', digest: own, atMs: 1, isHosted: true },
+  ])
+  for (const order of ['name', 'last-use', 'size'] as const)
+    assert.deepEqual(namesOf(catalogue, { ...PARTIAL, kind: 'hosted', order }), ['docker.io/acme/broken:v1'])
+})
