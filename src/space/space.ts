@@ -2,7 +2,6 @@ import { join } from 'node:path'
 import { HOSTED_OWNER } from '../content/index/catalogue-schema.ts'
 import { IndexFeed } from '../content/index/feed.ts'
 import { changeDeleted, changeRead, changeWritten } from '../content/index/record-changes.ts'
-import { walkStore } from '../content/index/walk.ts'
 import type { Incoming, ShownManifest } from '../content/ledger.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Place } from '../oci/place.ts'
@@ -16,6 +15,7 @@ import { measureLeftovers } from './leftovers.ts'
 import { type Release, RoomBook } from './room-book.ts'
 import { measuredOf, type SpaceParts, type SpaceStatus } from './space-terms.ts'
 import type { Demand } from './victims.ts'
+import { Walks } from './walks.ts'
 import type { Claim, Payer } from './watched-spool.ts'
 import { chargeSpool, type Gone, WatchedStore, type Watcher } from './watched-store.ts'
 
@@ -42,12 +42,11 @@ export class Space implements AsyncDisposable, Watcher {
   readonly #book: RoomBook
   readonly #claims: Claims
   readonly #announced = new AnnouncedSizes()
+  readonly #walks: Walks
   #evictor: Evictor | undefined
   #ticks = 0
   #timer: NodeJS.Timeout | undefined
   #settling: Promise<void> | undefined
-  #walking: Promise<void> | undefined
-  #isStale = false
 
   constructor(parts: SpaceParts) {
     const { store, root, clock, events, bucket } = parts
@@ -60,11 +59,19 @@ export class Space implements AsyncDisposable, Watcher {
       clock,
       events,
       namespaces: () => [...parts.terms().configured],
-      onStale: () => {
-        this.#isStale = true
-        this.#walk()
-      },
+      onStale: () => this.#walks.want(),
     })
+    this.#walks = new Walks(
+      {
+        store: this.store,
+        index: this.index,
+        clock,
+        events,
+        forgetLinks: async digests => await this.#evictor?.forgetLinks(digests),
+        onComplete: () => this.#settle(),
+      },
+      this.#lifetime.signal,
+    )
     this.#claims = new Claims({
       book: this.#book,
       index: this.index,
@@ -148,7 +155,7 @@ export class Space implements AsyncDisposable, Watcher {
 
   /** Resolves once the walk of the store that runs now has ended. */
   async walked(): Promise<void> {
-    await this.#walking
+    await this.#walks.ended()
   }
 
   /** What {@link evict} would evict now, if nothing changed meanwhile. */
@@ -257,7 +264,7 @@ export class Space implements AsyncDisposable, Watcher {
     this.#lifetime.abort(new Error('the mirror is shutting down'))
     clearInterval(this.#timer)
     await this.#settling
-    await this.#walking
+    await this.#walks.ended()
     await this.#evictor?.settled()
     await this.store[Symbol.asyncDispose]()
     await this.index[Symbol.asyncDispose]()
@@ -295,7 +302,7 @@ export class Space implements AsyncDisposable, Watcher {
       this.#ticks += 1
       if (this.isAsleep) return
       const everyTicks = bucket === undefined ? TICKS_TO_WALK : TICKS_TO_WALK_BUCKET
-      if (this.#isStale || this.#ticks % everyTicks === 0) this.#walk()
+      if (this.#walks.isWanted || this.#ticks % everyTicks === 0) this.#walks.start()
       await this.#book.measure()
       events.spaceMeasured(measuredOf(this.status))
       this.#settle()
@@ -325,39 +332,6 @@ export class Space implements AsyncDisposable, Watcher {
       this.#parts.events.storageFailed('evict', error)
     } finally {
       this.#settling = undefined
-    }
-  }
-
-  #walk(): void {
-    const { signal } = this.#lifetime
-    if (this.#walking !== undefined || signal.aborted) return
-    this.#isStale = false
-    this.#walking = this.#walkNow(signal).finally(() => {
-      this.#walking = undefined
-    })
-  }
-
-  async #walkNow(signal: AbortSignal): Promise<void> {
-    const { clock, events } = this.#parts
-    const startedAtMs = clock.monotonicMs()
-    try {
-      const walked = await walkStore(
-        {
-          store: this.store,
-          index: this.index,
-          clock,
-          events,
-          forgetLinks: async digests => await this.#evictor?.forgetLinks(digests),
-        },
-        signal,
-      )
-      if (this.#isStale) return
-      this.index.complete()
-      events.indexWalked({ ...walked, durationMs: Math.round(clock.monotonicMs() - startedAtMs) })
-      this.#settle()
-    } catch (error) {
-      this.#isStale = true
-      if (!signal.aborted) events.storageFailed('index', error)
     }
   }
 }
