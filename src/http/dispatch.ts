@@ -1,21 +1,19 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Access } from '../access/access.ts'
-import type { IdentityChain } from '../access/chain.ts'
 import type { Peer } from '../access/peer.ts'
 import type { Answering, Asked, ContentAnswering } from '../content/answering.ts'
 import type { Hosting } from '../content/hosting.ts'
 import type { Ledger } from '../content/ledger.ts'
 import { SharedCount } from '../lib/shared-count.ts'
-import type { Events } from '../observe/events.ts'
 import type { RecentPulls } from '../observe/recent-pulls.ts'
 import type { Outcome } from '../oci/content.ts'
-import { OciError, UpstreamError } from '../oci/error.ts'
+import { OciError } from '../oci/error.ts'
 import { ANONYMOUS, type Identity } from '../oci/identity.ts'
 import { type NameRules, type Place, resolvePlace } from '../oci/place.ts'
 import { requireAdmissible, wantsFresh } from './admit.ts'
 import { auditedChange } from './audited-change.ts'
 import { challengeOf } from './challenge.ts'
 import { type ClientLimits, limitClient } from './client-limits.ts'
+import { beforeDeadline } from './deadline.ts'
 import { HttpExchange, referenceOf } from './exchange.ts'
 import { failureBody, failureOf, failureReply } from './failure.ts'
 import type { FileSender } from './file-sender.ts'
@@ -23,12 +21,11 @@ import { permittedDigest } from './permission.ts'
 import type { ReadingLimits } from './reader-watch.ts'
 import { RememberedAnswers, type RememberedAnswersParts } from './remembered/answers.ts'
 import { type RequestTarget, RequestTargets } from './remembered/targets.ts'
-import { API_VERSION, discard, jsonReply, namedHeaders, type Reply, withHeaders } from './reply.ts'
-import { answerCatalog, type CatalogParts } from './resources/catalog.ts'
-import { answerBase, answerLive, answerReady, type Readiness } from './resources/probes.ts'
+import { API_VERSION, jsonReply, namedHeaders, type Reply, withHeaders } from './reply.ts'
+import { type PlainParts, plainReply } from './resources/plain.ts'
+import { answerLive, answerReady, type Readiness } from './resources/probes.ts'
 import { answerPull } from './resources/pulls.ts'
 import { answerPush } from './resources/pushes.ts'
-import { answerToken } from './resources/token.ts'
 import {
   isPush,
   type NamedRoute,
@@ -46,22 +43,14 @@ import { Peers, requireTrusted } from './tls/peer.ts'
 /** Longest time before our first header, in milliseconds. containerd gives up at 30 s. */
 const FIRST_HEADER_MS = 25_000
 
-export interface DispatchParts {
+export interface DispatchParts extends PlainParts {
   /** A further thread answers only content; the first thread answers the rest. */
   readonly answering: Answering | ContentAnswering
-  readonly access: Access
-  /** Exchanges credentials for tokens; only the first thread has it. */
-  readonly chain?: Pick<IdentityChain, 'audited' | 'certified' | 'exchange' | 'triedName'>
   /** URL of the token endpoint, if the configuration names it. */
   readonly realm?: () => string | undefined
   /** Takes what is pushed. If left out, nothing is. */
   readonly hosting?: Hosting
-  /** Everything that is hosted or cached, in any order. */
-  readonly repositories?: CatalogParts['repositories']
-  readonly events: Events
   readonly readiness: Readiness
-  /** Rules in force for resolving names. A reload returns a different object. */
-  readonly names: () => NameRules
   /** Name of this process in `CDN-Loop`. */
   readonly instance: string
   readonly firstHeaderMs?: number
@@ -73,10 +62,10 @@ export interface DispatchParts {
   /** Notes every answer about content. */
   readonly ledger?: Pick<Ledger, 'used'>
   readonly recentPulls?: Pick<RecentPulls, 'note' | 'again'>
-  /** Serve scripts that point clients at this mirror. */
-  readonly servesSetup?: boolean
   /** Count of running requests, shared by all threads. */
   readonly running?: SharedCount
+  /** Serve scripts that point clients at this mirror. */
+  readonly servesSetup?: boolean
   /** If left out, no answer is remembered. */
   readonly remembering?: RememberedAnswersParts
 }
@@ -122,7 +111,10 @@ export class Dispatch {
     try {
       const reply = this.#reply(exchange)
       // A remembered answer is sent in the same turn as the request arrived, without awaiting anything.
-      exchange.reply = reply instanceof Promise ? await this.#withDeadline(reply, exchange) : reply
+      exchange.reply =
+        reply instanceof Promise
+          ? await beforeDeadline(reply, exchange, this.#parts.firstHeaderMs ?? FIRST_HEADER_MS)
+          : reply
       exchange.status = exchange.reply.status
       exchange.sentBytes =
         sendAtOnce(response, exchange.reply, this.#reading) ??
@@ -242,21 +234,9 @@ export class Dispatch {
 
   /** The reply to a request that names no repository. */
   #plainReply(exchange: HttpExchange, route: Route): Reply | Promise<Reply> {
-    const { access, chain, events } = this.#parts
-    const { request, peer, identity } = exchange
-    if (route.kind === 'base') {
-      if (!access.mayEnter(identity ?? ANONYMOUS)) throw new OciError('UNAUTHORIZED', 'log in first')
-      return withHeaders(answerBase(), API_VERSION)
-    }
-    if (route.kind === 'catalog') {
-      const { repositories, names } = this.#parts
-      const parts = { repositories, defaultNamespace: names().defaultNamespace, access }
-      return answerCatalog(parts, identity ?? ANONYMOUS, route.page).then(reply =>
-        withHeaders(reply, API_VERSION),
-      )
-    }
-    if (route.kind === 'token' && chain !== undefined)
-      return answerToken({ chain, access, events, names: this.#parts.names() }, exchange)
+    const reply = plainReply(this.#parts, exchange, route)
+    if (reply !== undefined) return reply
+    const { request, peer } = exchange
     const asked = { host: request.headers.host, isEncrypted: peer.isEncrypted }
     const isSetup = route.kind === 'setup' && this.#parts.servesSetup === true
     const script = isSetup ? answerSetup(route.client, asked) : undefined
@@ -275,30 +255,6 @@ export class Dispatch {
     const reply = withHeaders(answer, namedHeaders(route, asked))
     if (isContent(route)) this.#remembered?.keep(request, reply, { place: asked, askedAtMs })
     return reply
-  }
-
-  /**
-   * Waits for a reply until the deadline, or until the client leaves. A reply that comes later is disposed
-   * of.
-   */
-  async #withDeadline(reply: Promise<Reply>, { left, route }: HttpExchange): Promise<Reply> {
-    const { promise: over, reject } = Promise.withResolvers<never>()
-    const late = (): void => reject(new UpstreamError('timeout', 'the upstream did not answer in time'))
-    const leave = (): void => reject(left.reason as Error)
-    // A client that sends gets its answer when it has sent everything, however long that takes.
-    const isSending = route !== undefined && isPush(route)
-    const timer = isSending ? undefined : setTimeout(late, this.#parts.firstHeaderMs ?? FIRST_HEADER_MS)
-    left.addEventListener('abort', leave, { once: true })
-    let isTaken = false
-    try {
-      const ready = await Promise.race([reply, over])
-      isTaken = true
-      return ready
-    } finally {
-      clearTimeout(timer)
-      left.removeEventListener('abort', leave)
-      if (!isTaken) void reply.then(discard, () => undefined)
-    }
   }
 
   #fail(exchange: HttpExchange, error: unknown): void {
