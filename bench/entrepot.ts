@@ -27,6 +27,8 @@ export interface EntrepotOptions {
   readonly env?: Readonly<Record<string, string>>
   /** Names that clients may push to; none by default. */
   readonly hosted?: string
+  /** Sections of the upstream file about who may do what; none by default. */
+  readonly access?: { readonly auth?: object; readonly rules: readonly object[] }
   /** Address of the admin listener; none by default. */
   readonly admin?: string
 }
@@ -38,12 +40,11 @@ export async function startEntrepot(room: Room, name: string, options: EntrepotO
   const file = room.path(name, 'upstreams.yaml')
   const entry = { namespace: 'docker.io', host: options.upstream, tls: false }
   const upstreams = [{ ...entry, allow_addresses: ['127.0.0.0/8'] }]
-  const { hosted: names } = options
-  const rules = [{ who: 'everyone', may: ['pull', 'push'] }]
+  const { hosted: names, access = { rules: [{ who: 'everyone', may: ['pull', 'push'] }] } } = options
   // JSON is YAML.
   await writeFile(
     file,
-    JSON.stringify(names === undefined ? upstreams : { upstreams, hosted: [{ names }], rules }),
+    JSON.stringify({ upstreams, hosted: names === undefined ? [] : [{ names }], ...access }),
   )
   const address = `127.0.0.1:${await freePort()}`
   const store = options.store ?? ['filesystem', '--root', room.path(name, 'root')]
@@ -57,6 +58,7 @@ export async function startEntrepot(room: Room, name: string, options: EntrepotO
   ]
   const argv = [process.execPath, MAIN, ...store, ...flags, ...(options.flags ?? [])]
   const child = room.start(name, argv, { env: options.env ?? {} })
-  await child.ready(async () => (await fetch(`http://${address}/v2/`)).status === 200)
+  // 401 where rules ask for a login.
+  await child.ready(async () => [200, 401].includes((await fetch(`http://${address}/v2/`)).status))
   return { child, address }
 }

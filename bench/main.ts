@@ -6,6 +6,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { Bench, type Case } from './bench.ts'
+import { ACCESS_CASES } from './cases/access.ts'
 import { COLD_CASES } from './cases/cold.ts'
 import { FRESH_CASES } from './cases/fresh.ts'
 import { PUSH_CASES } from './cases/push.ts'
@@ -24,6 +25,7 @@ import { type Outcome, outcomesOf, targetsTable } from './targets.ts'
 const CASES: readonly Case[] = [
   ...WARM_CASES,
   ...COLD_CASES,
+  ...ACCESS_CASES,
   ...FRESH_CASES,
   ...SCALE_CASES,
   ...REPLICA_CASES,

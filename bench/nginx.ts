@@ -9,9 +9,29 @@ interface NginxPlan {
   readonly server: readonly string[]
 }
 
+/** A certificate, and an address that uses it besides the plain one. */
+export interface NginxTls {
+  readonly address: string
+  readonly certFile: string
+  readonly keyFile: string
+}
+
 /** Starts nginx over the files of a directory. */
-export async function startNginxStatic(room: Room, name: string, root: string): Promise<Started> {
-  return await startNginx(room, { name, server: [`root ${root};`] })
+export async function startNginxStatic(
+  room: Room,
+  name: string,
+  root: string,
+  tls?: NginxTls,
+): Promise<Started> {
+  const encrypted =
+    tls === undefined
+      ? []
+      : [
+          `listen ${tls.address} ssl;`,
+          `ssl_certificate ${tls.certFile};`,
+          `ssl_certificate_key ${tls.keyFile};`,
+        ]
+  return await startNginx(room, { name, server: [`root ${root};`, ...encrypted] })
 }
 
 /**

@@ -6,6 +6,8 @@ import type { Room } from './room.ts'
 /** Order to `wrk`. */
 export interface WrkOrder {
   readonly address: string
+  /** The certificate is not checked. */
+  readonly isEncrypted?: boolean
   /** Paths, requested in turn. */
   readonly paths: readonly string[]
   readonly headers?: Readonly<Record<string, string>>
@@ -19,7 +21,7 @@ const MARK = 'entrepot-bench '
 
 /** Loads a server with `wrk`, over kept connections and with one thread. */
 export async function runWrk(room: Room, order: WrkOrder): Promise<Load> {
-  const { address, paths, connections, seconds, core } = order
+  const { address, isEncrypted = false, paths, connections, seconds, core } = order
   const script = room.path('wrk.lua')
   await writeFile(script, scriptOf(paths, order.headers ?? {}))
   const before = finishedChildrenCpuSeconds()
@@ -31,7 +33,7 @@ export async function runWrk(room: Room, order: WrkOrder): Promise<Load> {
     ...flags,
     '--script',
     script,
-    `http://${address}${paths[0] ?? '/'}`,
+    `${isEncrypted ? 'https' : 'http'}://${address}${paths[0] ?? '/'}`,
   ])
   return { ...parseWrk(output), clientCpuSeconds: finishedChildrenCpuSeconds() - before }
 }
