@@ -89,12 +89,7 @@ export class PeerWire implements Disposable {
   readonly #parts: WireParts
   readonly #clock: Clock
   readonly #limits: WireLimits
-  readonly #agent = new Agent({
-    keepAlive: true,
-    maxSockets: SOCKETS_PER_MEMBER_MAX,
-    maxFreeSockets: IDLE_PER_MEMBER_MAX,
-    maxCachedSessions: 0,
-  })
+  readonly #agent: Agent
   readonly #secrecy: ReturnType<typeof sharedKeyConnecting>
 
   constructor(parts: WireParts) {
@@ -102,6 +97,15 @@ export class PeerWire implements Disposable {
     this.#clock = parts.clock ?? systemClock
     this.#limits = parts.limits ?? WIRE_LIMITS
     this.#secrecy = sharedKeyConnecting(parts.key.tls)
+    this.#agent = new Agent({
+      // Node opens a connection for each request that brings a `checkServerIdentity` of its own, and counts
+      // it toward no limit.
+      ...this.#secrecy,
+      keepAlive: true,
+      maxSockets: SOCKETS_PER_MEMBER_MAX,
+      maxFreeSockets: IDLE_PER_MEMBER_MAX,
+      maxCachedSessions: 0,
+    })
   }
 
   /**
@@ -131,11 +135,10 @@ export class PeerWire implements Disposable {
     const target = targetOf(question)
     const { field, nonce } = key.signRequest({ method, target, instance, atMs: this.#clock.wallMs() })
     const request = openRequest({
-      ...this.#secrecy,
+      ...(isBrief ? { ...this.#secrecy, agent: false } : { agent: this.#agent }),
       ...address,
       method,
       path: target,
-      agent: isBrief ? false : this.#agent,
       headers: { [PEER_FIELD]: field, 'cdn-loop': [...trail, instance].join(', ') },
       signal,
     })

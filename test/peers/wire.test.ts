@@ -64,17 +64,25 @@ test('an answer that is not signed with the secret, or for another question, is 
   assert.equal(key.readAnswer(field, 'one nonce', 'another answer'), 'secret')
 })
 
+async function greet(wire: PeerWire, port: number): Promise<string> {
+  const { answer, body } = await wire.ask({ host: '127.0.0.1', port }, { kind: 'hello' }, { signal })
+  body.resume()
+  await once(body, 'close')
+  return answer.kind
+}
+
+test('questions to a replica one after the other share one connection', async () => {
+  await using peer = await startFakePeer()
+  using wire = openWire()
+  for (let count = 0; count < 3; count += 1) assert.equal(await greet(wire, peer.port), 'hello')
+  assert.equal(peer.connections, 1)
+})
+
 test('a question on a kept connection that the replica has closed is asked again', async () => {
   await using peer = await startFakePeer()
   using wire = openWire()
-  const address = { host: '127.0.0.1', port: peer.port }
-  const ask = async (): Promise<string> => {
-    const { answer, body } = await wire.ask(address, { kind: 'hello' }, { signal })
-    body.resume()
-    await once(body, 'close')
-    return answer.kind
-  }
-  assert.equal(await ask(), 'hello')
+  assert.equal(await greet(wire, peer.port), 'hello')
   peer.dropConnections()
-  assert.equal(await ask(), 'hello')
+  assert.equal(await greet(wire, peer.port), 'hello')
+  assert.equal(peer.connections, 2)
 })

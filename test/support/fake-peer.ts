@@ -30,6 +30,8 @@ export interface FakePeer extends AsyncDisposable {
   /** The questions it got, without greetings. */
   readonly questions: readonly PeerQuestion[]
   react: (question: PeerQuestion) => FakeAnswer
+  /** Number of connections it has accepted. */
+  readonly connections: number
   /** Closes its connections. */
   dropConnections(): void
 }
@@ -45,6 +47,8 @@ export interface FakePeerOptions {
 /** A server that has the secret of a cluster. */
 export interface PeerServer extends AsyncDisposable {
   readonly port: number
+  /** Number of connections it has accepted. */
+  readonly connections: number
   dropConnections(): void
 }
 
@@ -57,10 +61,15 @@ export async function startPeerServer(
 ): Promise<PeerServer> {
   const options = sharedKeyListening(key.tls)
   const server = createServer(options, answer).on('tlsClientError', (_, socket) => socket.destroy())
+  let connections = 0
+  server.on('secureConnection', () => (connections += 1))
   server.listen(port, '127.0.0.1')
   await once(server, 'listening')
   return {
     port: (server.address() as AddressInfo).port,
+    get connections() {
+      return connections
+    },
     dropConnections: () => server.closeAllConnections(),
     [Symbol.asyncDispose]: async () => {
       const closed = once(server, 'close')
@@ -108,6 +117,9 @@ export async function startFakePeer(options: FakePeerOptions = {}): Promise<Fake
   return {
     port: server.port,
     questions,
+    get connections() {
+      return server.connections
+    },
     get react() {
       return react
     },
