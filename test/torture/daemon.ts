@@ -13,6 +13,8 @@ const STARTS_WITHIN_MS = 30_000
 
 export interface DaemonOptions {
   readonly root: string
+  /** Command and flags of the store; a file system at the root by default. */
+  readonly store?: readonly string[]
   /** The upstream of docker.io, as `host:port` on loopback over plain http. */
   readonly upstream: string
   /** Path of the upstream file. */
@@ -67,7 +69,7 @@ export class DaemonProcess implements AsyncDisposable {
     const upstreams = ['- namespace: docker.io', `  host: ${upstream}`, '  tls: false', ...entry]
     const lines = ['upstreams:', ...upstreams, ...sections]
     await writeFile(file, `${lines.join('\n')}\n`)
-    const store = ['filesystem', '--root', root]
+    const { store = ['filesystem', '--root', root] } = options
     const listen = ['--listen', clientListen, '--admin-listen', adminListen, '--upstream-config-file', file]
     const command = [...through, process.execPath, MAIN, ...listen, ...flags, ...store]
     const [program = '', ...rest] = command

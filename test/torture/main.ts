@@ -29,7 +29,7 @@ async function main(): Promise<number> {
   const minutes = Number(values.minutes)
   const seed = values.seed ?? String(Date.now() % 1_000_000)
   const only = values.only?.split(',')
-  const rigs = RIGS.filter(rig => only?.includes(rig.name) ?? true)
+  const rigs = RIGS.filter(rig => only?.includes(rig.name) ?? !(values.smoke && rig.isLong === true))
   if (values.list) {
     for (const { name, title } of RIGS) console.log(`${name.padEnd(16)} ${title}`)
     return 0

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { NotRun, type RigContext, type Tally } from './rig.ts'
-import { blobPath, pullChecked, verifyVisible } from './state.ts'
+import { blobPath, pullChecked } from './state.ts'
 import { COUNT, type CountedUpstream, type ReplicaPlace, startCounted, Trio } from './trio.ts'
 
 const MIB = 1024 * 1024
@@ -93,7 +93,7 @@ export async function split(context: RigContext): Promise<void> {
   const { random, tally, isSmoke } = context
   using networks = new Networks()
   await using counted = await startCounted(networks.host)
-  await using trio = await Trio.start(context, counted.host, networks.places)
+  await using trio = await Trio.start(context, counted.host, { places: networks.places })
   const sizeBytes = (isSmoke ? 8 : 64) * MIB
   counted.upstream.on({ path: /blobs/ }, { drip: { bytes: 128 * 1024, everyMs: isSmoke ? 15 : 4 } })
   for (const from of ['one', 'both'] as const)
@@ -101,7 +101,7 @@ export async function split(context: RigContext): Promise<void> {
       const digest = counted.upstream.putBlob(random.bytes(sizeBytes))
       await splitOnce({ networks, counted, trio, tally }, { from, percent, digest, sizeBytes })
     }
-  for (const root of trio.roots) await verifyVisible(root, tally)
+  await trio.verifyStored(tally)
 }
 
 interface Splitting {

@@ -2,12 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { pull } from './client.ts'
 import { split } from './replicas-split.ts'
 import { type Rig, type RigContext, stopwatch, type Tally } from './rig.ts'
-import { blobPath, manifestPath, pullChecked, pullImage, putImage, verifyVisible } from './state.ts'
+import { blobPath, manifestPath, pullChecked, pullImage, putImage } from './state.ts'
 import { COUNT, type CountedUpstream, startCounted, Trio } from './trio.ts'
+import { type BucketServer, directories, oneBucket } from './trio-stores.ts'
 
 const MIB = 1024 * 1024
 /** Cold blobs for each figure of first bytes. */
 const FIRST_BYTES = 21
+const [KILL, STOP] = ['SIGKILL', 'SIGSTOP'] as const
 
 /** Many clients of each replica on one cold blob, and many manifests: everything is fetched once. */
 async function cold(context: RigContext): Promise<void> {
@@ -60,7 +62,7 @@ async function cold(context: RigContext): Promise<void> {
   }
   tally.figure('clients', clients * COUNT)
   tally.figure('manifests', manifests)
-  for (const root of trio.roots) await verifyVisible(root, tally)
+  await trio.verifyStored(tally)
 }
 
 /** The first byte of cold blobs at their owner, and of others at a replica that follows it. */
@@ -101,20 +103,21 @@ function requireAll(came: readonly boolean[], what: string, tally: Tally): void 
 }
 
 /** The owner of a blob is killed or stopped after a part of it; the clients of the others notice nothing. */
-async function owners(context: RigContext): Promise<void> {
-  const { random, tally, isSmoke, forMs } = context
+async function owners(context: RigContext, bucket?: BucketServer): Promise<void> {
+  const { random, tally, isSmoke, forMs, directory } = context
+  await using stores = bucket === undefined ? directories(directory) : await oneBucket(bucket, directory)
   await using counted = await startCounted()
   const { upstream } = counted
-  await using trio = await Trio.start(context, counted.host)
+  await using trio = await Trio.start(context, counted.host, { stores })
   const sizeBytes = (isSmoke ? 8 : 64) * MIB
   upstream.on({ path: /blobs/ }, { drip: { bytes: 128 * 1024, everyMs: isSmoke ? 15 : 4 } })
   const watch = stopwatch(isSmoke ? 0 : forMs)
   do {
-    for (const signal of ['SIGKILL', 'SIGSTOP'] as const)
+    for (const signal of isSmoke && bucket !== undefined ? [KILL] : [KILL, STOP])
       for (const percent of isSmoke ? [50] : [10, 50, 99])
         await loseOwner({ counted, trio, random, tally }, { signal, percent, sizeBytes })
   } while (!watch.isOver())
-  for (const root of trio.roots) await verifyVisible(root, tally)
+  await trio.verifyStored(tally)
 }
 
 async function loseOwner(
@@ -199,15 +202,32 @@ async function rolling(context: RigContext): Promise<void> {
   await Promise.all(clients)
   tally.figure('restarts', COUNT * (isSmoke ? 1 : 3))
   tally.figure('images', images)
-  for (const root of trio.roots) await verifyVisible(root, tally)
+  await trio.verifyStored(tally)
 }
 
 const rig = (name: string, title: string, run: Rig['run']): Rig => ({ name, title, weight: 0, run })
 
-/** Three replicas with stores of their own. */
+/** Three replicas, with stores of their own if the title says nothing else. */
 export const REPLICAS: readonly Rig[] = [
   rig('replicas', 'clients of three replicas on one cold blob, and manifests', cold),
-  rig('replicas-owner', 'the owner of a blob is killed or stopped in the middle of it', owners),
+  rig(
+    'replicas-owner',
+    'the owner of a blob is killed or stopped in the middle of it',
+    async context => await owners(context),
+  ),
+  rig(
+    'replicas-owner-radosgw',
+    'the same with one bucket of radosgw for all replicas',
+    async context => await owners(context, 'radosgw'),
+  ),
+  {
+    ...rig(
+      'replicas-owner-swift',
+      'the same with one bucket of Swift for all replicas',
+      async context => await owners(context, 'Swift'),
+    ),
+    isLong: true,
+  },
   rig('replicas-split', 'packets between three replicas are lost in the middle of a blob', split),
   rig('replicas-rolling', 'a rolling restart of three replicas under load', rolling),
 ]

@@ -17,6 +17,8 @@ export interface Rig {
   readonly title: string
   /** Share of a run's time, relative to the other rigs; 0 for a rig with a fixed amount of work. */
   readonly weight: number
+  /** True if the small form of all rigs leaves it out. */
+  readonly isLong?: boolean
   /** Throws a {@link NotRun} if this machine cannot run it. */
   run(context: RigContext): Promise<void>
 }

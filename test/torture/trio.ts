@@ -8,7 +8,8 @@ import { Members } from '../../src/peers/members.ts'
 import { freePorts } from '../support/replicas.ts'
 import { type FakeUpstream, startUpstream } from '../support/upstream.ts'
 import { DaemonProcess } from './daemon.ts'
-import type { RigContext } from './rig.ts'
+import type { RigContext, Tally } from './rig.ts'
+import { directories, type TrioStores } from './trio-stores.ts'
 
 const HOST = '127.0.0.1'
 /** Replicas of a rig. */
@@ -64,31 +65,43 @@ export interface ReplicaPlace {
   readonly through?: readonly string[]
 }
 
+export interface TrioOptions {
+  /** Free ports of this machine by default. */
+  readonly places?: readonly ReplicaPlace[]
+  /** A directory for each by default. */
+  readonly stores?: TrioStores
+}
+
 /** Three daemons that know each other. */
 export class Trio implements AsyncDisposable {
   readonly daemons: DaemonProcess[] = []
-  readonly roots: readonly string[]
   readonly #context: Pick<RigContext, 'directory'>
+  readonly #stores: TrioStores
   readonly #places: readonly ReplicaPlace[]
   readonly #upstream: string
   readonly #ranking = new Members(CLUSTER, systemClock)
 
-  constructor(context: Pick<RigContext, 'directory'>, places: readonly ReplicaPlace[], upstream: string) {
+  private constructor(
+    context: Pick<RigContext, 'directory'>,
+    upstream: string,
+    { places, stores }: Required<TrioOptions>,
+  ) {
     this.#context = context
     this.#places = places
     this.#upstream = upstream
-    this.roots = places.map((_, index) => join(context.directory, `root-${index}`))
+    this.#stores = stores
     this.#ranking.replace(places)
   }
 
   static async start(
     context: Pick<RigContext, 'directory'>,
     upstream: string,
-    given?: readonly ReplicaPlace[],
+    options: TrioOptions = {},
   ): Promise<Trio> {
     await writeFile(join(context.directory, 'secret'), 'a-secret-of-the-replicas\n')
-    const places = given ?? (await freePorts(COUNT)).map(port => ({ host: HOST, port }))
-    const trio = new Trio(context, places, upstream)
+    const places = options.places ?? (await freePorts(COUNT)).map(port => ({ host: HOST, port }))
+    const { stores = directories(context.directory) } = options
+    const trio = new Trio(context, upstream, { places, stores })
     for (const index of places.keys()) await trio.restart(index)
     // Those that started first have been told by the others that they are there.
     await sleep(1500)
@@ -101,7 +114,7 @@ export class Trio implements AsyncDisposable {
     await mkdir(directory, { recursive: true })
     const { host, port, through = [] } = this.#places[index] ?? { host: HOST, port: 0 }
     const daemon = await DaemonProcess.start({
-      root: this.roots[index] ?? '',
+      ...this.#stores.of(index),
       directory,
       upstream: this.#upstream,
       listen: `${host}:0`,
@@ -121,6 +134,11 @@ export class Trio implements AsyncDisposable {
     })
     this.daemons[index] = daemon
     return daemon
+  }
+
+  /** Compares everything that is stored under a digest with that digest. */
+  async verifyStored(tally: Tally): Promise<void> {
+    await this.#stores.verify(tally)
   }
 
   /** The owner of a blob. */

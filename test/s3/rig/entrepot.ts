@@ -17,6 +17,20 @@ export interface RunningEntrepot extends AsyncDisposable {
   readonly peakBytes: () => Promise<number>
 }
 
+/** The command and the variables with which a daemon keeps what it has in a bucket. */
+export function storeArguments(
+  { bucket, endpoint = '', prefix, credentials }: S3Address,
+  spoolDirectory: string,
+): { readonly store: readonly string[]; readonly env: Record<string, string> } {
+  return {
+    store: ['s3', '--bucket', bucket, '--host', endpoint, '--prefix', prefix, '--spool-dir', spoolDirectory],
+    env: {
+      S3_ACCESS_KEY: credentials?.accessKeyId ?? '',
+      S3_SECRET_KEY: credentials?.secretAccessKey ?? '',
+    },
+  }
+}
+
 /** Starts `entrepot s3` on a bucket, with one upstream over plain http as the default namespace. */
 export async function startEntrepot(
   address: S3Address,
@@ -32,21 +46,16 @@ export async function startEntrepot(
     `- namespace: docker.io\n  host: ${upstreamHost}\n  tls: false\n  allow_addresses: [127.0.0.0/8]\n`,
   )
   const port = await freePort()
-  const { bucket, endpoint = '', prefix, credentials } = address
+  const { store, env } = storeArguments(address, join(room, 'spool'))
   const flags = [
-    ['--listen', `127.0.0.1:${port}`],
-    ['--admin-listen', 'off'],
-    ['--upstream-config-file', upstreams],
-    ['--bucket', bucket],
-    ['--host', endpoint],
-    ['--prefix', prefix],
-    ['--spool-dir', join(room, 'spool')],
-  ].flat()
-  const env = {
-    S3_ACCESS_KEY: credentials?.accessKeyId ?? '',
-    S3_SECRET_KEY: credentials?.secretAccessKey ?? '',
-  }
-  const child = undo.use(new Child('entrepot', [execPath, MAIN, 's3', ...flags, ...more], { env }))
+    '--listen',
+    `127.0.0.1:${port}`,
+    '--admin-listen',
+    'off',
+    '--upstream-config-file',
+    upstreams,
+  ]
+  const child = undo.use(new Child('entrepot', [execPath, MAIN, ...store, ...flags, ...more], { env }))
   const url = `http://127.0.0.1:${port}`
   await child.ready(async () => (await fetch(`${url}/livez`)).ok)
   const owned = undo.move()
