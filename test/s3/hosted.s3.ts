@@ -5,27 +5,47 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { HostedTerms } from '../../src/hosted/terms.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
+import { StoreUnusableError } from '../../src/oci/error.ts'
 import { OCI_MANIFEST } from '../../src/oci/media-type.ts'
+import { parseNamePattern } from '../../src/oci/name-pattern.ts'
 import type { S3Address } from '../../src/storage/s3/connection.ts'
 import { openS3Store } from '../../src/storage/s3/store.ts'
+import { defined } from '../storage/contract.ts'
 import { seenS3Events } from '../storage/s3/rooms.ts'
-import { type HostedMirror, startHosted } from '../support/hosted.ts'
-import { makeBucket } from './rig/bucket.ts'
+import { type HostedMirror, sectionsOf, startHosted } from '../support/hosted.ts'
+import { makeBucket, type S3Server } from './rig/bucket.ts'
 import { againstServers } from './servers.ts'
 
 const NAME = 'registry.example.com/team/app'
+const POLICY: HostedTerms = {
+  names: defined(parseNamePattern('registry.example.com/**')),
+  immutableTags: [],
+  quotaBytes: undefined,
+  isReadOnly: false,
+  retention: undefined,
+}
 const PUSHERS = 4
+/** Races for a tag. */
+const ROUNDS = 10
+const IMMUTABLE = { immutableTags: ['v*'] }
 /** A server that is away is given up soon. */
 const PATIENCE = { attemptMs: 2000, totalMs: 5000 }
 const IMPATIENT = { quick: PATIENCE, stream: PATIENCE, transfer: PATIENCE }
 
-/** A daemon with hosted repositories over a bucket. */
-async function startOver(t: TestContext, address: S3Address): Promise<HostedMirror> {
+/** A daemon with hosted repositories over a bucket, as one of several replicas. */
+async function startOver(
+  t: TestContext,
+  address: S3Address,
+  terms: Partial<HostedTerms> = {},
+): Promise<HostedMirror> {
   const spoolDirectory = await mkdtemp(join(tmpdir(), 'entrepot-s3-hosted-'))
   t.after(async () => await rm(spoolDirectory, { recursive: true, force: true }))
   const store = await openS3Store({ address, spoolDirectory, events: seenS3Events(), limits: IMPATIENT })
-  const hosted = await startHosted({ overrides: { store } })
+  const policy = { ...POLICY, ...terms }
+  const sections = { ...sectionsOf({ 'registry.example.com/**': undefined }), policies: [policy] }
+  const hosted = await startHosted({ config: { sections }, overrides: { store } })
   t.after(async () => await hosted[Symbol.asyncDispose]())
   return hosted
 }
@@ -66,9 +86,104 @@ async function pulled(hosted: HostedMirror, path: string): Promise<Digest | numb
   return status === 200 ? digestOf(body) : status
 }
 
+/** Pushes an image of its own to each replica; returns the manifests. */
+async function pushLayers(replicas: readonly HostedMirror[]): Promise<readonly Buffer[]> {
+  return await Promise.all(
+    replicas.map(async replica => {
+      const layer = randomBytes(1000)
+      assert.equal(await pushBlob(replica, layer), 201)
+      return imageOf(layer, CONFIG)
+    }),
+  )
+}
+
+/** Tags an image of each replica at the same moment; returns the statuses. */
+async function tagAtOnce(
+  replicas: readonly HostedMirror[],
+  tag: string,
+  images: readonly Buffer[],
+): Promise<readonly number[]> {
+  return await Promise.all(
+    replicas.map(async (replica, at) => await putTag(replica, tag, defined(images[at]))),
+  )
+}
+
+/** All digests that a tag ever had. */
+async function historyOf(hosted: HostedMirror, tag: string): Promise<ReadonlySet<string>> {
+  const { body } = await hosted.admin('GET', `/_admin/v1/history?image=${NAME}:${tag}`)
+  const { moves } = JSON.parse(body.toString()) as { readonly moves: readonly { readonly digest: string }[] }
+  return new Set(moves.map(({ digest }) => digest))
+}
+
+function testReplicas(server: () => S3Server): void {
+  test('of two replicas that move a tag at the same moment one comes last for both, and neither move is lost', async t => {
+    const address = await makeBucket(server())
+    const replicas = [await startOver(t, address), await startOver(t, address)]
+    assert.equal(await pushBlob(defined(replicas[0]), CONFIG), 201)
+    const moved = new Set<Digest>()
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const images = await pushLayers(replicas)
+      const digests = images.map(image => digestOf(image))
+      assert.deepEqual(await tagAtOnce(replicas, 'latest', images), [201, 201])
+      const named = await Promise.all(replicas.map(async each => await pulled(each, 'manifests/latest')))
+      assert.ok(digests.some(digest => digest === named[0]))
+      assert.equal(named[1], named[0])
+      for (const replica of replicas)
+        for (const digest of digests) assert.equal(await pulled(replica, `manifests/${digest}`), digest)
+      digests.forEach(digest => moved.add(digest))
+    }
+    for (const replica of replicas) assert.deepEqual(await historyOf(replica, 'latest'), moved)
+  })
+
+  test('a quota is exceeded by what another replica has taken since it was counted, and both refuse what comes then', async t => {
+    const address = await makeBucket(server())
+    const terms = { quotaBytes: 1000 }
+    const replicas = [await startOver(t, address, terms), await startOver(t, address, terms)]
+    for (const sizeBytes of [1, 600])
+      for (const replica of replicas) assert.equal(await pushBlob(replica, randomBytes(sizeBytes)), 201)
+    for (const sizeBytes of [600, 1])
+      for (const replica of replicas) assert.equal(await pushBlob(replica, randomBytes(sizeBytes)), 403)
+  })
+}
+
 againstServers(
   'hosted repositories',
   server => {
+    testReplicas(server)
+
+    test('Swift, which ignores conditional writes, is refused at the start', async t => {
+      const address = await makeBucket(server())
+      await assert.rejects(startOver(t, address, IMMUTABLE), StoreUnusableError)
+      await startOver(t, address)
+    })
+  },
+  ['Swift'],
+)
+
+againstServers(
+  'hosted repositories',
+  server => {
+    testReplicas(server)
+
+    test('of two replicas that set an immutable tag at the same moment one is answered 409, and both give the image of the other', async t => {
+      const address = await makeBucket(server())
+      const replicas = [await startOver(t, address, IMMUTABLE), await startOver(t, address, IMMUTABLE)]
+      assert.equal(await pushBlob(defined(replicas[0]), CONFIG), 201)
+      for (let round = 0; round < ROUNDS; round += 1) {
+        const images = await pushLayers(replicas)
+        const statuses = await tagAtOnce(replicas, `v${round}`, images)
+        assert.deepEqual(
+          statuses.toSorted((one, other) => one - other),
+          [201, 409],
+        )
+        const first = digestOf(defined(images[statuses.indexOf(201)]))
+        const named = replicas.map(async each => await pulled(each, `manifests/v${round}`))
+        assert.deepEqual(await Promise.all(named), [first, first])
+      }
+      const [image = Buffer.alloc(0)] = await pushLayers(replicas.slice(0, 1))
+      assert.deepEqual(await tagAtOnce(replicas, 'v-same', [image, image]), [201, 201])
+    })
+
     test('a server that dies by SIGKILL in mid-push loses nothing that was acknowledged, and pushes go on when it is back', {
       timeout: 180_000,
     }, async t => {
