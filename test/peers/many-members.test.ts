@@ -16,7 +16,7 @@ import { FakeClock } from '../support/fake-clock.ts'
 import { seeEvents } from '../support/seen-events.ts'
 
 const INSTANCE = 'entrepot-000000000000'
-const ADDRESSES = Array.from({ length: 5000 }, (_, index) => ({ host: `replica-${index}`, port: 8082 }))
+const ADDRESSES = Array.from({ length: 10_000 }, (_, index) => ({ host: `replica-${index}`, port: 8082 }))
 const DIGEST = digestOf(Buffer.from('content'))
 const { signal } = new AbortController()
 
@@ -66,7 +66,7 @@ test('a member that seems dead is greeted in the next round if an unknown replic
   assert.equal(greetings(), 2)
 })
 
-test('of thousands of members that all refuse, four are asked before the registry', async () => {
+test('of ten thousand members that all refuse, four are asked before the registry', async () => {
   const clock = new FakeClock()
   const members = new Members('test', clock)
   members.replace(ADDRESSES)
