@@ -18,7 +18,8 @@ import type {
   UploadSpool,
   WriteStep,
 } from '../storage/store.ts'
-import type { AnnouncedRemoval, RemovalNotices } from './removal-notices.ts'
+import type { RemovalNotices } from './removal-notices.ts'
+import { Removals } from './removals.ts'
 import { WatchedObject } from './watched-object.ts'
 import { type RoomKeeper, WatchedSpool } from './watched-spool.ts'
 import { type UploadRoom, WatchedUpload } from './watched-upload.ts'
@@ -53,14 +54,14 @@ export class WatchedStore implements Store {
   readonly #notices: () => RemovalNotices | undefined
   readonly #holds = new Map<Digest, number>()
   readonly #turns = new Turns<Digest>()
-  /** Removals under way. Whoever opens the content waits to learn whether it is gone. */
-  readonly #removals = new Map<Digest, Promise<void>>()
+  readonly #removals: Removals
 
   /** `notices` are for a store whose content other processes may take for hosted repositories. */
   constructor(store: Store, watcher: Watcher, notices: () => RemovalNotices | undefined = () => undefined) {
     this.#store = store
     this.#watcher = watcher
     this.#notices = notices
+    this.#removals = new Removals(store)
   }
 
   get presigner(): Store['presigner'] {
@@ -77,7 +78,7 @@ export class WatchedStore implements Store {
     // makes it absent.
     const release = this.#hold(digest)
     try {
-      await this.#removals.get(digest)
+      await this.#removals.underWay(digest)
       const object = await this.#store.open(digest)
       if (object !== undefined) return new WatchedObject(object, release)
     } catch (error) {
@@ -139,7 +140,7 @@ export class WatchedStore implements Store {
   async #delete(digest: Digest, notices: RemovalNotices | undefined): Promise<boolean> {
     return await this.#turns.take(digest, async () => {
       const remove = async (): Promise<boolean> => await this.#store.delete(digest)
-      const wasThere = await this.#unlessHosted(digest, remove, notices)
+      const wasThere = await this.#removals.unlessHosted(digest, remove, notices)
       if (wasThere !== undefined) this.#watcher.removed(digest, UNKNOWN)
       return wasThere ?? false
     })
@@ -155,7 +156,7 @@ export class WatchedStore implements Store {
         else await this.#store.discard(digest)
         return true
       }
-      const isGone = await this.#unlessHosted(digest, remove, this.#notices())
+      const isGone = await this.#removals.unlessHosted(digest, remove, this.#notices())
       if (isGone === true) this.#watcher.removed(digest, gone)
       return isGone ?? false
     })
@@ -163,8 +164,7 @@ export class WatchedStore implements Store {
 
   /** True if a hosted repository holds the content. */
   async isHosted(digest: Digest): Promise<boolean> {
-    for await (const _ of this.#store.listRecordsOf({ kind: 'hosted-hold', digest })) return true
-    return false
+    return await this.#removals.isHosted(digest)
   }
 
   /**
@@ -278,52 +278,6 @@ export class WatchedStore implements Store {
   /** Does not close the store, which belongs to another owner. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#turns.settled()
-  }
-
-  /**
-   * Runs an action that removes content, unless a hosted repository holds the content: `undefined` then.
-   * Whoever opens the content after the look for holds waits, so that a repository which takes it meanwhile
-   * learns whether it is still there. Other processes learn it by the notice.
-   */
-  async #unlessHosted<T>(
-    digest: Digest,
-    remove: () => Promise<T>,
-    notices: RemovalNotices | undefined,
-  ): Promise<T | undefined> {
-    const { promise, resolve } = Promise.withResolvers<void>()
-    this.#removals.set(digest, promise)
-    try {
-      return await this.#announced(digest, notices, async removal => {
-        if (await this.isHosted(digest)) return undefined
-        removal?.requireFresh()
-        return await remove()
-      })
-    } finally {
-      this.#removals.delete(digest)
-      resolve()
-    }
-  }
-
-  /**
-   * Runs a removal while it is announced. A full disk takes no announcement, and has to be emptied all the
-   * same: a process that is alone on it does without, as nobody would read one.
-   */
-  async #announced<T>(
-    digest: Digest,
-    notices: RemovalNotices | undefined,
-    action: (removal?: AnnouncedRemoval) => Promise<T | undefined>,
-  ): Promise<T | undefined> {
-    if (notices === undefined) return await action()
-    let isAnnounced = false
-    try {
-      return await notices.whileRemoving(digest, async removal => {
-        isAnnounced = true
-        return await action(removal)
-      })
-    } catch (error) {
-      if (isAnnounced || (await this.#store.isAlone?.()) !== true) throw error
-      return await action()
-    }
   }
 
   async #isStored(digest: Digest): Promise<boolean> {
