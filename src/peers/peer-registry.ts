@@ -1,7 +1,5 @@
-import type { Clock } from '../lib/clock.ts'
-import { type Digest, matchesDigest } from '../oci/digest.ts'
+import type { Digest } from '../oci/digest.ts'
 import type { UpstreamError } from '../oci/error.ts'
-import { MANIFEST_SIZE_MAX } from '../oci/manifest.ts'
 import type { RepositoryName } from '../oci/name.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import type { Place } from '../oci/place.ts'
@@ -19,24 +17,16 @@ import type {
   Registries,
   Registry,
 } from '../upstream/registry.ts'
-import { type Found, Journey, type PeerAsking } from './asking.ts'
-import type { Following } from './following.ts'
-import type { Member } from './members.ts'
+import { type Found, Journey } from './asking.ts'
 import { contentKeyOf, type OwnedTags, tagKey } from './owned-tags.ts'
-import { PEER_PACE, PeerBody, type PeerPace } from './peer-body.ts'
+import { PeerContent, type PeerContentParts } from './peer-content.ts'
 import type { PeerQuestion } from './protocol.ts'
-import { isShort, provedAhead, readUpTo } from './proved.ts'
+import { isShort, provedAhead } from './proved.ts'
 
-export interface PeerRegistryParts {
-  readonly asking: PeerAsking
-  readonly following: Following
+export interface PeerRegistryParts extends PeerContentParts {
   readonly tags: OwnedTags
-  readonly clock: Pick<Clock, 'monotonicMs' | 'delay'>
   /** True if this process knows that the repository may see the digest. */
   readonly isLinked: (place: Place, digest: Digest) => Promise<boolean>
-  /** Identity of the store; `undefined` for a store that no other replica has. */
-  readonly store: string | undefined
-  readonly pace?: PeerPace
 }
 
 /** Registries of which each thing is asked by the replica that owns it. */
@@ -63,6 +53,7 @@ const NOBODY: Asker = { trail: [], client: undefined }
  */
 class PeerRegistry implements Registry {
   readonly #parts: PeerRegistryParts
+  readonly #content: PeerContent
   readonly #registry: Registry
   readonly #asker: Asker
   /** Downloads of this request that began. */
@@ -70,6 +61,7 @@ class PeerRegistry implements Registry {
 
   constructor(parts: PeerRegistryParts, registry: Registry, asker: Asker = NOBODY) {
     this.#parts = parts
+    this.#content = new PeerContent(parts)
     this.#registry = registry
     this.#asker = asker
   }
@@ -131,7 +123,7 @@ class PeerRegistry implements Registry {
         signal,
       )
       if (found?.answer.kind === 'absent') return undefined
-      const manifest = found === undefined ? undefined : await this.#manifestOf(found, digest)
+      const manifest = found === undefined ? undefined : await this.#content.manifest(found, digest)
       if (manifest !== undefined) return manifest
     }
     return await this.#registry.getManifest(repository, reference, signal)
@@ -223,123 +215,13 @@ class PeerRegistry implements Registry {
       if (found === undefined) return undefined
       // In the middle of a blob this is a contradiction, which the registry decides.
       if (found.answer.kind === 'absent') return from.offset === 0 ? 'absent' : undefined
-      const body = this.#openBody(found, question, signal)
+      const body = this.#content.open(found, question, signal)
       if (body === undefined) continue
       const usable = isShort(body) ? await provedAhead(body, digest) : body
       if (usable !== undefined) return usable
     }
   }
-
-  #openBody(
-    { answer, body, member }: Found,
-    question: BlobQuestion,
-    signal: AbortSignal,
-  ): PeerBody | undefined {
-    if (answer.kind !== 'content' || answer.from !== question.from) {
-      body.destroy()
-      return undefined
-    }
-    const { clock, pace = PEER_PACE, asking, following } = this.#parts
-    const { metrics } = asking.parts
-    const { namespace, digest } = question
-    const mark = following.begin(contentKeyOf(namespace, digest))
-    const isShared = this.#parts.store !== undefined && member.met?.store === this.#parts.store
-    return new PeerBody(
-      body,
-      { offset: answer.from, sizeBytes: answer.sizeBytes },
-      {
-        clock,
-        pace,
-        name: member.name,
-        probe: async () => await this.#progressOf(member, question, signal),
-        onBytes: bytes => {
-          member.counts.receivedBytes += bytes
-          metrics.peerReceivedBytes.inc(bytes)
-        },
-        onSilent: () => member.breaker.begin().failedBadly(),
-        onEnd: () => mark[Symbol.dispose](),
-        disown: () => this.#distrust(member, digest),
-        ...(isShared
-          ? { isKept: async (until: AbortSignal) => await this.#isKept(member, question, until) }
-          : {}),
-      },
-    )
-  }
-
-  /** Offset up to which the member could send the blob now; `undefined` if it does not answer. */
-  async #progressOf(
-    member: Member,
-    { namespace, repository, digest }: BlobQuestion,
-    signal: AbortSignal,
-  ): Promise<number | undefined> {
-    const { wire } = this.#parts.asking.parts
-    const question = { kind: 'progress', namespace, repository, digest, untilStored: false } as const
-    try {
-      const { answer, body } = await wire.ask(member.address, question, { signal, isBrief: true })
-      body.resume()
-      return answer.kind === 'progress' ? answer.readableBytes : 0
-    } catch {
-      return undefined
-    }
-  }
-
-  /** Resolves when the member has stored the blob, or will not. */
-  async #isKept(
-    member: Member,
-    { namespace, repository, digest }: BlobQuestion,
-    until: AbortSignal,
-  ): Promise<boolean> {
-    const { wire } = this.#parts.asking.parts
-    const question = { kind: 'progress', namespace, repository, digest, untilStored: true } as const
-    try {
-      const signal = AbortSignal.any([until, AbortSignal.timeout(STORING_MS)])
-      const options = { signal, isBrief: true, isPatient: true }
-      const { answer, body } = await wire.ask(member.address, question, options)
-      body.resume()
-      return answer.kind === 'progress' && answer.state === 'stored'
-    } catch {
-      return false
-    }
-  }
-
-  /** The manifest that a member sent, if it is the right one. */
-  async #manifestOf({ answer, body, member }: Found, digest: Digest): Promise<FetchedManifest | undefined> {
-    if (answer.kind !== 'content') return undefined
-    const { pace = PEER_PACE } = this.#parts
-    const bytes = await readUpTo(body, MANIFEST_SIZE_MAX, pace.manifestMs)
-    if (bytes === undefined) return undefined
-    this.#parts.asking.parts.metrics.peerReceivedBytes.inc(bytes.byteLength)
-    member.counts.receivedBytes += bytes.byteLength
-    if (!matchesDigest(bytes, digest)) {
-      this.#distrust(member, digest)
-      return undefined
-    }
-    const isShared = this.#parts.store !== undefined && member.met?.store === this.#parts.store
-    return {
-      bytes,
-      contentType: answer.mediaType,
-      claimedDigest: digest,
-      isKept: isShared && answer.isStored,
-    }
-  }
-
-  /** The member sent other bytes than it was asked for. */
-  #distrust(member: Member, digest: Digest): void {
-    const { metrics, events } = this.#parts.asking.parts
-    member.counts.lies += 1
-    metrics.peerWrongContent.inc()
-    member.ignore('it sent content that does not match its digest')
-    events.warned('another replica sent content that does not match its digest', {
-      member: member.name,
-      digest,
-    })
-  }
 }
-
-/** Longest time that a follower waits for the owner to store a blob, in milliseconds. */
-const STORING_MS = 10 * 60_000
-
-type BlobQuestion = Extract<PeerQuestion, { readonly kind: 'blob' }>
 
 /** The key by which members own what a question is about. */
 function keyOfQuestion(question: PeerQuestion): string {
