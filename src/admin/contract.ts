@@ -95,6 +95,21 @@ export interface DaemonReport extends Record<'version' | 'startedAt', string> {
   readonly storeTrouble?: string | undefined
   /** `null` with a store that has no index, such as a bucket. */
   readonly space: SpaceReport | null
+  /** Absent without `--s3-cache`. */
+  readonly copies?: CopiesReport | undefined
+}
+
+/** Local copies of small objects of a bucket. */
+export interface CopiesReport {
+  readonly objects: number
+  /** Room on the disk. */
+  readonly bytes: number
+  readonly maxBytes: number
+  /** Reads of objects with a copy, and of those that had to be copied first. */
+  readonly hits: number
+  readonly misses: number
+  /** True while there are no copies because the disk failed a moment ago. */
+  readonly isPaused: boolean
 }
 
 /** Traffic since the start. */

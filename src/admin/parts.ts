@@ -7,7 +7,7 @@ import type { Notifications } from '../observe/notifications/notifications.ts'
 import type { RecentPulls } from '../observe/recent-pulls.ts'
 import type { Traffic } from '../observe/traffic.ts'
 import type { Desk } from '../space/desk.ts'
-import type { ClientReport, VerifyLine } from './contract.ts'
+import type { ClientReport, CopiesReport, VerifyLine } from './contract.ts'
 import type { ReplicasReport } from './replicas-report.ts'
 import type { RobotTokenParts } from './robot-tokens.ts'
 import type { HostingDesk } from './tags.ts'
@@ -33,6 +33,8 @@ export interface AdminRoutesParts extends RobotTokenParts {
   damagedRecords(): readonly DamagedRecord[]
   /** Why the store takes nothing at present. */
   storeTrouble(): string | undefined
+  /** The local copies of a bucket; `undefined` if there are none. */
+  copies(): CopiesReport | undefined
   readonly notifications: Notifications
   /** The replicas of this mirror; `undefined` if it works alone. */
   replicas(): ReplicasReport | undefined

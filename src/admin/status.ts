@@ -35,6 +35,7 @@ export async function reportStatus(parts: AdminRoutesParts): Promise<DaemonRepor
     lostContent: await lostContent(parts),
     storeTrouble: parts.storeTrouble(),
     space,
+    copies: parts.copies(),
   }
   return { ...report, degraded: reasonsOf(report, health, nowMs) }
 }
@@ -80,6 +81,7 @@ function reasonsOf(
     lastReload,
     storeTrouble,
     lostContent: lost,
+    copies,
   }: Omit<DaemonReport, 'degraded'>,
   { roomRefusedAtMs, indexFailure }: Health,
   nowMs: number,
@@ -94,6 +96,8 @@ function reasonsOf(
     reasons.push(
       `hosted content is damaged or gone, ${lost.count} in all, such as ${lost.example}: the next push of it heals it`,
     )
+  if (copies?.isPaused === true)
+    reasons.push('the local copies of --s3-cache are not used, because their disk failed: see the log')
   if (space !== null) reasons.push(...indexReasons(space, indexFailure))
   if (lastReload?.failure !== undefined)
     reasons.push(

@@ -124,6 +124,8 @@ export type StoreConfig =
       readonly isPathStyle: boolean
       /** Directory for blobs under download, until they are in the bucket; `./data/spool` by default. */
       readonly spoolDirectory: string
+      /** Room for local copies of small objects; 0, the default, for none. */
+      readonly copiesBytes?: number
       /** True if a client that asks for a verified blob is redirected to the bucket; off by default. */
       readonly isRedirecting: boolean
       /**

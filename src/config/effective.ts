@@ -101,6 +101,7 @@ function storeSettings(
     setting('prefix', store.prefix, 'prefix'),
     setting('path_style', store.isPathStyle, 'path-style'),
     setting('spool_dir', store.spoolDirectory, 'spool-dir'),
+    setting('s3_cache', formatBytes(store.copiesBytes ?? 0), 's3-cache'),
     setting('redirect', store.isRedirecting, 'redirect'),
     setting('redirect_host', store.redirectEndpoint, 'redirect-host'),
     setting('max_size', sizeSetting(space?.maxSize), 'max-size'),

@@ -81,6 +81,15 @@ export const S3_SETTINGS = {
     noun: 'a path',
     hint: 'the path of a directory',
   },
+  's3-cache': {
+    environment: 'S3_CACHE',
+    type: 'text',
+    group: 's3',
+    default: '0',
+    description: 'Room below the spool directory for copies of small objects of the bucket, such as 1GiB',
+    noun: 'a size',
+    hint: '0, or at least 16MiB',
+  },
   redirect: {
     environment: 'S3_REDIRECT',
     type: 'boolean',

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path'
+import { parseBytes } from '../lib/bytes.ts'
 import type { StoreConfig } from './config.ts'
 import { parseHost } from './host.ts'
 import { parseBoolean, type SettingsReader } from './reader.ts'
@@ -75,9 +76,17 @@ function readS3(reader: SettingsReader, cwd: string): StoreConfig {
     prefix: reader.parse(reader.find('prefix'), parsePrefix) ?? '',
     isPathStyle: reader.parse(reader.find('path-style'), parseBoolean) ?? endpoint !== undefined,
     spoolDirectory: readDirectory(reader, { flag: 'spool-dir', otherwise: DEFAULT_SPOOL_DIRECTORY, cwd }),
+    copiesBytes: reader.parse(reader.find('s3-cache'), parseCopies) ?? 0,
     isRedirecting,
     redirectEndpoint: reader.parse(redirectHostGiven, parseEndpoint),
   }
+}
+
+const COPIES_MIN_BYTES = 16 * 1024 * 1024
+
+function parseCopies(text: string): number | undefined {
+  const bytes = text === '0' ? 0 : parseBytes(text)
+  return bytes === 0 || (bytes !== undefined && bytes >= COPIES_MIN_BYTES) ? bytes : undefined
 }
 
 /** Accepts `host:port` too, like oci-registry, and then uses https. */

@@ -2,7 +2,7 @@ import { hasCode } from '../lib/system-error.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
 import { StoreUnavailableError } from '../oci/error.ts'
-import type { Store } from '../storage/store.ts'
+import type { Store, StoredObject } from '../storage/store.ts'
 
 /**
  * Temporary faults that say nothing about an object: this process or machine lacks a resource for now, or the
@@ -40,7 +40,7 @@ export function isObstacle(error: unknown): boolean {
 }
 
 export interface QuarantineParts {
-  readonly store: Pick<Store, 'open' | 'quarantine'>
+  readonly store: Pick<Store, 'open' | 'quarantine' | 'copies'>
   readonly events: Pick<Events, 'quarantined' | 'storageFailed'>
 }
 
@@ -51,26 +51,43 @@ export interface Damaged {
 }
 
 /**
+ * Opens content in order to serve it. Only whoever proves what it reads may use this, and nobody to find out
+ * if the content is stored; see {@link Store.copies}.
+ */
+export async function openToServe(
+  store: Pick<Store, 'open' | 'copies'>,
+  digest: Digest,
+): Promise<StoredObject | undefined> {
+  return store.copies === undefined ? await store.open(digest) : await store.copies.open(digest)
+}
+
+/**
  * Moves damaged content out of the way and counts it, unless it has been replaced since. Never throws:
- * content that cannot be moved is found damaged again, and the next fill replaces it.
+ * content that cannot be moved is found damaged again, and the next fill replaces it. Returns true if only a
+ * local copy was damaged, so that the content can be read again.
  */
 export async function quarantine(
   { store, events }: QuarantineParts,
   damaged: Damaged,
   error: unknown,
-): Promise<void> {
+): Promise<boolean> {
   const { digest, version } = damaged
   const isStill = async (): Promise<boolean> => {
     const found = await look(store, digest)
     return !found.isAbsent && found.version === version
   }
   try {
-    if (!(await isStill())) return
+    if (version !== undefined && (await store.copies?.dropDamaged(digest, version)) === true) {
+      events.storageFailed('copy', error)
+      return true
+    }
+    if (!(await isStill())) return false
     events.quarantined(digest, error)
     await store.quarantine(digest, isStill)
   } catch (failure) {
     events.storageFailed('quarantine', failure)
   }
+  return false
 }
 
 /** Checks what is stored now. */

@@ -7,7 +7,7 @@ import { algorithmOf, type Digest, finishHash, startHash } from '../oci/digest.t
 import { overloaded } from '../oci/error.ts'
 import { OCTET_STREAM } from '../oci/media-type.ts'
 import type { Store, StoredObject } from '../storage/store.ts'
-import { isDamage, isObstacle, quarantine } from './damage.ts'
+import { isDamage, isObstacle, openToServe, quarantine } from './damage.ts'
 import { memoryContent } from './memory-content.ts'
 import { HELD_BACK_BYTES } from './tail.ts'
 
@@ -130,7 +130,7 @@ export class Proofs implements AsyncDisposable {
   async #openObject(digest: Digest): Promise<StoredObject | undefined> {
     let object: StoredObject | undefined
     try {
-      object = await this.#parts.store.open(digest)
+      object = await openToServe(this.#parts.store, digest)
     } catch (error) {
       if (!isObstacle(error)) throw error
       await this.#quarantine(digest, undefined, error)
@@ -177,7 +177,7 @@ export class Proofs implements AsyncDisposable {
    * version proves nothing about this one.
    */
   async #hash(digest: Digest, version: string): Promise<boolean> {
-    await using object = await this.#parts.store.open(digest)
+    await using object = await openToServe(this.#parts.store, digest)
     if (object?.version !== version) return false
     const hash = startHash(algorithmOf(digest))
     const isSmall = object.sizeBytes <= this.#smallBytes && !this.#parts.isEveryRead

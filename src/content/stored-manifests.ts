@@ -5,7 +5,7 @@ import { traced } from '../observe/tracing/span.ts'
 import { type Digest, matchesDigest } from '../oci/digest.ts'
 import { MANIFEST_SIZE_MAX, type Manifest, ManifestError, parseManifest } from '../oci/manifest.ts'
 import type { Store, StoredObject } from '../storage/store.ts'
-import { isDamage, isObstacle, quarantine } from './damage.ts'
+import { isDamage, isObstacle, openToServe, quarantine } from './damage.ts'
 import { type Ledger, NO_LEDGER } from './ledger.ts'
 
 const REMEMBERED_BYTES = 64 * 1024 * 1024
@@ -117,7 +117,7 @@ export class StoredManifests {
   async #read(digest: Digest): Promise<Uint8Array | undefined> {
     let version: string | undefined
     try {
-      await using object = await this.#parts.store.open(digest)
+      await using object = await openToServe(this.#parts.store, digest)
       if (object === undefined || object.sizeBytes > MANIFEST_SIZE_MAX) return undefined
       version = object.version
       const bytes = await readObject(object)
@@ -125,8 +125,8 @@ export class StoredManifests {
       throw new Error('stored manifest does not match its digest')
     } catch (error) {
       const isBroken = version === undefined ? isObstacle(error) : isDamage(error)
-      if (isBroken) await quarantine(this.#parts, { digest, version }, error)
-      else this.#parts.events.storageFailed('read-manifest', error)
+      if (!isBroken) this.#parts.events.storageFailed('read-manifest', error)
+      else if (await quarantine(this.#parts, { digest, version }, error)) return await this.#read(digest)
       return undefined
     }
   }

@@ -20,6 +20,8 @@ export async function listenForAdministration(
 ): Promise<string | undefined> {
   const { adminListen } = parts.config
   if (adminListen === undefined) return undefined
+  const { copies } = parts.bareStore
+  if (copies !== undefined) parts.metrics.countCopies(() => copies.status)
   const base = adminParts(parts, adminListen.kind === 'unix')
   const page = undo.use(await AdminPage.open({ ...base, ...pageParts(parts, settings) }))
   const admin = { ...base, page }
@@ -67,6 +69,7 @@ function adminParts(
     space,
     scrub,
     runs,
+    bareStore,
     recentPulls,
     threads,
     instance,
@@ -101,6 +104,7 @@ function adminParts(
     jobs: async () => (config.isReadOnly === true ? [] : await runs.latest()),
     damagedRecords: () => events.damagedRecords,
     storeTrouble: () => events.storeTrouble,
+    copies: () => bareStore.copies?.status,
     instance,
     events,
     renderMetrics: async () => await metrics.render(await threads?.metrics()),

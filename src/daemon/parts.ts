@@ -1,15 +1,8 @@
-import { createHash } from 'node:crypto'
 import { platform } from 'node:os'
 import type { AccessPolicy } from '../access/ruled-access.ts'
 import type { HostingDesk } from '../admin/tags.ts'
 import { WarmSchedule } from '../admin/warm-schedule.ts'
-import {
-  type Config,
-  type FileSections,
-  type StoreConfig,
-  UPSTREAM_DEFAULTS,
-  type UpstreamConfig,
-} from '../config/config.ts'
+import { type Config, type FileSections, UPSTREAM_DEFAULTS, type UpstreamConfig } from '../config/config.ts'
 import type { FileConfig } from '../config/file/upstreams.ts'
 import { clientListeners } from '../config/listen.ts'
 import type { Epoch } from '../content/epoch.ts'
@@ -48,6 +41,7 @@ import { OfflineRegistries } from '../upstream/offline.ts'
 import { type RegistriesOptions, UpstreamRegistries } from '../upstream/registries.ts'
 import type { Registries } from '../upstream/registry.ts'
 import type { Identities } from './access.ts'
+import { type BucketConfig, bucketMark, openBucket } from './bucket.ts'
 import type { ClientServers } from './client-servers.ts'
 import type { Current } from './current.ts'
 import type { Peering } from './peering.ts'
@@ -134,26 +128,7 @@ export async function openStore(config: Config, events: Events, buffers: BufferP
     return await openReadOnlyStore(store.root, buffers)
   if (store.kind === 'filesystem')
     return await openFilesystemStore({ root: store.root, events, buffers, mayBeUnwritable })
-  // The AWS SDK takes a tenth of a second and 37 MB to load, so only S3 users load it.
-  const { openS3Store } = await import('../storage/s3/store.ts')
-  const { bucket, region, endpoint, prefix, isPathStyle, accessKey, secretKey } = store
-  const isKeyed = accessKey !== undefined && secretKey !== undefined
-  return await openS3Store({
-    address: {
-      bucket,
-      region,
-      endpoint,
-      prefix,
-      isPathStyle,
-      credentials: isKeyed
-        ? { accessKeyId: accessKey.reveal(), secretAccessKey: secretKey.reveal() }
-        : undefined,
-    },
-    spoolDirectory: store.spoolDirectory,
-    redirect: store.isRedirecting ? { endpoint: store.redirectEndpoint } : undefined,
-    events,
-    mayBeUnwritable,
-  })
+  return await openBucket(store, { events, buffers, mayBeUnwritable })
 }
 
 const UNBOUNDED = { maxSize: undefined, minFree: undefined, dynamicShare: 1 } as const
@@ -188,16 +163,11 @@ function mayOthersPush({ isSingleWriter }: Config, { sections }: InForce): boole
 /** Objects that a bucket is asked to delete in a second, unless `--evict-rate` says otherwise. */
 const EVICTIONS_PER_SECOND = 500
 
-/** The spool directory may serve several buckets, one after another, so each has an index of its own. */
-function bucketTerms(
-  { space, upstreams }: Config,
-  { endpoint = '', bucket, prefix }: StoreConfig & { readonly kind: 's3' },
-): BucketTerms {
-  const name = createHash('sha256').update(`${endpoint} ${bucket} ${prefix}`).digest('hex').slice(0, 16)
+function bucketTerms({ space, upstreams }: Config, bucket: BucketConfig): BucketTerms {
   const isBounded = space?.maxSize !== undefined
   const expires = upstreams.some(({ blobInvalidationMs }) => blobInvalidationMs !== undefined)
   return {
-    indexName: `index-${name}.sqlite`,
+    indexName: `index-${bucketMark(bucket)}.sqlite`,
     isLazy: !isBounded && !expires,
     evictionsPerSecond: space?.evictionsPerSecond ?? EVICTIONS_PER_SECOND,
   }

@@ -124,6 +124,7 @@ export class Mirror implements AsyncDisposable {
     this.#listings = new Listings({ manifests, clock, lifetime })
     this.peerView = new PeerView({
       ...kept,
+      store,
       manifests,
       fills: this.#fills,
       blobs: this.#blobs,

@@ -8,12 +8,14 @@ import type { Digest } from '../oci/digest.ts'
 import type { Tag } from '../oci/name.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import type { Place } from '../oci/place.ts'
+import type { Store } from '../storage/store.ts'
 import type { Blobs, ServedBlob } from './blobs.ts'
 import type { Fills } from './fill/fills.ts'
 import type { Manifests } from './manifests.ts'
 import type { Source } from './sources.ts'
 
 export interface PeerViewParts {
+  readonly store: Pick<Store, 'copies'>
   readonly links: Links
   readonly stored: StoredManifests
   readonly manifests: Manifests
@@ -75,9 +77,10 @@ export class PeerView {
     place: Place,
     { tag, digest }: { readonly tag: Tag | undefined; readonly digest: Digest | undefined },
   ): Promise<void> {
-    const { tags, stored, proofs, epoch } = this.#parts
+    const { store, tags, stored, proofs, epoch } = this.#parts
     if (tag !== undefined) await tags.doubt(place, tag, digest)
     else if (digest !== undefined) {
+      await store.copies?.drop(digest)
       stored.forget(digest)
       proofs.forget(digest)
       epoch.bump({ kind: 'digest', digest })

@@ -9,13 +9,14 @@ import {
   Registry,
 } from 'prom-client'
 import { version } from '../lib/package.ts'
+import { type BucketMetrics, createBucketMetrics } from './bucket-metrics.ts'
 import { createPeerMetrics, type PeerMetrics } from './peer-metrics.ts'
 
 /** Metrics of one thread in a form that can be sent to another. */
 export type ThreadMetrics = readonly MetricObjectWithValues<MetricValue<string>>[]
 
 /** All metrics of the daemon. `docs/operations.md` explains them to operators. */
-export interface Metrics extends PeerMetrics {
+export interface Metrics extends PeerMetrics, BucketMetrics {
   /** Renders the exposition text of all metrics, summed with those of other threads. */
   render(others?: readonly ThreadMetrics[]): Promise<{ readonly contentType: string; readonly text: string }>
   /** Reads the number of open connections whenever the metrics are rendered. */
@@ -44,7 +45,6 @@ export interface Metrics extends PeerMetrics {
   readonly damagedRecords: Counter<'record' | 'outcome'>
   readonly scrubbed: Counter<'result'>
   readonly bypassing: Gauge
-  readonly s3Seconds: Histogram<'operation' | 'result'>
   readonly reloads: Counter<'result'>
   readonly clientLimited: Counter
   readonly certificateLoads: Counter<'result'>
@@ -104,6 +104,7 @@ export function createMetrics({ isFurther = false }: { readonly isFurther?: bool
     ...spaceMetrics(registry),
     ...changeMetrics(registry),
     ...createPeerMetrics(registry),
+    ...createBucketMetrics(registry),
   }
 }
 
@@ -227,7 +228,6 @@ function upstreamMetrics(registry: Registry): UpstreamMetrics {
 
 type StorageMetrics = Pick<
   Metrics,
-  | 's3Seconds'
   | 'lastReloadOk'
   | 'lastReloadSeconds'
   | 'storageErrors'
@@ -257,13 +257,6 @@ function storageMetrics(registry: Registry): StorageMetrics {
     ]),
     scrubbed: counter('scrubbed_objects_total', 'Objects that the scrub has looked at.', ['result']),
     bypassing: gauge('storage_bypass', '1 while the store cannot be written and pulls pass through.'),
-    s3Seconds: new Histogram({
-      name: 'entrepot_s3_request_seconds',
-      help: 'Time of requests to the bucket, retries included.',
-      labelNames: ['operation', 'result'],
-      buckets: [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 20],
-      registers: [registry],
-    }),
     reloads: counter('config_reloads_total', 'Reloads of the upstream file.', ['result']),
     clientLimited: counter('client_limited_total', 'Requests refused because a client is over its limit.'),
     certificateLoads: counter('tls_certificate_loads_total', 'Loads of the TLS certificate.', ['result']),

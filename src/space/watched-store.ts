@@ -7,6 +7,7 @@ import type {
   Creation,
   CreationScope,
   Durability,
+  LocalCopies,
   RecordGroup,
   RecordName,
   Room,
@@ -73,13 +74,32 @@ export class WatchedStore implements Store {
     return this.#holds.has(digest)
   }
 
+  /** The copies of the store; what is opened of them is held like anything else. */
+  get copies(): LocalCopies | undefined {
+    const { copies } = this.#store
+    if (copies === undefined) return undefined
+    return {
+      status: copies.status,
+      open: async digest => await this.#openHeld(digest, async () => await copies.open(digest)),
+      drop: async digest => await copies.drop(digest),
+      dropDamaged: async (digest, version) => await copies.dropDamaged(digest, version),
+    }
+  }
+
   async open(digest: Digest): Promise<StoredObject | undefined> {
+    return await this.#openHeld(digest, async () => await this.#store.open(digest))
+  }
+
+  async #openHeld(
+    digest: Digest,
+    open: () => Promise<StoredObject | undefined>,
+  ): Promise<StoredObject | undefined> {
     // Held before it is open: an eviction that checks from now on spares it, and one that checked earlier
     // makes it absent.
     const release = this.#hold(digest)
     try {
       await this.#removals.underWay(digest)
-      const object = await this.#store.open(digest)
+      const object = await open()
       if (object !== undefined) return new WatchedObject(object, release)
     } catch (error) {
       release()

@@ -254,6 +254,21 @@ function parseDigestFileName(name: string): Digest | undefined {
   return parseDigest(name.replace('-', ':'))
 }
 
+/** The name of a local copy's file: its digest and its size. */
+export function copyFileName(digest: Digest, sizeBytes: number): string {
+  return `${digestFileName(digest)}.${sizeBytes}`
+}
+
+/** The inverse of {@link copyFileName}; `undefined` for any other name. */
+export function parseCopyFileName(
+  name: string,
+): { readonly digest: Digest; readonly sizeBytes: number } | undefined {
+  const [digestText = '', sizeText = '', ...more] = name.split('.')
+  const digest = parseDigestFileName(digestText)
+  if (digest === undefined || more.length > 0 || !/^(?:0|[1-9][0-9]{0,14})$/.test(sizeText)) return undefined
+  return { digest, sizeBytes: Number(sizeText) }
+}
+
 /**
  * The name of a leftover: its digest and, for a claimant, a mark of that claimant which no other can make.
  */

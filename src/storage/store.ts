@@ -140,6 +140,42 @@ export interface Store extends AsyncDisposable {
 
   /** Set only if the store is on another machine. */
   readonly remote?: RemoteStore | undefined
+
+  /** Set only if the store keeps copies of its content on this machine. */
+  readonly copies?: LocalCopies | undefined
+}
+
+/**
+ * Copies of the small content of a remote store in files of this machine. Removing content through the store
+ * removes the copy too. A removal by another process does not, so a copy is for serving: it does not show
+ * that the content is stored.
+ */
+export interface LocalCopies {
+  readonly status: CopiesStatus
+  /**
+   * Opens content in order to serve it, on the same terms as {@link Store.open}. Small content is copied
+   * first, and the copy is opened. The version of a copy differs from that of the content in the store.
+   */
+  open(digest: Digest): Promise<StoredObject | undefined>
+  /** Removes the copy, if there is one. */
+  drop(digest: Digest): Promise<void>
+  /**
+   * Removes a copy that was found damaged, and uses the store itself from now on. `false` if this version is
+   * not that of a copy: the content in the store is damaged then.
+   */
+  dropDamaged(digest: Digest, version: string): Promise<boolean>
+}
+
+/** State of the copies. `bytes` is the room of their files on the disk. */
+export interface CopiesStatus {
+  readonly objects: number
+  readonly bytes: number
+  readonly maxBytes: number
+  /** Reads of content that was here, and of content that had to be copied first. */
+  readonly hits: number
+  readonly misses: number
+  /** True for a while after a failure of the disk. */
+  readonly isPaused: boolean
 }
 
 /** A store that can let a client fetch content from it directly. */

@@ -47,6 +47,7 @@ const ROOMS: House['rooms'] = new Map([
     'storage',
     new Map([
       ['.', []],
+      ['copies', ['.', 'filesystem']],
       ['filesystem', ['.']],
       ['s3', ['.', 'filesystem']],
     ]),
@@ -126,7 +127,7 @@ export const HOUSE: House = {
   layers: LAYERS,
   rooms: ROOMS,
   roots: new Set(['daemon', 'main.ts']),
-  drivers: /^storage\/(?:filesystem|s3)\//,
+  drivers: /^storage\/(?:copies|filesystem|s3)\//,
   driversOf: 'daemon',
 }
 
@@ -213,6 +214,10 @@ export const DOORS: ReadonlyMap<string, Door> = new Map([
     },
   ],
   // Files of the store.
+  [
+    'storage/copies/copy-directory.ts',
+    { modules: ['node:fs/promises'], why: 'names and removes local copies of a bucket' },
+  ],
   ['storage/filesystem/create-file.ts', { modules: ['node:fs/promises'], why: 'creates records once' }],
   [
     'storage/filesystem/directories.ts',

@@ -301,6 +301,14 @@ const BAD: readonly (readonly [Given, readonly string[]])[] = [
       'S3_BUCKET: is not the name of a bucket: "a/b" (letters, digits, dots, hyphens and underscores)',
     ],
   ],
+  [
+    { env: { S3_BUCKET: 'b', S3_CACHE: '15MiB' }, store: 's3' },
+    ['S3_CACHE: is not a size: "15MiB" (0, or at least 16MiB)'],
+  ],
+  [
+    { flags: { bucket: 'b', 's3-cache': '10%' }, store: 's3' },
+    ['--s3-cache: is not a size: "10%" (0, or at least 16MiB)'],
+  ],
 ]
 
 for (const [given, expected] of BAD) {
@@ -370,6 +378,7 @@ test('an S3 bucket is described by flags and environment; a bare host means http
   assert.equal(store.secretKey?.reveal(), 'secret-hunter2')
   assert.match(store.spoolDirectory, /\/data\/spool$/)
   assert.equal(store.isRedirecting, false)
+  assert.equal(store.copiesBytes, 0)
   assert.equal(`${inspect(config, { depth: 9 })}${JSON.stringify(config)}`.includes('hunter2'), false)
 })
 
@@ -383,6 +392,17 @@ test('clients can be redirected to the bucket, also under another host name', as
   assert.equal(config.store.spoolDirectory, '/var/spool')
   assert.equal(config.store.isRedirecting, true)
   assert.equal(config.store.redirectEndpoint, 'https://s3.example.com')
+})
+
+test('local copies of the bucket have the room that is given, and the settings show it', async () => {
+  const { config, settings } = await load({
+    store: 's3',
+    flags: { 's3-cache': '2GiB' },
+    env: { S3_BUCKET: 'b', S3_CACHE: '1GiB' },
+  })
+  assert.ok(config.store.kind === 's3')
+  assert.equal(config.store.copiesBytes, 2 * 1024 ** 3)
+  assert.equal(settings.find(({ name }) => name === 's3_cache')?.value, '2GiB')
 })
 
 test('without a host the store is Amazon S3, with the bucket in the host name', async () => {

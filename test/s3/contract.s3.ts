@@ -8,11 +8,15 @@ import {
   ListMultipartUploadsCommand,
   UploadPartCommand,
 } from '@aws-sdk/client-s3'
+import { systemClock } from '../../src/lib/clock.ts'
+import { BufferPool } from '../../src/lib/reader-buffers.ts'
 import { StoreUnusableError } from '../../src/oci/error.ts'
+import { CopyDirectory } from '../../src/storage/copies/copy-directory.ts'
+import { CopyingStore } from '../../src/storage/copies/copying-store.ts'
 import { contentKey } from '../../src/storage/layout.ts'
 import type { S3Address } from '../../src/storage/s3/connection.ts'
 import { openS3Store, type S3Store } from '../../src/storage/s3/store.ts'
-import { defined, get, put, sample, storeContract } from '../storage/contract.ts'
+import { defined, get, put, readAll, sample, storeContract } from '../storage/contract.ts'
 import { clockAhead, scratchOf, seenS3Events } from '../storage/s3/rooms.ts'
 import { clientOf, makeBucket, type S3Server } from './rig/bucket.ts'
 import { againstServers } from './servers.ts'
@@ -66,6 +70,46 @@ againstServers('the store', server => {
     const left: string[] = []
     for await (const { digest } of store.list()) left.push(digest)
     assert.deepEqual(left, [kept?.digest])
+  })
+
+  test('a local copy answers without a request to the bucket, after a restart too, and goes with its content', async t => {
+    const [address, spoolDirectory] = [
+      await makeBucket(server()),
+      await mkdtemp(join(tmpdir(), 'entrepot-s3-')),
+    ]
+    t.after(async () => rm(spoolDirectory, { recursive: true, force: true }))
+    const reads: string[] = []
+    const events = {
+      ...seenS3Events(),
+      s3Answered: ({ operation }: { readonly operation: string }) => {
+        if (operation === 'GetObject' || operation === 'HeadObject') reads.push(operation)
+      },
+    }
+    const open = async (): Promise<CopyingStore> => {
+      const store = await openS3Store({ address, spoolDirectory, events })
+      const path = join(spoolDirectory, 'copies-test')
+      const parts = { path, maxBytes: 64 * MiB, buffers: new BufferPool(), clock: systemClock, events }
+      const directory = new CopyDirectory(parts)
+      await directory.loaded()
+      return new CopyingStore({ store, directory, events })
+    }
+    const { bytes, digest } = sample(MiB)
+    {
+      await using store = await open()
+      await put(store, digest, bytes)
+    }
+    await using store = await open()
+    await (await store.open(digest))?.[Symbol.asyncDispose]()
+    const before = reads.length
+    {
+      await using copy = defined(await store.copies.open(digest))
+      assert.ok((await readAll(copy)).equals(bytes))
+    }
+    assert.ok(before > 0)
+    assert.equal(reads.length, before)
+    assert.equal(await store.delete(digest), true)
+    assert.equal(await store.copies.open(digest), undefined)
+    assert.deepEqual(events.failures, [])
   })
 
   test('an upload that is given up is aborted, and an orphan is swept after a day', async t => {

@@ -10,7 +10,7 @@ import type { RepositoryName } from '../../src/oci/name.ts'
 import type { Namespace } from '../../src/oci/namespace.ts'
 import { newUploadId } from '../../src/oci/upload-id.ts'
 import { chargeSpool, WatchedStore, type Watcher } from '../../src/space/watched-store.ts'
-import type { Store } from '../../src/storage/store.ts'
+import type { LocalCopies, Store } from '../../src/storage/store.ts'
 import { storeWith } from '../mirror/rig.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { MemoryStore } from '../support/memory-store.ts'
@@ -217,6 +217,31 @@ const HOLD = {
   repository: 'team/app' as RepositoryName,
   digest: DIGEST,
 } as const
+
+test('what is opened from a local copy is held like the content itself', async () => {
+  const inner = new MemoryStore()
+  const status = { objects: 1, bytes: 4096, maxBytes: 4096, hits: 0, misses: 0, isPaused: false }
+  const dropped: string[] = []
+  const copies: LocalCopies = {
+    status,
+    open: async digest => await inner.open(digest),
+    drop: async digest => void dropped.push(digest),
+    dropDamaged: async (_, version) => version === 'copy',
+  }
+  await using watched = new WatchedStore(storeWith(inner, { copies }), watcher())
+  await store(watched)
+  const object = await watched.copies?.open(DIGEST)
+  assert.ok(object !== undefined)
+  assert.equal(await watched.evict(DIGEST, GONE), false)
+  await object[Symbol.asyncDispose]()
+  assert.equal(await watched.evict(DIGEST, GONE), true)
+  assert.equal(await watched.copies?.open(DIGEST), undefined)
+  assert.equal(watched.isHeld(DIGEST), false)
+  await watched.copies?.drop(DIGEST)
+  assert.deepEqual(dropped, [DIGEST])
+  assert.equal(await watched.copies?.dropDamaged(DIGEST, 'copy'), true)
+  assert.equal(watched.copies?.status, status)
+})
 
 test('what a hosted repository holds is not evicted, until the last hold is gone', async () => {
   const seen = watcher()

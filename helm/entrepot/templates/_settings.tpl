@@ -59,6 +59,7 @@ S3_REDIRECT_HOST: {{ .redirectHost | quote }}
 S3_SPOOL_DIR: /var/lib/entrepot/spool
 DYNAMIC_SHARE: {{ .dynamicShare | quote }}
 EVICT_RATE: {{ .evictRate }}
+S3_CACHE: {{ .cacheSize | quote }}
 SINGLE_WRITER: {{ .singleWriter }}
 MAX_BLOB: {{ .maxBlob | quote }}
 MAX_SIZE: {{ .maxSize | quote }}

@@ -34,6 +34,7 @@ export function statusLines(
     `entrepot ${version}, up ${spanText(look.nowMs - Date.parse(startedAt))}, ${store}`,
     ...healthLines(report, look),
     ...(space === null ? ['space     not counted: this mirror is read-only'] : spaceLines(space)),
+    ...copiesLines(report),
     ...trafficLines(report),
     ...reloadLines(report, look),
     ...report.damagedRecords.map(
@@ -122,6 +123,14 @@ function spaceLines(space: SpaceReport): readonly string[] {
         ]
       : []),
   ]
+}
+
+function copiesLines({ copies }: DaemonReport): readonly string[] {
+  if (copies === undefined) return []
+  const { objects, bytes, maxBytes, hits, misses } = copies
+  const reads = hits + misses
+  const ratio = reads === 0 ? '' : `; ${Math.floor((hits * 100) / reads)} % of ${countText(reads, 'read')}`
+  return [`s3 cache  ${countText(objects, 'object')}, ${sizeText(bytes)} of ${sizeText(maxBytes)}${ratio}`]
 }
 
 function trafficLines({ traffic }: DaemonReport): readonly string[] {

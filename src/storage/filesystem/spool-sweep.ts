@@ -14,6 +14,8 @@ export const OWNER_FILE = 'owner'
 export const KEPT_DIRECTORY = 'kept'
 /** Directory of uploads, which no process owns. */
 export const UPLOADS_DIRECTORY = 'uploads'
+/** Begins the names of directories of local copies, which a sweep leaves alone. */
+export const COPIES_PREFIX = 'copies-'
 /** Time for which the bytes of an upload are kept after the last write, whatever its record says. */
 const UPLOAD_FOR_MS = 7 * 24 * 3_600_000
 /** Time for which a leftover is kept for its next fill. */
@@ -44,7 +46,7 @@ export async function sweepSpools(terms: SweepTerms): Promise<number> {
   let swept = 0
   for (const name of await readdir(terms.path)) {
     if (terms.isOver()) break
-    if (name === terms.own) continue
+    if (name === terms.own || name.startsWith(COPIES_PREFIX)) continue
     try {
       const directory = join(terms.path, name)
       swept += await sweepDirectory(name, directory, terms)
