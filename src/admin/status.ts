@@ -1,4 +1,5 @@
 import type { Directory } from '../mirror/sources.ts'
+import { DESCRIPTORS_REMEDY } from '../observe/descriptors.ts'
 import type { Health, RegistryHealth } from '../observe/health.ts'
 import type { Traffic } from '../observe/traffic.ts'
 import type { Namespace } from '../oci/namespace.ts'
@@ -69,8 +70,8 @@ function trafficReport({ requests, hits, sentBytes, receivedBytes }: Traffic): T
   return { requests, hits, sentBytes, receivedBytes, savedBytes: Math.max(0, sentBytes - receivedBytes) }
 }
 
-/** Time for which the last refusal of room counts as trouble, in milliseconds. */
-const ROOM_MS = 10 * 60_000
+/** Time for which trouble that is over by itself still counts, in milliseconds: somebody has to see it. */
+const LATELY_MS = 10 * 60_000
 
 /** What is not as it should be. Registries that are not configured do not count. */
 function reasonsOf(
@@ -83,12 +84,14 @@ function reasonsOf(
     lostContent: lost,
     copies,
   }: Omit<DaemonReport, 'degraded'>,
-  { roomRefusedAtMs, indexFailure }: Health,
+  { roomRefusedAtMs, descriptorsLackedAtMs, indexFailure }: Health,
   nowMs: number,
 ): readonly string[] {
   const reasons: string[] = []
   if (storeTrouble !== undefined) reasons.push(`nothing is cached, pulls pass through: ${storeTrouble}`)
-  if (roomRefusedAtMs !== undefined && nowMs - roomRefusedAtMs < ROOM_MS)
+  else if (descriptorsLackedAtMs !== undefined && nowMs - descriptorsLackedAtMs < LATELY_MS)
+    reasons.push(`this process had too many files open lately: ${DESCRIPTORS_REMEDY}`)
+  if (roomRefusedAtMs !== undefined && nowMs - roomRefusedAtMs < LATELY_MS)
     reasons.push(
       'downloads are not cached for want of room: they are larger than the cache can grow (see used and free), or everything in it is pinned or in use',
     )

@@ -1,6 +1,7 @@
 import { type Clock, systemClock } from '../lib/clock.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Namespace } from '../oci/namespace.ts'
+import { DESCRIPTORS_REMEDY, lacksDescriptors } from './descriptors.ts'
 import type {
   AuditEntry,
   DamageOutcome,
@@ -195,6 +196,7 @@ export class Events {
   get storeTrouble(): string | undefined {
     if (this.#unwritable.size === 0) return undefined
     const [error] = [...this.#unwritable.values()].filter(known => known !== undefined)
+    if (lacksDescriptors(error)) return `this process has too many files open: ${DESCRIPTORS_REMEDY}`
     return error instanceof Error ? error.message : 'the last write failed'
   }
 

@@ -3,6 +3,7 @@ import type { Digest } from '../oci/digest.ts'
 import { UpstreamError, type UpstreamErrorKind } from '../oci/error.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import type { Place } from '../oci/place.ts'
+import { lacksDescriptors } from './descriptors.ts'
 import { type Event, type EventDetails, type EventHandlers, type EventSink, handleEvent } from './event.ts'
 
 /** What is known of a registry from the last exchanges with it. Times are wall-clock milliseconds. */
@@ -57,6 +58,7 @@ export class Health implements EventSink {
   readonly #lost = new Map<Digest, Place>()
   #reload: LastReload | undefined
   #roomRefusedAtMs: number | undefined
+  #descriptorsLackedAtMs: number | undefined
   #indexFailure: string | undefined
   readonly #handlers: Partial<EventHandlers> = {
     reloaded: () => {
@@ -78,6 +80,10 @@ export class Health implements EventSink {
     'rate-limit-seen': seen => this.#budgeted(seen),
     'storage-failed': ({ operation, error }) => {
       if (operation === 'index') this.#indexFailure = messageOf(error)
+      if (lacksDescriptors(error)) this.#descriptorsLackedAtMs = this.#now()
+    },
+    'bypass-changed': ({ error }) => {
+      if (lacksDescriptors(error)) this.#descriptorsLackedAtMs = this.#now()
     },
     'room-refused': () => {
       this.#roomRefusedAtMs = this.#now()
@@ -115,6 +121,11 @@ export class Health implements EventSink {
   /** When a download was last not cached for want of room. */
   get roomRefusedAtMs(): number | undefined {
     return this.#roomRefusedAtMs
+  }
+
+  /** When the process was last seen without a free file descriptor. */
+  get descriptorsLackedAtMs(): number | undefined {
+    return this.#descriptorsLackedAtMs
   }
 
   /** Why the index last failed. It may have recovered since. */

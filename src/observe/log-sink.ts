@@ -1,4 +1,5 @@
 import type { Clock } from '../lib/clock.ts'
+import { DESCRIPTORS_REMEDY, lacksDescriptors } from './descriptors.ts'
 import {
   type Event,
   type EventDetails,
@@ -160,7 +161,8 @@ export class LogSink implements EventSink {
   }
 
   #bypassChanged({ isBypassing, error }: EventDetails['bypass-changed']): void {
-    const fields = error === undefined ? {} : { err: error }
+    const remedy = lacksDescriptors(error) ? { remedy: DESCRIPTORS_REMEDY } : {}
+    const fields = error === undefined ? {} : { ...remedy, err: error }
     if (isBypassing)
       this.#log.error(fields, 'store cannot be written: pulls pass through uncached until it can')
     else this.#log.info({}, 'store can be written again')

@@ -80,6 +80,7 @@ const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
   ['ENETUNREACH', 'connect'],
   ['EADDRNOTAVAIL', 'connect'],
   ['EMFILE', 'connect'],
+  ['ERR_PACKAGE_NOT_LOADED', 'connect'],
   ['ETIMEDOUT', 'timeout'],
   ['ECONNRESET', 'cut'],
   ['EPIPE', 'cut'],
@@ -123,6 +124,10 @@ const NO_TLS = 'it does not speak TLS (tls: false is for plain http)'
 /** What is behind a failure, where its code tells. */
 const CAUSES: ReadonlyMap<string, string> = new Map([
   ['EMFILE', 'this process has too many files open (raise its limit of descriptors)'],
+  [
+    'ERR_PACKAGE_NOT_LOADED',
+    'a part of this program cannot be loaded (too many files are open, or the installation is damaged)',
+  ],
   ['DEPTH_ZERO_SELF_SIGNED_CERT', UNKNOWN_CA],
   ['SELF_SIGNED_CERT_IN_CHAIN', UNKNOWN_CA],
   ['UNABLE_TO_GET_ISSUER_CERT', UNKNOWN_CA],

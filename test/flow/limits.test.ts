@@ -1,17 +1,20 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { Agent, type IncomingMessage, request } from 'node:http'
 import { test } from 'node:test'
+import type { DaemonReport } from '../../src/admin/contract.ts'
 import { READING_LIMITS } from '../../src/http/send.ts'
 import { MANIFEST_SIZE_MAX } from '../../src/oci/manifest.ts'
 import { PACE_LIMITS } from '../../src/upstream/answer.ts'
 import { createTokenCache, type HeldToken } from '../../src/upstream/auth/auth.ts'
 import { DIAL_TIMINGS } from '../../src/upstream/dial/dialer.ts'
 import { EXCHANGE_TIMINGS } from '../../src/upstream/transport.ts'
-import { startMirror } from '../support/mirror.ts'
+import { type Reply, readReply, startMirror } from '../support/mirror.ts'
+import type { PoorReport } from '../support/poor-mirror.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { type FakeUpstream, startUpstream } from '../support/upstream.ts'
-import { until } from '../support/waiting.ts'
+import { errorMessage, until } from '../support/waiting.ts'
 
 test('the times and paces are those of the table', () => {
   assert.deepEqual(READING_LIMITS, { idleMs: 60_000, floorMs: 120_000, floorBytes: 60 * 1024 })
@@ -152,19 +155,26 @@ test('10,000 tokens are held, and of 10,001 the oldest has gone', () => {
   assert.deepEqual([tokens.has('scope 1'), tokens.has('scope 2')], [false, true])
 })
 
-/** The daemon in a process that may have only so many files open. */
-async function startPoor(
-  upstream: FakeUpstream,
-  filesMax: number,
-): Promise<AsyncDisposable & { address: string }> {
-  const subject = new URL('../fuzz/subject.ts', import.meta.url).pathname
+interface PoorMirror extends PoorReport, AsyncDisposable {
+  /** The lines of its log with this message. */
+  linesOf(message: string): Promise<readonly Record<string, unknown>[]>
+}
+
+/** A mirror in a process that may have only so many files open. */
+async function startPoor(upstream: FakeUpstream, filesMax: number): Promise<PoorMirror> {
+  const program = new URL('../support/poor-mirror.ts', import.meta.url).pathname
   const command = `ulimit -n ${filesMax}; exec "$0" "$@"`
-  const child = spawn('/bin/sh', ['-c', command, process.execPath, subject, upstream.host], {
+  const child = spawn('/bin/sh', ['-c', command, process.execPath, program, upstream.host], {
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   })
-  const [{ address }] = (await once(child, 'message')) as [{ address: string }]
+  const [report] = (await once(child, 'message')) as [PoorReport]
   return {
-    address,
+    ...report,
+    linesOf: async message => {
+      child.send('log')
+      const [log] = (await once(child, 'message')) as [readonly Record<string, unknown>[]]
+      return log.filter(({ msg }) => msg === message)
+    },
     [Symbol.asyncDispose]: async () => {
       const exited = once(child, 'exit')
       child.disconnect()
@@ -173,20 +183,65 @@ async function startPoor(
   }
 }
 
-test('D3 a crowd that takes the last file descriptor gets no answer, and whoever comes after it is served', async () => {
+/** A connection that stays open, as that of a client or of monitoring would. */
+class OpenConnection implements Disposable {
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  readonly #address: string
+
+  constructor(address: string) {
+    this.#address = address
+  }
+
+  async get(path: string): Promise<Reply> {
+    const asked = request(`http://${this.#address}${path}`, { agent: this.#agent }).end()
+    const [response] = (await once(asked, 'response')) as [IncomingMessage]
+    return await readReply(response)
+  }
+
+  async status(): Promise<Pick<DaemonReport, 'degraded' | 'storeTrouble'>> {
+    return JSON.parse((await this.get('/_admin/v1/status')).body.toString()) as DaemonReport
+  }
+
+  [Symbol.dispose](): void {
+    this.#agent.destroy()
+  }
+}
+
+test('D3 a crowd takes the last file descriptor: the log and status say so, and the mirror recovers', async () => {
   await using upstream = await startUpstream()
   const image = upstream.putImage({ layers: ['layer'] })
   upstream.tag('team/app', '1', image.manifest)
-  await using poor = await startPoor(upstream, 64)
-  for (let round = 0; round < 2; round += 1) {
+  await using poor = await startPoor(upstream, 96)
+  using operator = new OpenConnection(poor.admin)
+  using client = new OpenConnection(poor.address)
+  assert.deepEqual((await operator.status()).degraded, [])
+  assert.equal((await client.get('/v2/')).status, 200)
+  for (let round = 1; round <= 2; round += 1) {
     const crowd = await Promise.all(
       Array.from({ length: 200 }, async () => await RawClient.connect(poor.address).catch(() => undefined)),
     )
-    const silent = crowd.filter(client => client !== undefined)
-    assert.ok(silent.length > 64, 'more connections than files')
-    for (const client of silent) client.socket.destroy()
+    const silent = crowd.filter(found => found !== undefined)
+    assert.ok(silent.length > 96, 'more connections than files')
+    await until(async () => (await operator.status()).storeTrouble !== undefined, 'status says so')
+    const { degraded } = await operator.status()
+    assert.match(degraded.join(), /too many files open: raise its limit: LimitNOFILE=/)
+    // What is not cached cannot be fetched now, and the error does not blame the registry's answer.
+    if (round === 1) {
+      const refused = await client.get('/v2/team/app/manifests/1')
+      assert.ok([502, 503].includes(refused.status), String(refused.status))
+      assert.match(errorMessage(refused), /too many files/)
+    }
+    for (const { socket } of silent) socket.destroy()
     await until(async () => (await ask(poor.address, '/v2/').catch(() => undefined)) === 200, 'recovery')
+    await until(
+      async () => (await operator.status()).storeTrouble === undefined,
+      'the store is written again',
+    )
+    const lines = await poor.linesOf('store cannot be written: pulls pass through uncached until it can')
+    assert.equal(lines.length, round)
+    assert.match(String(lines.at(-1)?.['remedy']), /^raise its limit/)
   }
+  assert.match((await operator.status()).degraded.join(), /had too many files open lately: raise/)
   assert.equal(await ask(poor.address, '/v2/team/app/manifests/1'), 200)
   assert.equal(await ask(poor.address, `/v2/team/app/blobs/${image.layers[0] ?? ''}`), 200)
 })
