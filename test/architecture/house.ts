@@ -79,8 +79,9 @@ const ROOMS: House['rooms'] = new Map([
   [
     'observe',
     new Map([
-      ['.', ['tracing']],
+      ['.', ['series', 'tracing']],
       ['notifications', ['.']],
+      ['series', []],
       ['tracing', ['.']],
     ]),
   ],
