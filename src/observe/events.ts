@@ -132,8 +132,9 @@ export class Events {
     this.#emit({ kind: 'upstream-failed', details })
   }
 
-  upstreamReceived(namespace: Namespace, bytes: number): void {
-    this.#metrics.upstreamReceived(namespace, bytes)
+  /** Bytes that came from a registry, as they came. */
+  upstreamReceived(namespace: Namespace, resource: 'blob' | 'manifest', bytes: number): void {
+    this.#metrics.upstreamReceived(namespace, resource, bytes)
   }
 
   breakerChanged(details: EventDetails['breaker-changed']): void {

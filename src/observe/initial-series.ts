@@ -30,7 +30,7 @@ export function initialiseSeries(metrics: Metrics): void {
 /** Does the same for the series of one namespace. */
 export function initialiseNamespace(metrics: Metrics, namespace: string): void {
   metrics.upstreamBreakerOpen.inc({ namespace }, 0)
-  metrics.upstreamBytes.inc({ namespace }, 0)
+  for (const resource of ['blob', 'manifest']) metrics.upstreamBytes.inc({ namespace, resource }, 0)
   metrics.staleAnswers.inc({ namespace }, 0)
   metrics.fillResumes.inc({ namespace }, 0)
   for (const result of ['stored', 'not-stored', 'failed', 'mismatch'])

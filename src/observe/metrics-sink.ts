@@ -123,8 +123,8 @@ export class MetricsSink implements EventSink {
     bytes.inc(request.sentBytes)
   }
 
-  upstreamReceived(namespace: Namespace, bytes: number): void {
-    this.#metrics.upstreamBytes.inc({ namespace: this.#label(namespace) }, bytes)
+  upstreamReceived(namespace: Namespace, resource: 'blob' | 'manifest', bytes: number): void {
+    this.#metrics.upstreamBytes.inc({ namespace: this.#label(namespace), resource }, bytes)
   }
 
   /**

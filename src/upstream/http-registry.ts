@@ -98,7 +98,9 @@ export class HttpRegistry implements Registry {
     return await this.#asking.ask(question, signal, async answer => {
       const claimed = parseDigest(headerOf(answer.headers, 'docker-content-digest') ?? '')
       const wanted = reference.kind === 'digest' ? reference.digest : claimed
-      const bytes = await this.#readContent(answer, MANIFEST_SIZE_MAX, wanted)
+      const { events, namespace } = this.#parts
+      const onBytes = (count: number): void => events.upstreamReceived(namespace, 'manifest', count)
+      const bytes = await this.#readContent(answer, MANIFEST_SIZE_MAX, { digest: wanted, onBytes })
       const isTrue = claimed === undefined || matchesDigest(bytes, claimed)
       if (!isTrue) this.#noteMisstated(repository)
       return {
@@ -202,7 +204,7 @@ export class HttpRegistry implements Registry {
       clock,
       limits: paceLimits,
       signal,
-      onBytes: bytes => events.upstreamReceived(namespace, bytes),
+      onBytes: bytes => events.upstreamReceived(namespace, 'blob', bytes),
       onEnd: release,
     })
     return isGzipped(answer.headers) ? await blobOfGzip(body, from.digest) : body
@@ -259,9 +261,17 @@ export class HttpRegistry implements Registry {
   }
 
   /** The body, unpacked if it came packed unasked; as it came if it has the digest that way. */
-  async #readContent(answer: UpstreamAnswer, sizeMax: number, digest?: Digest): Promise<Uint8Array> {
+  async #readContent(
+    answer: UpstreamAnswer,
+    sizeMax: number,
+    {
+      digest,
+      onBytes,
+    }: { readonly digest?: Digest | undefined; readonly onBytes?: (count: number) => void } = {},
+  ): Promise<Uint8Array> {
     const { clock, paceLimits } = this.#parts
     const bytes = await readWhole(answer, { sizeMax, limits: paceLimits, clock })
+    onBytes?.(bytes.byteLength)
     const isContent = !isGzipped(answer.headers) || (digest !== undefined && matchesDigest(bytes, digest))
     return isContent ? bytes : await gunzipWithin(bytes, sizeMax)
   }

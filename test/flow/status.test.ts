@@ -62,6 +62,20 @@ test('status of a healthy mirror has its registries with budgets, what it saved,
   assert.match(stdout, /\ndocker\.io +reachable +\S+ KiB +\S+ KiB +57 of 100, reset within [56] h/)
 })
 
+test('manifests that a registry sent count as fetched, so that a first pull has saved nothing', async () => {
+  await using upstream = await startUpstream()
+  const image = upstream.putImage({ layers: [randomBytes(2000)] })
+  upstream.tag('team/app', 'v1', image.manifest)
+  await using mirror = await startMirror({ upstream: upstream.host })
+  await mirror.get('/v2/team/app/manifests/v1?ns=docker.io')
+  for (const digest of [image.config, ...image.layers])
+    await mirror.get(`/v2/team/app/blobs/${digest}?ns=docker.io`)
+  for (const digest of image.layers) await stored(mirror, digest)
+  const { traffic } = await statusOf(mirror)
+  assert.ok(traffic.sentBytes > 2000)
+  assert.deepEqual([traffic.receivedBytes, traffic.savedBytes], [traffic.sentBytes, 0])
+})
+
 test('status says that a registry cannot be reached, and is healthy again once it answers', async () => {
   await using upstream = await startUpstream()
   const image = upstream.putImage({ layers: [] })

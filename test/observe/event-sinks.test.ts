@@ -121,11 +121,11 @@ test('a log that throws stops neither the caller nor the other sinks', async () 
 test('requests and received bytes reach the metrics but are not events', async () => {
   const { events, seen, render } = makeRig({})
   events.requestStarted()
-  events.upstreamReceived(DOCKER_HUB, 10)
+  events.upstreamReceived(DOCKER_HUB, 'blob', 10)
   assert.equal(seen.length, 0)
   const text = await render()
   assert.match(text, /entrepot_requests_in_flight 1/)
-  assert.match(text, /entrepot_upstream_received_bytes_total\{namespace="docker.io"\} 10/)
+  assert.match(text, /entrepot_upstream_received_bytes_total\{namespace="docker.io",resource="blob"\} 10/)
 })
 
 test('changes of repositories reach the log, and the metrics count them without their names', async () => {

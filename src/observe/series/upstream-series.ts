@@ -5,7 +5,7 @@ import { declareIn } from './declare.ts'
 export interface UpstreamMetrics {
   readonly upstreamRequests: Counter<'namespace' | 'verb' | 'result'>
   readonly upstreamSeconds: Histogram<'namespace' | 'verb'>
-  readonly upstreamBytes: Counter<'namespace'>
+  readonly upstreamBytes: Counter<'namespace' | 'resource'>
   readonly upstreamBreakerOpen: Gauge<'namespace'>
   readonly rateLimitRemaining: Gauge<'namespace'>
   readonly fills: Counter<'namespace' | 'result'>
@@ -29,9 +29,11 @@ export function createUpstreamMetrics(registry: Registry): UpstreamMetrics {
       buckets: [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25],
       registers: [registry],
     }),
-    upstreamBytes: counter('upstream_received_bytes_total', 'Blob bytes received from upstreams.', [
-      'namespace',
-    ]),
+    upstreamBytes: counter(
+      'upstream_received_bytes_total',
+      'Bytes of blobs and manifests received from upstreams.',
+      ['namespace', 'resource'],
+    ),
     upstreamBreakerOpen: gauge('upstream_breaker_open', '1 while an upstream is left alone after failures.', [
       'namespace',
     ]),
