@@ -49,7 +49,7 @@ export async function* warmImage(
   const stated = platformsOf(top.bytes)
   const wanted = top.manifests.filter(({ digest }) => isWanted(stated.get(digest), platforms))
   if (top.manifests.length > 0 && wanted.length === 0) throw lacking(platforms, [...stated.values()])
-  if (top.manifests.length === 0) await requirePlatform(puller, { source, platforms }, top)
+  if (top.kind === 'image') await requirePlatform(puller, { source, platforms }, top)
   const layers = new Map(top.blobs.map(blob => [blob.digest, blob.sizeBytes]))
   for (const { digest } of wanted) {
     signal.throwIfAborted()

@@ -12,16 +12,15 @@ export interface CompletenessParts {
 }
 
 /**
- * True if a pull of the manifest can be completed from the store alone: all blobs of an image, or at least
- * one whole image of an index (the platform that the client wants is not known). A store that fails counts as
- * complete: the upstream is not at fault.
+ * True if a pull of the manifest can be completed from the store alone: all blobs of an image or of a build
+ * cache, or at least one whole image of an index (the platform that the client wants is not known). A store
+ * that fails counts as complete: the upstream is not at fault.
  */
 export async function isComplete(manifest: StoredManifest, parts: CompletenessParts): Promise<boolean> {
-  if (manifest.kind === 'image') {
+  if (manifest.manifests.length === 0) {
     const servable = await Promise.all(manifest.blobs.map(blob => isServable(parts, blob.digest)))
     return servable.every(Boolean)
   }
-  if (manifest.manifests.length === 0) return true
   for (const { digest } of manifest.manifests.slice(0, CHILDREN_MAX)) {
     if (!(await parts.isVisible(digest))) continue
     const child = await parts.manifests.find(digest)

@@ -1,5 +1,12 @@
 import { type Digest, parseDigest } from './digest.ts'
-import { DOCKER_LIST, DOCKER_MANIFEST, essenceOf, OCI_INDEX, OCI_MANIFEST } from './media-type.ts'
+import {
+  DOCKER_LIST,
+  DOCKER_MANIFEST,
+  essenceOf,
+  isBlobOfIndex,
+  OCI_INDEX,
+  OCI_MANIFEST,
+} from './media-type.ts'
 
 /** The part of an OCI content descriptor that this program uses. */
 export interface Descriptor {
@@ -18,9 +25,12 @@ const DESCRIPTORS_MAX = 10_000
 export interface Manifest {
   /** The only type these bytes are served as. It depends on the bytes alone, so it never changes. */
   readonly mediaType: string
-  /** An image manifest names blobs, an index names manifests. */
+  /** An image manifest names blobs, an index names manifests, and that of a build cache names blobs too. */
   readonly kind: 'image' | 'index'
-  /** Configuration and layers of an image that a registry stores, without layers that have foreign `urls`. */
+  /**
+   * Configuration and layers of an image, or of a build cache, that a registry stores, without layers that
+   * have foreign `urls`.
+   */
   readonly blobs: readonly Descriptor[]
   /** The manifests of an index. */
   readonly manifests: readonly Descriptor[]
@@ -70,11 +80,12 @@ function readDocument(document: Record<string, unknown>): Manifest {
   }
   if (!hasManifests && !hasLayers) throw new ManifestError('manifest has neither "manifests" nor "layers"')
   const kind = hasManifests ? 'index' : 'image'
+  const listed = hasManifests ? descriptors(document['manifests'] ?? [], 'manifests') : []
   return {
     mediaType: declaredType(document, kind),
     kind,
-    blobs: hasManifests ? [] : imageBlobs(document),
-    manifests: hasManifests ? descriptors(document['manifests'] ?? [], 'manifests') : [],
+    blobs: hasManifests ? listed.filter(entry => isBlobOfIndex(entry.mediaType)) : imageBlobs(document),
+    manifests: listed.filter(entry => !isBlobOfIndex(entry.mediaType)),
   }
 }
 

@@ -13,6 +13,16 @@ const FOREIGN_LAYERS = [
   'application/vnd.oci.image.layer.nondistributable.',
 ] as const
 
+/**
+ * Types of blobs that an index may list. BuildKit exports its cache as an index of layers and of the cache's
+ * configuration, unless `image-manifest=true` is set, as it is by default in newer releases.
+ */
+const BLOBS_OF_INDEX = [
+  'application/vnd.oci.image.layer.',
+  'application/vnd.docker.image.rootfs.',
+  'application/vnd.buildkit.cacheconfig.',
+] as const
+
 /** Type of a blob if no better one is known. */
 export const OCTET_STREAM = 'application/octet-stream'
 
@@ -42,4 +52,10 @@ export function essenceOf(contentType: string | undefined): string {
 export function isForeignLayer(mediaType: string): boolean {
   const essence = essenceOf(mediaType)
   return FOREIGN_LAYERS.some(prefix => essence.startsWith(prefix))
+}
+
+/** True if an index that lists content of this type means a blob and not a manifest. */
+export function isBlobOfIndex(mediaType: string): boolean {
+  const essence = essenceOf(mediaType)
+  return BLOBS_OF_INDEX.some(prefix => essence.startsWith(prefix))
 }

@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import type { Check } from './blob-checks.ts'
-import { assertPulled, type Document, EMPTY, IMAGE, INDEX, imageOf, indexOf } from './image-documents.ts'
+import {
+  assertPulled,
+  buildCacheOf,
+  type Document,
+  EMPTY,
+  IMAGE,
+  INDEX,
+  imageOf,
+  indexOf,
+} from './image-documents.ts'
 import {
   assertCreated,
   type Blob,
@@ -213,6 +222,22 @@ export const CLIENT_CHECKS: readonly Check[] = [
       await pushAllByContainerd(client, name, { document: indexOf([image]), tag: 'latest' })
       assert.deepEqual(await referrersOf(client, name, image.manifest.digest), [referrer.manifest.digest])
       await assertPulled(client, name, referrer)
+    },
+  },
+  {
+    title: 'buildx exports its cache as an index of layers, and needs each of them to be there',
+    run: async client => {
+      const [name, document] = [repositoryFor('buildx'), buildCacheOf(2)]
+      const { manifest, mediaType, blobs } = document
+      const [first, ...others] = blobs
+      for (const blob of others) await pushByContainerd(client, name, { blob })
+      const early = await client.publish(name, 'cache', manifest, mediaType)
+      assert.equal(early.status, 400)
+      assert.match(String(early.body), new RegExp(`MANIFEST_BLOB_UNKNOWN.*the blob ${first?.digest}`))
+      const done = await pushAllByContainerd(client, name, { document, tag: 'cache' })
+      assert.deepEqual(done, ['uploaded', 'there', 'there', 'published'])
+      await assertPulled(client, name, document, 'cache')
+      for (const blob of blobs) await assertHead(client, `/v2/${name}/blobs/${blob.digest}`, blob)
     },
   },
   {

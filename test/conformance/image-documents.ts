@@ -79,6 +79,22 @@ export function indexOf(
   return { manifest, mediaType: INDEX, blobs: [], children }
 }
 
+/** What BuildKit exports with `--export-cache type=registry`: an index whose entries are blobs. */
+export function buildCacheOf(layers: number): Document {
+  const config = blobOf('sha256', Buffer.from(JSON.stringify({ id: randomBytes(8).toString('hex') })))
+  const made = Array.from({ length: layers }, () => blobOf('sha256'))
+  const document = {
+    schemaVersion: 2,
+    mediaType: INDEX,
+    manifests: [
+      ...made.map(layer => descriptor(layer, LAYER)),
+      descriptor(config, 'application/vnd.buildkit.cacheconfig.v0'),
+    ],
+  }
+  const manifest = blobOf('sha256', Buffer.from(JSON.stringify(document)))
+  return { manifest, mediaType: INDEX, blobs: [...made, config], children: [] }
+}
+
 /** Pushes a document, children first; the outermost one also under a tag. */
 export async function push(
   client: RegistryClient,

@@ -177,6 +177,21 @@ test('an image can be completed from the store when all of its blobs are there, 
   assert.equal(await isComplete(manifest, { store, manifests: stored, isVisible }), true)
 })
 
+test('a build cache can be completed from the store when all of the blobs that it lists are there', async t => {
+  const layers = [config, layer].map(blob => ({
+    ...descriptor(blob),
+    mediaType: 'application/vnd.oci.image.layer.v1.tar',
+  }))
+  const cache = documentOf({ mediaType: OCI_INDEX, manifests: layers })
+  const { stored, store } = makeManifests(t)
+  for (const { bytes, digest } of [cache, config]) await storeAs(store, digest, bytes)
+  const manifest = await stored.find(cache.digest)
+  assert.ok(manifest !== undefined)
+  assert.equal(await isComplete(manifest, { store, manifests: stored, isVisible }), false)
+  await storeAs(store, layer.digest, layer.bytes)
+  assert.equal(await isComplete(manifest, { store, manifests: stored, isVisible }), true)
+})
+
 test('what is stored but could not be shown does not complete an image, nor a manifest an index', async t => {
   const index = documentOf({ mediaType: OCI_INDEX, manifests: [descriptor(image)] })
   const { stored, store } = makeManifests(t)

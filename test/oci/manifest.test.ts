@@ -33,6 +33,21 @@ test('an image names its configuration and its layers, and an index its manifest
   assert.deepEqual([list.kind, list.blobs, list.manifests.map(entry => entry.digest)], ['index', [], [one]])
 })
 
+test('an index of a build cache names its layers and its configuration as blobs', () => {
+  const types = [
+    'application/vnd.oci.image.layer.v1.tar+zstd',
+    'application/vnd.docker.image.rootfs.diff.tar.gzip',
+    'application/vnd.buildkit.cacheconfig.v0',
+  ]
+  const digests = types.map(type => digestOf(Buffer.from(type)))
+  const entries = types.map((mediaType, at) => ({ mediaType, digest: digests[at], size: 3 }))
+  const { kind, blobs, manifests } = parseManifest(bytesOf({ ...index, manifests: entries }), OCI_INDEX)
+  assert.deepEqual([kind, blobs.map(({ digest }) => digest), manifests], ['index', digests, []])
+  const unknown = { ...config, mediaType: 'application/vnd.example.manifest.v1+json' }
+  const other = parseManifest(bytesOf({ ...index, manifests: [unknown] }))
+  assert.deepEqual([other.blobs, other.manifests.length], [[], 1])
+})
+
 const TYPES: readonly (readonly [string, unknown, string | undefined, string])[] = [
   [
     'without a mediaType an image is an OCI manifest',
