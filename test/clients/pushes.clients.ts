@@ -7,6 +7,7 @@ import { runOk } from './rig/child.ts'
 import { buildImage } from './rig/image.ts'
 import { writeLayout } from './rig/layout.ts'
 import { Mirror } from './rig/mirror.ts'
+import { buildkitd } from './rig/pushers/buildkit.ts'
 import { CONTAINERS } from './rig/pushers/containers.ts'
 import { ENGINES } from './rig/pushers/engines.ts'
 import { GO_TOOLS } from './rig/pushers/go-tools.ts'
@@ -20,7 +21,7 @@ const TAG = '1.0.0'
 
 /** Programs that this run is told to do without, such as those that take too long to build on CI. */
 const leftOut = new Set((process.env['ENTREPOT_CLIENTS_WITHOUT'] ?? '').split(',').filter(Boolean))
-const ALL: readonly PusherKind[] = [...ENGINES, ...CONTAINERS, ...GO_TOOLS]
+const ALL: readonly PusherKind[] = [...ENGINES, ...CONTAINERS, buildkitd, ...GO_TOOLS]
 const KINDS = ALL.filter(
   ({ executables }) => !executables.some(path => leftOut.has(path.split('/').at(-1) ?? '')),
 )
