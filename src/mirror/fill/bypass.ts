@@ -5,7 +5,8 @@ import type { ByteRange, Content } from '../../oci/content.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { overloaded } from '../../oci/error.ts'
 import { OCTET_STREAM } from '../../oci/media-type.ts'
-import { type Checkpoint, Download, type DownloadParts, type Wanted } from './download.ts'
+import type { Checkpoint } from './checkpoint.ts'
+import { Download, type DownloadParts, type Wanted } from './download.ts'
 
 /**
  * Fewer than the bodies that one upstream sends at once, so that slow clients leave connections for fills.

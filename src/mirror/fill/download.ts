@@ -6,6 +6,7 @@ import { algorithmOf, type Digest, finishHash, startHash } from '../../oci/diges
 import { UpstreamError, type UpstreamErrorKind } from '../../oci/error.ts'
 import type { BlobBody } from '../../upstream/registry.ts'
 import type { Source } from '../sources.ts'
+import { type Checkpoint, type StartingPoint, skipPrefix } from './checkpoint.ts'
 import { Silence } from './silence.ts'
 
 const RESUMES_MAX = 5
@@ -45,22 +46,9 @@ export interface DownloadParts {
   readonly clock: Clock
 }
 
-/** Position from which another download can continue. */
-export interface Checkpoint {
-  readonly offset: number
-  /** Hash of all bytes before the offset. Shared: update only a copy. */
-  readonly hash: Hash
-}
-
 interface ChunkUse {
   readonly isOver: boolean
 }
-
-/**
- * A checkpoint, or the size of a partial download that has not been hashed again yet; {@link Download.takeUp}
- * supplies its hash later.
- */
-export type StartingPoint = Checkpoint | { readonly offset: number; readonly hash: undefined }
 
 /**
  * Download of one blob from the upstream: its bytes in order, hashed as they pass. After a cut or a stall it
@@ -318,48 +306,4 @@ export class Download {
     this.#foreign?.disown?.()
     throw new UpstreamError('mismatch', `the upstream sent ${actual} when asked for ${digest}`)
   }
-}
-
-/**
- * Reads a body that starts at byte 0 up to the offset already reached, and proves that this prefix is the
- * same. Returns the rest as a body.
- */
-async function skipPrefix(
-  body: BlobBody,
-  reached: Checkpoint,
-  { algorithm, silence }: { readonly algorithm: 'sha256' | 'sha512'; readonly silence: Silence },
-): Promise<BlobBody> {
-  const hash = startHash(algorithm)
-  const iterator = body.chunks[Symbol.asyncIterator]()
-  let skipped = 0
-  let rest: Uint8Array = new Uint8Array(0)
-  while (skipped < reached.offset) {
-    const next = await iterator.next()
-    silence.end()
-    silence.begin()
-    if (next.done === true)
-      throw new UpstreamError(
-        'mismatch',
-        'the upstream sent the blob from its start again and ended it too early',
-      )
-    const wantedBytes = Math.min(next.value.byteLength, reached.offset - skipped)
-    hash.update(next.value.subarray(0, wantedBytes))
-    skipped += wantedBytes
-    rest = next.value.subarray(wantedBytes)
-  }
-  if (finishHash(hash, algorithm) !== finishHash(reached.hash, algorithm)) {
-    throw new UpstreamError('mismatch', 'the upstream sent the blob from its start again with other bytes')
-  }
-  return {
-    offset: reached.offset,
-    sizeBytes: body.sizeBytes,
-    validator: body.validator,
-    chunks: after(rest, iterator),
-    [Symbol.asyncDispose]: async () => await body[Symbol.asyncDispose](),
-  }
-}
-
-async function* after(first: Uint8Array, iterator: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
-  if (first.byteLength > 0) yield first
-  for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) yield next.value
 }

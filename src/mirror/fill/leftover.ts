@@ -2,7 +2,8 @@ import type { Hash } from 'node:crypto'
 import { algorithmOf, type Digest, finishHash } from '../../oci/digest.ts'
 import { UpstreamError } from '../../oci/error.ts'
 import type { SpoolFile } from '../../storage/store.ts'
-import { Download, type StartingPoint } from './download.ts'
+import type { StartingPoint } from './checkpoint.ts'
+import { Download } from './download.ts'
 
 const PIECE_BYTES = 1024 * 1024
 
