@@ -5,18 +5,15 @@ import { bytesIn } from '../../lib/read-ahead.ts'
 import type { BufferPool } from '../../lib/reader-buffers.ts'
 import type { FinishedFill } from '../../observe/event.ts'
 import type { Events } from '../../observe/events.ts'
-import { traced } from '../../observe/tracing/span.ts'
 import { OciError, UpstreamError } from '../../oci/error.ts'
 import type { SpoolFile, Store } from '../../storage/store.ts'
-import type { Source } from '../sources.ts'
 import type { Bypass } from './bypass.ts'
 import { Download, type Wanted } from './download.ts'
-import { type Beginning, beginDownload } from './leftover.ts'
+import { type Beginning, beginDownload, claimantOf, KEPT_BYTES_MIN, leavesGoodBytes } from './leftover.ts'
+import type { Opening } from './opening.ts'
 import { Speed } from './speed.ts'
 import { Spool } from './spool.ts'
-
-/** A partial spool smaller than this is not worth keeping for the next fill. */
-const KEEP_BYTES = 1024 * 1024
+import { type Storing, storeProved } from './storing.ts'
 
 export interface FillParts {
   readonly store: Store
@@ -28,17 +25,6 @@ export interface FillParts {
   readonly buffers: BufferPool
   readonly ledger?: Pick<Ledger, 'makeRoom'>
 }
-
-/**
- * State of a fill once the upstream has answered. `stored`: an earlier fill of this process has just stored
- * the blob. `absent`: the upstream does not have it. `unspoolable`: there is no room to store it, or no file
- * to write it to.
- */
-export type Opening =
-  | { readonly kind: 'open'; readonly spool: Spool }
-  | { readonly kind: 'stored' }
-  | { readonly kind: 'absent' }
-  | { readonly kind: 'unspoolable' }
 
 /** Callbacks of a fill, so that no request joins one that has ended. */
 export interface FillOwner {
@@ -196,7 +182,7 @@ export class Fill {
       if (sizeBytes !== undefined) spool.expect(sizeBytes)
       this.#opening.resolve({ kind: 'open', spool })
       const result = (await this.#complete(beginning, spool))
-        ? await this.#adopt(file, spool, download)
+        ? await this.#store(file, spool, download)
         : 'not-stored'
       this.#finish({
         result,
@@ -221,12 +207,9 @@ export class Fill {
       return
     }
     const isMismatch = error instanceof UpstreamError && error.kind === 'mismatch'
-    // Bytes that the upstream contradicted are worthless. After a failure of the file itself, the next fill
-    // must not use the same file again.
-    const isFruitless = isMismatch || (error instanceof UpstreamError && error.kind === 'invalid')
-    const isGood = this.#abandoned.signal.aborted || (error instanceof UpstreamError && !isFruitless)
-    if (isGood && spool.writtenBytes >= KEEP_BYTES) file.keep()
-    const failed = this.#abandoned.signal.aborted ? 'abandoned' : 'failed'
+    const isAbandoned = this.#abandoned.signal.aborted
+    if (spool.writtenBytes >= KEPT_BYTES_MIN && (isAbandoned || leavesGoodBytes(error))) file.keep()
+    const failed = isAbandoned ? 'abandoned' : 'failed'
     const result = isMismatch ? 'mismatch' : failed
     this.#finish({ result, sizeBytes: spool.writtenBytes, resumes, error })
     this.#opening.reject(error)
@@ -305,37 +288,10 @@ export class Fill {
     spool.prove()
   }
 
-  async #adopt(
-    file: SpoolFile,
-    spool: Spool,
-    download: Download | undefined,
-  ): Promise<'stored' | 'not-stored'> {
-    const { store, proofs, events } = this.#parts
-    try {
-      // Another namespace may have stored the same bytes already; its object stays.
-      if (await proofs.holds(this.wanted.digest)) return 'stored'
-      if (await this.#isKeptByPeer(spool, download)) return 'stored'
-      // The replica goes on storing it. To do the same would hold up our own end.
-      if (download?.isKept !== undefined && this.#abandoned.signal.aborted) return 'not-stored'
-      await traced('store', () => store.adopt(file, this.wanted.digest, spool.writtenBytes))
-      await proofs.trust(this.wanted.digest)
-      events.bypassChanged(false)
-      return 'stored'
-    } catch (error) {
-      events.storageFailed('adopt', error)
-      events.bypassChanged(true, 'blobs', error)
-      return 'not-stored'
-    }
-  }
-
-  /**
-   * True if the replica that sent the bytes has stored them in the store that is ours too. Its word is not
-   * enough: the store must have them. They are proved again when they are first read.
-   */
-  async #isKeptByPeer(spool: Spool, download: Download | undefined): Promise<boolean> {
-    if (download?.isKept === undefined || !(await download.isKept(this.#abandoned.signal))) return false
-    await using object = await this.#parts.store.open(this.wanted.digest)
-    return object?.sizeBytes === spool.writtenBytes
+  async #store(file: SpoolFile, spool: Spool, download: Download | undefined): Promise<Storing> {
+    const { digest } = this.wanted
+    const proved = { digest, file, sizeBytes: spool.writtenBytes, isKept: download?.isKept }
+    return await storeProved(this.#parts, proved, this.#abandoned.signal)
   }
 
   #finish(fill: Pick<FinishedFill, 'result' | 'sizeBytes' | 'resumes' | 'error'>): void {
@@ -359,12 +315,4 @@ export class Fill {
       this.#parts.events.storageFailed('close-spool', error)
     }
   }
-}
-
-/**
- * For an untrusted registry we resume only from bytes that it sent itself, so its partial downloads are kept
- * for its own repository.
- */
-function claimantOf({ isTrusted, namespace, repository }: Source): string | undefined {
-  return isTrusted ? undefined : `${namespace}/${repository}`
 }

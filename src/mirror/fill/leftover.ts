@@ -2,10 +2,13 @@ import type { Hash } from 'node:crypto'
 import { algorithmOf, type Digest, finishHash } from '../../oci/digest.ts'
 import { UpstreamError } from '../../oci/error.ts'
 import type { SpoolFile } from '../../storage/store.ts'
+import type { Source } from '../sources.ts'
 import type { StartingPoint } from './checkpoint.ts'
 import { Download } from './download.ts'
 
 const PIECE_BYTES = 1024 * 1024
+/** A partial download smaller than this is not worth keeping for the next fill. */
+export const KEPT_BYTES_MIN = 1024 * 1024
 
 /**
  * Start of a fill: an open download, or none if the partial download of an earlier fill is the whole blob.
@@ -157,4 +160,20 @@ async function hashFile(file: SpoolFile, hash: Hash, signal: AbortSignal): Promi
     offset += count
   }
   return hash
+}
+
+/**
+ * For an untrusted registry we resume only from bytes that it sent itself, so its partial downloads are kept
+ * for its own repository.
+ */
+export function claimantOf({ isTrusted, namespace, repository }: Source): string | undefined {
+  return isTrusted ? undefined : `${namespace}/${repository}`
+}
+
+/**
+ * True if the next fill can use what arrived before the error. Bytes that the upstream contradicted are
+ * worthless. After a failure of the file itself, the next fill must not use the same file again.
+ */
+export function leavesGoodBytes(error: unknown): boolean {
+  return error instanceof UpstreamError && error.kind !== 'mismatch' && error.kind !== 'invalid'
 }
