@@ -3,7 +3,8 @@ import { fileURLToPath } from 'node:url'
 import { freePort } from '../test/clients/rig/ports.ts'
 import type { Room, Started } from './room.ts'
 
-const MAIN = fileURLToPath(new URL('../dist/main.js', import.meta.url))
+/** What `npm run build` makes, and `npm run bench` measures. */
+export const MAIN = fileURLToPath(new URL('../dist/main.js', import.meta.url))
 
 /** A way to run Entrepot that is measured. */
 export interface Variant {

@@ -9,6 +9,7 @@ import { Bench, type Case } from './bench.ts'
 import { ACCESS_CASES } from './cases/access.ts'
 import { COLD_CASES } from './cases/cold.ts'
 import { FRESH_CASES } from './cases/fresh.ts'
+import { GATE_CASES } from './cases/gate.ts'
 import { PUSH_CASES } from './cases/push.ts'
 import { REPLICA_CASES } from './cases/replicas.ts'
 import { S3_CASES } from './cases/s3.ts'
@@ -31,6 +32,7 @@ const CASES: readonly Case[] = [
   ...REPLICA_CASES,
   ...S3_CASES,
   ...PUSH_CASES,
+  ...GATE_CASES,
 ]
 
 const startedAtMs = performance.now()

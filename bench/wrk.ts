@@ -11,6 +11,8 @@ export interface WrkOrder {
   /** Paths, requested in turn. */
   readonly paths: readonly string[]
   readonly headers?: Readonly<Record<string, string>>
+  /** Body of a POST to a single path; a GET by default. */
+  readonly body?: string
   readonly connections: number
   readonly seconds: number
   /** Core of the client; any core by default. */
@@ -23,7 +25,7 @@ const MARK = 'entrepot-bench '
 export async function runWrk(room: Room, order: WrkOrder): Promise<Load> {
   const { address, isEncrypted = false, paths, connections, seconds, core } = order
   const script = room.path('wrk.lua')
-  await writeFile(script, scriptOf(paths, order.headers ?? {}))
+  await writeFile(script, scriptOf(order))
   const before = finishedChildrenCpuSeconds()
   const binding = core === undefined ? [] : ['taskset', '--cpu-list', String(core)]
   const flags = ['--threads', '1', '--connections', String(connections), '--duration', `${seconds}s`]
@@ -42,10 +44,11 @@ export async function runWrk(room: Room, order: WrkOrder): Promise<Load> {
  * wrk itself requests a single path. Several paths take prepared requests, since a script costs one call per
  * request.
  */
-function scriptOf(paths: readonly string[], headers: Readonly<Record<string, string>>): string {
+function scriptOf({ paths, headers = {}, body }: WrkOrder): string {
   const fields = Object.entries(headers).map(
     ([name, value]) => `wrk.headers[${quote(name)}] = ${quote(value)}`,
   )
+  const post = body === undefined ? '' : `wrk.method = 'POST'\nwrk.body = ${quote(body)}`
   const many = `
 local prepared, turn = {}, 0
 init = function(args)
@@ -57,6 +60,7 @@ request = function()
 end
 `
   return `${fields.join('\n')}
+${post}
 ${paths.length > 1 ? many : ''}
 done = function(summary, latency, requests)
   local failed = summary.errors
