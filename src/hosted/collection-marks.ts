@@ -21,8 +21,11 @@ export interface CollectionMark {
 
 /** The removal of one digest by this process. */
 export interface DigestRemoval {
-  /** Throws if the removal takes so long that others may take this process for dead. */
+  /** False if the removal takes so long that others may take this process for dead. */
+  isFresh(): boolean
+  /** Throws if it is not fresh. */
   requireFresh(): void
+  /** Takes the announcement back, unless it may be that of another process by now. */
   end(): Promise<void>
 }
 
@@ -67,9 +70,20 @@ export class CollectionMarks {
   async suspect(digest: Digest): Promise<void> {
     const mark = await this.read(digest)
     // An old mark would be taken away as out of date while the caller still holds the digest.
-    if (mark !== undefined && mark.state !== 'removing') await this.write(digest, 'unneeded')
+    if (mark !== undefined && mark.state !== 'removing') await this.#renew(digest)
     if (mark !== undefined) return
     await this.#parts.store.createRecord({ kind: 'hosted-unneeded', digest }, this.#markOf('unneeded'))
+  }
+
+  /** Not while another process removes the digest: pushes rely on its mark. */
+  async #renew(digest: Digest): Promise<void> {
+    const removal = await this.beginRemoval(digest)
+    if (removal === undefined) return
+    try {
+      await this.write(digest, 'unneeded')
+    } finally {
+      await removal.end()
+    }
   }
 
   /**
@@ -85,11 +99,17 @@ export class CollectionMarks {
       if (found !== undefined && found.ageMs > REMOVAL_MS_MAX) await store.deleteRecord(name)
       return undefined
     }
-    const requireFresh = (): void => {
-      if (clock.monotonicMs() - beganAtMs > REMOVAL_MS_MAX / 2)
-        throw new Error(`the removal of ${digest} took too long, and is left to the next round`)
+    const isFresh = (): boolean => clock.monotonicMs() - beganAtMs <= REMOVAL_MS_MAX / 2
+    return {
+      isFresh,
+      requireFresh: () => {
+        if (!isFresh())
+          throw new Error(`the removal of ${digest} took too long, and is left to the next round`)
+      },
+      end: async () => {
+        if (isFresh()) await store.deleteRecord(name)
+      },
     }
-    return { requireFresh, end: async () => void (await store.deleteRecord(name)) }
   }
 
   /**
@@ -105,12 +125,15 @@ export class CollectionMarks {
     if (removal === undefined) return undefined
     try {
       const before = await this.read(digest)
+      removal.requireFresh()
       await this.write(digest, 'removing')
       try {
         return await action(removal)
       } finally {
-        // A mark that was there is for the collection, which has yet to decide.
-        await (before === undefined ? this.clear(digest) : this.write(digest, 'unneeded'))
+        // A mark that was there is for the collection, which has yet to decide. The mark of a removal that
+        // took too long may be that of another process by now, on which pushes rely.
+        if (removal.isFresh())
+          await (before === undefined ? this.clear(digest) : this.write(digest, 'unneeded'))
       }
     } finally {
       await removal.end()

@@ -153,6 +153,7 @@ export class Collection {
     const verdict = await this.#verdict(digest, await this.#needOf(digest))
     if (verdict.action === 'remove') return await this.#remove(digest, removal)
     const mark = await marks.read(digest)
+    removal.requireFresh()
     if (verdict.action === 'mark' && mark === undefined) await marks.suspect(digest)
     if (verdict.action === 'keep' && mark !== undefined && clock.wallMs() - mark.atMs > MARK_MS)
       await this.#clear(digest, mark.state)
@@ -184,15 +185,17 @@ export class Collection {
   /** Looks a last time, after the mark says so to the other processes, and removes what nothing needs. */
   async #remove(digest: Digest, removal: DigestRemoval): Promise<Verdict> {
     const { marks, shelf, store, events } = this.#parts
+    removal.requireFresh()
     await marks.write(digest, 'removing')
     const need = await this.#needOf(digest)
+    // Another process may have taken this one for dead, and have marked the digest itself.
+    removal.requireFresh()
     if (isInUse(need)) {
       // Whoever lets it go just now relies on a mark.
       await marks.write(digest, 'unneeded')
       const { sizeBytes, why = 'it is in use' } = need
       return { digest, sizeBytes, freedBytes: 0, places: [], action: 'keep', why }
     }
-    removal.requireFresh()
     for (const place of need.idle) {
       await shelf.removeContent({ kind: 'hosted-blob', ...place, digest })
       await shelf.letGo(place, digest)
@@ -212,8 +215,9 @@ export class Collection {
       }
       await this.#parts.removed(digest)
     }
-    await marks.write(digest, 'removed')
     events.collected({ digest, bytes: freedBytes })
+    removal.requireFresh()
+    await marks.write(digest, 'removed')
     return { digest, sizeBytes: need.sizeBytes, freedBytes, places: need.idle, action: 'remove', why }
   }
 

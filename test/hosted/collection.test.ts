@@ -185,6 +185,29 @@ test('what a collection that died was about to remove is removed by a later roun
   assert.equal(await isStored(store, digest), false)
 })
 
+test('a collection that stalls after its mark leaves the mark of the process that took over', async () => {
+  const clock = FakeClock.skipDelays()
+  const inner = new MemoryStore(clock)
+  const other = makeRig({ store: inner, clock })
+  const digest = await other.pushBlob('layer')
+  clock.advance(CLAIM_MS)
+  const slow: Partial<Store> = {
+    writeRecord: async (name, bytes, durability) => {
+      await inner.writeRecord(name, bytes, durability)
+      if (name.kind !== 'hosted-unneeded') return
+      clock.advance(11 * 60_000)
+      assert.equal(await other.marks.beginRemoval(digest), undefined)
+      assert.ok(await other.marks.beginRemoval(digest))
+      await other.marks.write(digest, 'removing')
+      await other.shelf.hold(PLACE, digest)
+    },
+  }
+  const one = makeRig({ store: inner, clock, sick: slow })
+  assert.deepEqual(await one.collect(), [])
+  assert.equal((await other.marks.read(digest))?.state, 'removing')
+  assert.ok(await inner.readRecord({ kind: 'hosted-removal', digest }))
+})
+
 test('a blob that is being pushed again in another process stays, whatever its record says', async () => {
   const { store, shelf, clock, collect, pushBlob } = makeRig()
   const digest = await pushBlob('layer')
