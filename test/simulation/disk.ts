@@ -17,6 +17,8 @@ import type { Scheduler } from './scheduler.ts'
 const PIECE_BYTES = 50_000
 /** Longest time that a deletion of content takes. */
 const DELETION_MS_MAX = 4 * 60_000
+/** Longest time that a deletion takes where it may stall: other processes would take this one for dead. */
+const STALL_MS_MAX = 15 * 60_000
 
 /** Each kind of fault happens once in this many times on average; 0 is never. */
 export interface DiskFaults {
@@ -66,6 +68,8 @@ export class SimulatedDisk {
   faults: DiskFaults = HEALTHY
   /** True if a write of a record may be long under way. */
   writesAreLate = false
+  /** True if a deletion may take longer than other processes wait for it. */
+  deletionsStall = false
   /** Violated invariants, in words. */
   readonly violations: string[] = []
   /** Number of objects that rotted. If there are any, bytes at rest may be wrong. */
@@ -208,7 +212,8 @@ export class SimulatedStore implements Store {
   async delete(digest: Digest): Promise<boolean> {
     // A request may be under way for minutes, but not for as long as a removal may take.
     const { dice } = this.#disk.scheduler
-    const lateMs = dice.onceIn(4) ? dice.below(DELETION_MS_MAX) : 0
+    const mostMs = this.#disk.deletionsStall ? STALL_MS_MAX : DELETION_MS_MAX
+    const lateMs = dice.onceIn(4) ? dice.below(mostMs) : 0
     await this.#disk.scheduler.clockOf(this.#process).delay(lateMs)
     return this.#disk.contents.delete(contentKey(digest))
   }
@@ -272,8 +277,11 @@ export class SimulatedStore implements Store {
   }
 
   async deleteRecord(name: RecordName): Promise<boolean> {
-    await this.#turn()
-    return this.#disk.records.delete(recordKey(name))
+    const { scheduler, deletionsStall, records } = this.#disk
+    if (deletionsStall && scheduler.dice.onceIn(8))
+      await scheduler.clockOf(this.#process).delay(scheduler.dice.below(STALL_MS_MAX))
+    else await this.#turn()
+    return records.delete(recordKey(name))
   }
 
   async createUpload(): Promise<never> {
@@ -289,7 +297,7 @@ export class SimulatedStore implements Store {
     await this.#turn()
     if (this.#disk.fails('record')) throw failure('EIO')
     const prefix = groupPrefix(group)
-    const keys = [...this.#disk.records.keys()].filter(key => key.startsWith(prefix))
+    const keys = [...this.#disk.records.keys()].filter(key => key.startsWith(prefix)).toSorted()
     // An answer may be out of date when it arrives.
     const { dice } = this.#disk.scheduler
     for (let wait = dice.onceIn(4) ? dice.below(40) : 0; wait > 0; wait -= 1) await this.#turn()

@@ -136,9 +136,21 @@ export const FAULTS: readonly Fault[] = [
     world: 'hosted',
   },
   {
-    name: 'a collection takes a storage error for absence',
-    from: 'const holds = await Array.fromAsync(shelf.holds(digest))',
-    to: 'const holds = await Array.fromAsync(shelf.holds(digest)).catch(() => [])',
+    name: 'a collection looks for the last time before its mark',
+    from: "await marks.write(digest, 'removing') const need = await this.#needOf(digest)",
+    to: "const need = await this.#needOf(digest); await marks.write(digest, 'removing')",
+    world: 'hosted',
+  },
+  {
+    name: 'a collection takes a storage error for the absence of the manifest that names a blob',
+    from: "const manifest = await shelf.content({ kind: 'hosted-manifest', ...place, digest: by })",
+    to: "const manifest = await shelf.content({ kind: 'hosted-manifest', ...place, digest: by }).catch(() => undefined)",
+    world: 'hosted',
+  },
+  {
+    name: 'an eviction takes a storage error for the absence of holds',
+    from: 'if (await this.isHosted(digest)) return undefined',
+    to: 'if (await this.isHosted(digest).catch(() => false)) return undefined',
     world: 'hosted',
   },
   {

@@ -1,9 +1,6 @@
 import { unlimitedTurn } from '../../src/content/job-turns.ts'
-import { Collection } from '../../src/hosted/collection.ts'
-import { CollectionMarks } from '../../src/hosted/collection-marks.ts'
+import type { Collection } from '../../src/hosted/collection.ts'
 import type { Publication } from '../../src/hosted/publication.ts'
-import { Publishing } from '../../src/hosted/publishing.ts'
-import { Shelf } from '../../src/hosted/shelf.ts'
 import type { Clock } from '../../src/lib/clock.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { OciError } from '../../src/oci/error.ts'
@@ -11,11 +8,10 @@ import { OCI_MANIFEST } from '../../src/oci/media-type.ts'
 import { parseConfiguredNamespace } from '../../src/oci/namespace.ts'
 import type { Place } from '../../src/oci/place.ts'
 import { parsePushedManifest } from '../../src/oci/pushed-manifest.ts'
-import { WatchedStore, type Watcher } from '../../src/space/watched-store.ts'
 import { contentKey, recordKey } from '../../src/storage/layout.ts'
 import { nameOf } from '../mirror/rig.ts'
-import { seeEvents } from '../support/seen-events.ts'
-import { HEALTHY, SimulatedDisk, SimulatedStore } from './disk.ts'
+import { HEALTHY, SimulatedDisk } from './disk.ts'
+import { openRegistry, type Registry } from './hosted-registry.ts'
 import { Scheduler } from './scheduler.ts'
 import type { Report } from './world.ts'
 
@@ -28,38 +24,16 @@ const BETWEEN_ROUNDS_MS = 24 * HOUR_MS
 const PASS_EVERY_MS = 10 * MINUTE_MS
 /** Time within which the pushers of a round begin. */
 const BEGIN_WITHIN_MS = 20 * MINUTE_MS
+/** Longest time between the blobs of a push and its manifest. */
+const WAIT_MS_MAX = 30 * MINUTE_MS
 /** Longer than a claim lasts. */
 const IDLE_MS = 26 * HOUR_MS
-const ATTEMPTS_MAX = 200
+/** Content that a stalled removal has marked is refused for ten minutes. */
+const ATTEMPTS_MAX = 1000
+/** Longest time until a pusher tries a request again. */
+const RETRY_MS_MAX = 20_000
 const PUSHERS = 4
-/** A cache without bounds. */
-const ROOMY: Watcher = {
-  stored: () => undefined,
-  removed: () => undefined,
-  recordWritten: () => undefined,
-  recordDeleted: () => undefined,
-  payerOf: namespace => ({ namespace, isDynamic: false }),
-  couldFit: async () => await Promise.resolve(true),
-  claim: async () => await Promise.resolve(true),
-  spare: async () => await Promise.resolve(true),
-  pushed: () => undefined,
-  reserve: () => undefined,
-  wrote: () => undefined,
-  release: () => undefined,
-  leftBehind: () => undefined,
-  tookUp: () => undefined,
-}
 const FOREVER = new AbortController().signal
-
-/** The part of a registry that takes pushes. There are two of them on one disk. */
-interface Registry {
-  readonly process: number
-  readonly store: WatchedStore
-  readonly shelf: Shelf
-  readonly publishing: Publishing
-  readonly collection: Collection
-  readonly clock: Clock
-}
 
 interface Blob {
   readonly bytes: Buffer
@@ -75,8 +49,9 @@ export interface HostedReport extends Report {
 
 /**
  * Pushers that ask for blobs by HEAD, upload only what is not there, wait, and push a manifest, against a
- * collection without a grace: only claims protect what is not named yet. Two processes share the disk, and
- * both evict what no repository holds.
+ * collection without a grace, unless the disk fails: only claims protect what is not named yet. Manifests
+ * of earlier rounds are removed meanwhile. Either two processes share the disk, or one has it alone, and
+ * its deletions may take any time. All of them evict what no repository holds.
  */
 class HostedWorld {
   readonly scheduler: Scheduler
@@ -97,22 +72,31 @@ class HostedWorld {
   operations = 0
   collected = 0
   evicted = 0
-  #isIdle = false
+  /** Ends when the time without pushes does. */
+  #idleTime: AbortController | undefined
   #isOver = false
+  #beginWithinMs = BEGIN_WITHIN_MS
   #versions = 0
 
   constructor(seed: number) {
-    this.scheduler = new Scheduler(seed)
+    // In every other world no step takes time: then much happens between two requests of a pusher. In the
+    // others any step may take minutes.
+    this.scheduler = new Scheduler(seed, { isPunctual: seed % 2 === 0 })
     const { dice } = this.scheduler
     this.disk = new SimulatedDisk(this.scheduler)
     this.disk.writesAreLate = true
+    // Without another process no time limit may matter.
+    const processes = dice.onceIn(3) ? [1] : [1, 2]
+    this.disk.deletionsStall = processes.length === 1
     this.#isFaulty = dice.onceIn(2)
+    // Where a claim could not be written, only the grace protects what HEAD said is here.
+    const graceMs = this.#isFaulty ? HOUR_MS : 0
     this.#place = {
       namespace: parseConfiguredNamespace('registry.example.test') ?? unreachable(),
       repository: nameOf('team/app'),
     }
     this.#blobs = Array.from({ length: 3 }, (_, number) => blobOf(`blob ${number} of ${seed}`))
-    this.#registries = [1, 2].map(process => this.#boot(process))
+    this.#registries = processes.map(process => openRegistry(this.disk, process, graceMs))
   }
 
   async run(rounds: number): Promise<void> {
@@ -127,8 +111,11 @@ class HostedWorld {
     const working = Promise.all([this.#collectAlways(), this.#evictAlways()])
     for (let round = 0; round < rounds; round += 1) {
       this.disk.faults = this.#isFaulty ? { ...HEALTHY, record: this.scheduler.dice.pick([6, 25]) } : HEALTHY
+      // All at once, with the first pass of the collection, or one after another.
+      this.#beginWithinMs = this.scheduler.dice.pick([1, BEGIN_WITHIN_MS])
+      const removals = [...this.#acknowledged.keys()].map(async digest => await this.#removeOld(digest))
       const pushers = Array.from({ length: PUSHERS }, async (_, number) => await this.#push(number))
-      await Promise.all(pushers)
+      await Promise.all([...pushers, ...removals])
       this.disk.faults = HEALTHY
       // The pushers of the next round come when claims end.
       await this.#passIdleTime(BETWEEN_ROUNDS_MS + this.scheduler.dice.below(2 * HOUR_MS))
@@ -140,39 +127,12 @@ class HostedWorld {
     this.#judgeEnd()
   }
 
-  #boot(process: number): Registry {
-    const bare = new SimulatedStore(this.disk, process)
-    const clock = this.scheduler.clockOf(process)
-    const { events } = seeEvents()
-    const marks = new CollectionMarks({ store: bare, clock })
-    const store = new WatchedStore(bare, ROOMY, () => marks)
-    const shelf = new Shelf(store, events)
-    const parties = { rules: [], witnesses: [] }
-    const publishing = new Publishing({ store, shelf, clock, parties, marks, onChange: () => undefined })
-    const collection = new Collection({
-      store: {
-        open: async digest => await store.open(digest),
-        delete: async digest => await store.deleteAnnounced(digest),
-      },
-      shelf,
-      publishing,
-      marks,
-      clock,
-      events,
-      graceMs: 0,
-      subjectOf: async () => await Promise.resolve(undefined),
-      isCached: async () => await Promise.resolve(false),
-      removed: async () => await Promise.resolve(),
-    })
-    return { process, store, shelf, publishing, collection, clock }
-  }
-
-  /** The collection runs in both processes, again and again: a lost turn must do no harm. */
+  /** The collection runs in all processes, again and again: a lost turn must do no harm. */
   async #collectAlways(): Promise<void> {
     await Promise.all(this.#registries.map(async registry => await this.#collectIn(registry)))
   }
 
-  /** Whatever no repository holds counts as cached, and is evicted in both processes as soon as it may. */
+  /** Whatever no repository holds counts as cached, and is evicted in all processes as soon as it may. */
   async #evictAlways(): Promise<void> {
     await Promise.all(this.#registries.map(async registry => await this.#evictIn(registry)))
   }
@@ -185,15 +145,22 @@ class HostedWorld {
         } catch {
           // The disk failed; the content is evicted later.
         }
-      await clock.delay(this.#isIdle ? HOUR_MS : this.scheduler.dice.below(PASS_EVERY_MS))
+      await this.#pause(clock)
     }
   }
 
   async #collectIn({ collection, clock }: Registry): Promise<void> {
     while (!this.#isOver) {
       await this.#collectOnce(collection)
-      await clock.delay(this.#isIdle ? HOUR_MS : this.scheduler.dice.below(PASS_EVERY_MS))
+      await this.#pause(clock)
     }
+  }
+
+  /** The time between two passes. */
+  async #pause(clock: Clock): Promise<void> {
+    const { signal } = this.#idleTime ?? {}
+    if (signal === undefined) await clock.delay(this.scheduler.dice.below(PASS_EVERY_MS))
+    else await clock.delay(6 * HOUR_MS, signal).catch(() => undefined)
   }
 
   async #collectOnce(collection: Collection): Promise<void> {
@@ -209,11 +176,11 @@ class HostedWorld {
   async #push(number: number): Promise<void> {
     const { dice } = this.scheduler
     const registry = this.#registries[number % this.#registries.length] ?? unreachable()
-    await registry.clock.delay(dice.below(BEGIN_WITHIN_MS))
+    await registry.clock.delay(dice.below(this.#beginWithinMs))
     const chosen = this.#blobs.filter(() => dice.onceIn(2))
     const blobs = chosen.length === 0 ? this.#blobs.slice(0, 1) : chosen
     for (const blob of blobs) await this.#bring(registry, blob)
-    await registry.clock.delay(dice.below(30 * MINUTE_MS))
+    await registry.clock.delay(dice.below(WAIT_MS_MAX))
     // Half of the manifests are the same for all pushers of the same blobs.
     this.#versions += 1
     const version = dice.onceIn(2) ? 'always the same' : String(this.#versions)
@@ -226,6 +193,15 @@ class HostedWorld {
     }
     if (dice.onceIn(8)) return
     await registry.clock.delay(dice.below(10 * MINUTE_MS))
+    await this.#withdraw(registry, digest)
+  }
+
+  /** Somebody may remove a manifest of an earlier round, while pushers rely on the blobs that it names. */
+  async #removeOld(digest: Digest): Promise<void> {
+    const { dice } = this.scheduler
+    if (!dice.onceIn(2)) return
+    const registry = dice.pick(this.#registries)
+    await registry.clock.delay(dice.below(this.#beginWithinMs + WAIT_MS_MAX))
     await this.#withdraw(registry, digest)
   }
 
@@ -296,6 +272,7 @@ class HostedWorld {
         // Anything but trouble of the disk is a fault of the program.
         if (!(error instanceof OciError) && !(error instanceof Error && 'code' in error)) throw error
       }
+      await this.scheduler.clockOf(0).delay(this.scheduler.dice.below(RETRY_MS_MAX))
     }
     this.#violate('a request fails again and again')
     return undefined
@@ -304,9 +281,12 @@ class HostedWorld {
   /** A time without pushes. */
   async #passIdleTime(ms: number): Promise<void> {
     const [{ clock } = unreachable()] = this.#registries
-    this.#isIdle = true
+    const idleTime = new AbortController()
+    this.#idleTime = idleTime
     await clock.delay(ms)
-    this.#isIdle = false
+    this.#idleTime = undefined
+    // The collection and the eviction are at work again when the first pushers come.
+    idleTime.abort()
     for (const [digest, named] of this.#acknowledged) {
       this.#requireStored([digest, ...named], 'though an acknowledged manifest names it')
       if (!this.#hasRecord(digest)) this.#violate(`I27: the acknowledged manifest ${digest} is gone`)

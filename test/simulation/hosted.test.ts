@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { simulateHosted } from './hosted-world.ts'
 
-const RUNS = 12
+const RUNS = 6
 
 test('I27 no push fails by a collection without a grace, nothing that is named goes, and nothing else stays', async () => {
   let [operations, collected] = [0, 0]

@@ -7,7 +7,7 @@ import { FAULTS, type Fault, ROOT, sourceTexts, withFault } from './faults.ts'
 
 const RUNS = 4000
 /** A run of another world takes longer. */
-const RUNS_OF = { hosted: 400, replicas: 1500 } as const
+const RUNS_OF = { hosted: 2000, replicas: 1500 } as const
 
 /**
  * Runs the simulation in a copy of the tree, once for each fault whose name has the words, or whose world is
