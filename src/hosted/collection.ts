@@ -100,8 +100,12 @@ export class Collection {
 
   async *#candidates(): AsyncGenerator<Digest> {
     const { shelf, marks } = this.#parts
-    yield* marks.digests()
-    yield* shelf.heldDigests()
+    const marked = new Set<Digest>()
+    for await (const digest of marks.digests()) {
+      marked.add(digest)
+      yield digest
+    }
+    for await (const digest of shelf.heldDigests()) if (!marked.has(digest)) yield digest
   }
 
   async #judge(digest: Digest, isDry: boolean): Promise<Verdict | undefined> {

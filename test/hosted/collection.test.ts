@@ -267,6 +267,11 @@ test('with a grace, what is unneeded is marked first, and a push within the grac
   assert.ok(await isStored(store, digest))
   clock.advance(CLAIM_MS)
   assert.equal((await collect())[0]?.action, 'mark')
+  const again = await collect()
+  assert.deepEqual(
+    again.map(({ action }) => action),
+    ['mark'],
+  )
   clock.advance(HOUR_MS)
   assert.equal((await collect())[0]?.action, 'remove')
   assert.equal(await isStored(store, digest), false)
