@@ -1,8 +1,5 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { HostedTerms } from '../../src/hosted/terms.ts'
@@ -11,11 +8,10 @@ import { StoreUnusableError } from '../../src/oci/error.ts'
 import { OCI_MANIFEST } from '../../src/oci/media-type.ts'
 import { parseNamePattern } from '../../src/oci/name-pattern.ts'
 import type { S3Address } from '../../src/storage/s3/connection.ts'
-import { openS3Store } from '../../src/storage/s3/store.ts'
 import { defined } from '../storage/contract.ts'
-import { seenS3Events } from '../storage/s3/rooms.ts'
 import { type HostedMirror, sectionsOf, startHosted } from '../support/hosted.ts'
 import { makeBucket, type S3Server } from './rig/bucket.ts'
+import { openStoreOver } from './rig/hosted-over.ts'
 import { againstServers } from './servers.ts'
 
 const NAME = 'registry.example.com/team/app'
@@ -40,9 +36,7 @@ async function startOver(
   address: S3Address,
   terms: Partial<HostedTerms> = {},
 ): Promise<HostedMirror> {
-  const spoolDirectory = await mkdtemp(join(tmpdir(), 'entrepot-s3-hosted-'))
-  t.after(async () => await rm(spoolDirectory, { recursive: true, force: true }))
-  const store = await openS3Store({ address, spoolDirectory, events: seenS3Events(), limits: IMPATIENT })
+  const store = await openStoreOver(t, address, IMPATIENT)
   const policy = { ...POLICY, ...terms }
   const sections = { ...sectionsOf({ 'registry.example.com/**': undefined }), policies: [policy] }
   const hosted = await startHosted({ config: { sections }, overrides: { store } })
