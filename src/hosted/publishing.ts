@@ -91,16 +91,40 @@ export class Publishing {
     const { shelf, clock } = this.#parts
     if (Math.abs(clock.wallMs() - record.claimedAtMs) < CLAIM_RENEWED_MS) return true
     return await this.#turns.take({ shared: [name.digest] }, async () => {
+      const isHeld = await this.#holdFor(name)
       const current = await shelf.content(name)
       if (current === undefined) return false
+      // A record that another process has removed must not come back: only a hold keeps it from that.
+      if (!isHeld) return true
       try {
         await shelf.renew(name, { ...current, claimedAtMs: clock.wallMs() })
       } catch (error) {
         this.#parts.unclaimed?.(error)
       }
-      const wasMarked = (await this.#parts.marks?.spare(name.digest)) ?? false
-      return !wasMarked || (await shelf.content(name)) !== undefined
+      return true
     })
+  }
+
+  /**
+   * Holds a blob for a client that learns of it; `false` if that cannot be written. The record of a manifest
+   * is hold enough.
+   */
+  async #holdFor(name: ContentName): Promise<boolean> {
+    const { shelf, marks } = this.#parts
+    if (name.kind === 'hosted-manifest') {
+      await marks?.spare(name.digest)
+      return true
+    }
+    try {
+      do await shelf.hold(name, name.digest)
+      while ((await marks?.spare(name.digest)) === true)
+      return true
+    } catch (error) {
+      if (error instanceof OciError) throw error
+      this.#parts.unclaimed?.(error)
+      await marks?.spare(name.digest)
+      return false
+    }
   }
 
   /** Sets a tag to a manifest that the repository has; MANIFEST_UNKNOWN if it does not. */

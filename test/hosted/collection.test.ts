@@ -244,6 +244,29 @@ test('a repository in which nothing names a blob loses it, while another one kee
   assert.ok(await shelf.content({ kind: 'hosted-blob', ...OTHER, digest: layer }))
 })
 
+test('a client that asks for a blob while another process removes it is told the truth', async () => {
+  const clock = FakeClock.skipDelays()
+  const inner = new MemoryStore(clock)
+  const one = makeRig({ store: inner, clock })
+  const digest = await one.pushBlob('layer')
+  clock.advance(CLAIM_MS)
+  const name = { kind: 'hosted-blob', ...PLACE, digest } as const
+  const record = await one.shelf.content(name)
+  assert.ok(record)
+  const sick: Partial<Store> = {
+    readRecord: async read => {
+      const bytes = await inner.readRecord(read)
+      // The collection runs between the look at the record and the renewal of the claim in it.
+      if (read.kind === 'hosted-blob') await one.collect()
+      return bytes
+    },
+  }
+  const other = makeRig({ store: inner, clock, sick })
+  assert.equal(await other.publishing.claim(name, record), true)
+  assert.ok(await isStored(inner, digest))
+  assert.ok((await Array.fromAsync(one.shelf.holds(digest))).length > 0)
+})
+
 test('a client that asks for a blob before it pushes keeps it for another day', async () => {
   const { store, shelf, clock, collect, pushBlob, publishing } = makeRig()
   const digest = await pushBlob('layer')

@@ -119,14 +119,14 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: 'what is uploaded and not named yet is collected',
-    from: 'const isClaimed = clock.wallMs() - blob.claimedAtMs < CLAIM_MS',
-    to: 'const isClaimed = false as boolean',
+    from: 'if (!isClaimed && (await this.#isLoose(digest, { ...place, by: undefined }))) return',
+    to: 'if (true as boolean) return',
     world: 'hosted',
   },
   {
-    name: 'a HEAD that says yes renews no claim',
-    from: 'await shelf.renew(name, { ...current, claimedAtMs: clock.wallMs() })',
-    to: '',
+    name: 'a HEAD that says yes holds nothing',
+    from: 'do await shelf.hold(name, name.digest) while',
+    to: 'while',
     world: 'hosted',
   },
   {
