@@ -2,7 +2,7 @@ import { get, type IncomingMessage } from 'node:http'
 import { makeBucket } from '../../test/s3/rig/bucket.ts'
 import { startRadosgw } from '../../test/s3/rig/radosgw.ts'
 import type { Bench, Case } from '../bench.ts'
-import type { Item } from '../content.ts'
+import { ACCEPT, type Item, type Kind } from '../content.ts'
 import { startEntrepot, VARIANTS } from '../entrepot.ts'
 import type { Results } from '../results.ts'
 import { type Started } from '../room.ts'
@@ -23,12 +23,27 @@ const WAYS: readonly Way[] = [
   { name: 'Entrepot, redirected', flags: ['--redirect'] },
 ]
 
+/** Small content with local copies, for which all of it is small enough, and without. */
+const COPYING: readonly Way[] = [
+  { name: 'Entrepot, bucket alone', flags: [] },
+  { name: 'Entrepot, with --s3-cache', flags: ['--s3-cache', '256MiB'] },
+]
+const PROGRAMS = [
+  'radosgw',
+  'radosgw-admin',
+  'ceph-mon',
+  'ceph-osd',
+  'ceph',
+  'ceph-authtool',
+  'monmaptool',
+] as const
+
 /** A cache in a bucket of a real S3 server that shares the cores with Entrepot and its clients. */
 export const S3_CASES: readonly Case[] = [
   {
     name: 's3',
     isLong: true,
-    programs: ['radosgw', 'radosgw-admin', 'ceph-mon', 'ceph-osd', 'ceph', 'ceph-authtool', 'monmaptool'],
+    programs: PROGRAMS,
     title: 'Warm blob of 16 MiB in a bucket (radosgw)',
     columns: ['bytesPerSecond', 'requestsPerSecond', 'cpuPerGigabyte', 'cpuPerThousand', 'clientCores'],
     comparisons: [{ title: 'of radosgw', metric: 'bytesPerSecond', with: DIRECT }],
@@ -49,7 +64,56 @@ export const S3_CASES: readonly Case[] = [
       for (const { child } of started) await child.stop()
     },
   },
+  smallCase('s3-blobs-small', 'Warm blobs of 2 KiB to 2 MiB in a bucket (radosgw)', 'small'),
+  smallCase('s3-manifest', 'Warm manifest by digest in a bucket (radosgw)', 'manifest-digest'),
 ]
+
+/** Small content of a bucket, with local copies and without. */
+function smallCase(name: string, title: string, kind: Kind): Case {
+  return {
+    name,
+    isLong: true,
+    programs: PROGRAMS,
+    title,
+    columns: ['requestsPerSecond', 'bytesPerSecond', 'cpuPerThousand', 'clientCores'],
+    comparisons: [
+      { title: 'of the bucket alone', metric: 'requestsPerSecond', with: COPYING[0]?.name ?? '' },
+    ],
+    run: async (bench, results) => {
+      bench.progress(`${name}: starting radosgw`)
+      await using server = await startRadosgw()
+      const items = await bench.maker.make(kind)
+      const started: (Way & Started)[] = []
+      for (const [index, way] of COPYING.entries()) {
+        const running = await startOn(bench, await makeBucket(server), { ...way, group: `${name}-${index}` })
+        for (const item of items) await untilHit({ ...way, ...running }, item)
+        started.push({ ...way, ...running })
+      }
+      await measureSmall(bench, results, { name, items, started })
+      for (const { child } of started) await child.stop()
+    },
+  }
+}
+
+async function measureSmall(
+  bench: Bench,
+  results: Results,
+  plan: {
+    readonly name: string
+    readonly items: readonly Item[]
+    readonly started: readonly (Way & Started)[]
+  },
+): Promise<void> {
+  const { room, options } = bench
+  for (let round = 1; round <= options.rounds; round += 1) {
+    for (const { name, child, address } of plan.started) {
+      bench.progress(`${plan.name}, round ${round}: ${name}`)
+      const requests = plan.items.map(({ path }) => ({ path, headers: ACCEPT }))
+      const order = { address, requests, connections: STREAMS, seconds: options.seconds }
+      results.add(plan.name, name, await accounted({ child }, async () => loadOf(await runSink(room, order))))
+    }
+  }
+}
 
 async function startOn(
   { room, origin }: Bench,
