@@ -61,6 +61,14 @@ export async function openToServe(
   return store.copies === undefined ? await store.open(digest) : await store.copies.open(digest)
 }
 
+/** Opens once more, in order to prove it, what {@link openToServe} gave. */
+export async function openToProve(
+  store: Pick<Store, 'open' | 'copies'>,
+  digest: Digest,
+): Promise<StoredObject | undefined> {
+  return store.copies === undefined ? await store.open(digest) : await store.copies.openAgain(digest)
+}
+
 /**
  * Moves damaged content out of the way and counts it, unless it has been replaced since. Never throws:
  * content that cannot be moved is found damaged again, and the next fill replaces it. Returns true if only a

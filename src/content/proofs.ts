@@ -7,7 +7,7 @@ import { algorithmOf, type Digest, finishHash, startHash } from '../oci/digest.t
 import { overloaded } from '../oci/error.ts'
 import { OCTET_STREAM } from '../oci/media-type.ts'
 import type { Store, StoredObject } from '../storage/store.ts'
-import { isDamage, isObstacle, openToServe, quarantine } from './damage.ts'
+import { isDamage, isObstacle, openToProve, openToServe, quarantine } from './damage.ts'
 import { memoryContent } from './memory-content.ts'
 import { HELD_BACK_BYTES } from './tail.ts'
 
@@ -56,7 +56,9 @@ export class Proofs implements AsyncDisposable {
   readonly #parts: ProofParts
   readonly #aheadBytes: number
   readonly #smallBytes: number
-  readonly #proved = lruCache<Digest, string>(REMEMBERED_MAX)
+  /** Versions in the store, and of the copies that it keeps here. */
+  readonly #provedStored = lruCache<Digest, string>(REMEMBERED_MAX)
+  readonly #provedCopies = lruCache<Digest, string>(REMEMBERED_MAX)
   readonly #damaged = lruCache<Digest, string>(DAMAGED_MAX)
   readonly #small = new LRUCache<Digest, Uint8Array>({
     maxSize: SMALL_TOTAL_BYTES,
@@ -93,10 +95,10 @@ export class Proofs implements AsyncDisposable {
 
   /** True if this process proved what is stored now. False if the store cannot tell. */
   async holds(digest: Digest): Promise<boolean> {
-    if (!this.#proved.has(digest)) return false
+    if (!this.#provedStored.has(digest)) return false
     try {
       await using object = await this.#parts.store.open(digest)
-      return object !== undefined && this.#proved.get(digest) === object.version
+      return object !== undefined && this.#provedStored.get(digest) === object.version
     } catch {
       return false
     }
@@ -159,7 +161,7 @@ export class Proofs implements AsyncDisposable {
 
   #isProved(digest: Digest, object: StoredObject): boolean {
     if (this.#parts.isEveryRead || object.sizeBytes <= this.#smallBytes) return false
-    return this.#proved.get(digest) === object.version
+    return this.#provedOf(object.version).get(digest) === object.version
   }
 
   #prove(digest: Digest, version: string): Promise<boolean> {
@@ -177,7 +179,7 @@ export class Proofs implements AsyncDisposable {
    * version proves nothing about this one.
    */
   async #hash(digest: Digest, version: string): Promise<boolean> {
-    await using object = await openToServe(this.#parts.store, digest)
+    await using object = await openToProve(this.#parts.store, digest)
     if (object?.version !== version) return false
     const hash = startHash(algorithmOf(digest))
     const isSmall = object.sizeBytes <= this.#smallBytes && !this.#parts.isEveryRead
@@ -202,16 +204,22 @@ export class Proofs implements AsyncDisposable {
     return actual === digest
   }
 
+  #provedOf(version: string): LRUCache<Digest, string> {
+    const isCopy = this.#parts.store.copies?.isCopy(version) === true
+    return isCopy ? this.#provedCopies : this.#provedStored
+  }
+
   /** A version found damaged may be good later: in a bucket the same bytes have the same version. */
   #pass(digest: Digest, version: string): void {
-    this.#proved.set(digest, version)
+    this.#provedOf(version).set(digest, version)
     this.#damaged.delete(digest)
   }
 
   /** Remembers damaged versions, so that a store which cannot move them aside does not serve them again. */
   async #quarantine(digest: Digest, version: string | undefined, error: unknown): Promise<void> {
     if (version !== undefined) {
-      if (this.#proved.get(digest) === version) this.#proved.delete(digest)
+      const proved = this.#provedOf(version)
+      if (proved.get(digest) === version) proved.delete(digest)
       this.#damaged.set(digest, version)
     }
     await quarantine(this.#parts, { digest, version }, error)

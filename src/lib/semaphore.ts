@@ -18,8 +18,20 @@ export class Semaphore {
    */
   async enter(signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted()
-    if (this.#free > 0) this.#free -= 1
-    else await this.#wait(signal)
+    const leave = this.tryEnter()
+    if (leave !== undefined) return leave
+    await this.#wait(signal)
+    return this.#once()
+  }
+
+  /** Takes a place if one is free, and returns the function that gives it back. */
+  tryEnter(): (() => void) | undefined {
+    if (this.#free === 0) return undefined
+    this.#free -= 1
+    return this.#once()
+  }
+
+  #once(): () => void {
     let isInside = true
     return () => {
       if (!isInside) return

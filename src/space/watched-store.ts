@@ -81,6 +81,8 @@ export class WatchedStore implements Store {
     return {
       status: copies.status,
       open: async digest => await this.#openHeld(digest, async () => await copies.open(digest)),
+      openAgain: async digest => await this.#openHeld(digest, async () => await copies.openAgain(digest)),
+      isCopy: version => copies.isCopy(version),
       drop: async digest => await copies.drop(digest),
       dropDamaged: async (digest, version) => await copies.dropDamaged(digest, version),
     }

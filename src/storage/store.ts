@@ -157,6 +157,10 @@ export interface LocalCopies {
    * first, and the copy is opened. The version of a copy differs from that of the content in the store.
    */
   open(digest: Digest): Promise<StoredObject | undefined>
+  /** The same for a further look at what {@link open} gave, which does not count as a read. */
+  openAgain(digest: Digest): Promise<StoredObject | undefined>
+  /** True if a version is that of a copy, and not of the content in the store. */
+  isCopy(version: string): boolean
   /** Removes the copy, if there is one. */
   drop(digest: Digest): Promise<void>
   /**
@@ -171,7 +175,7 @@ export interface CopiesStatus {
   readonly objects: number
   readonly bytes: number
   readonly maxBytes: number
-  /** Reads of content that was here, and of content that had to be copied first. */
+  /** Reads of content that was here or was being copied, and of content that was copied for them. */
   readonly hits: number
   readonly misses: number
   /** True for a while after a failure of the disk. */

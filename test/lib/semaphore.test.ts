@@ -47,3 +47,17 @@ test('a caller that stops waiting takes no place, and rejects with the reason', 
   again()
   await assert.rejects(semaphore.enter(ended.signal), /enough/)
 })
+
+test('a caller that does not wait gets a place only if one is free', async () => {
+  const semaphore = new Semaphore(1)
+  const leave = semaphore.tryEnter()
+  assert.ok(leave !== undefined)
+  assert.equal(semaphore.tryEnter(), undefined)
+  const waiting = semaphore.enter(never)
+  leave()
+  leave()
+  assert.equal(semaphore.tryEnter(), undefined)
+  const next = await waiting
+  next()
+  assert.ok(semaphore.tryEnter() !== undefined)
+})

@@ -225,6 +225,8 @@ test('what is opened from a local copy is held like the content itself', async (
   const copies: LocalCopies = {
     status,
     open: async digest => await inner.open(digest),
+    openAgain: async digest => await inner.open(digest),
+    isCopy: version => version === 'copy',
     drop: async digest => void dropped.push(digest),
     dropDamaged: async (_, version) => version === 'copy',
   }
@@ -232,8 +234,11 @@ test('what is opened from a local copy is held like the content itself', async (
   await store(watched)
   const object = await watched.copies?.open(DIGEST)
   assert.ok(object !== undefined)
-  assert.equal(await watched.evict(DIGEST, GONE), false)
+  const again = await watched.copies?.openAgain(DIGEST)
   await object[Symbol.asyncDispose]()
+  assert.equal(await watched.evict(DIGEST, GONE), false)
+  await again?.[Symbol.asyncDispose]()
+  assert.equal(watched.copies?.isCopy('copy'), true)
   assert.equal(await watched.evict(DIGEST, GONE), true)
   assert.equal(await watched.copies?.open(DIGEST), undefined)
   assert.equal(watched.isHeld(DIGEST), false)

@@ -39,7 +39,6 @@ const DAMAGED_MAX = 1000
 /** Begins the version of a copy. A version of the bucket is an ETag or a time, which never begins so. */
 const COPY_VERSION = 'copy-'
 const TEMPORARY = 'temporary.'
-const NEVER = new AbortController().signal
 
 export interface CopyDirectoryOptions {
   /** Made if it is missing. Processes that share it share the copies, but each keeps the bound for itself. */
@@ -122,6 +121,7 @@ export class CopyDirectory implements AsyncDisposable {
       await file?.handle.close()
     } catch (error) {
       this.#pause(error)
+      return undefined
     }
     await this.drop(digest)
     return undefined
@@ -150,17 +150,15 @@ export class CopyDirectory implements AsyncDisposable {
 
   /**
    * Copies content. Returns `false` without a copy if the pieces are not the content, if it was removed since
-   * the ticket was taken, if it is too large, or if the disk fails. Throws only what reading the pieces
-   * throws.
+   * the ticket was taken, if it is too large, if many copies are being written, or if the disk fails. Throws
+   * only what reading the pieces throws.
    */
   async put(ticket: CopyTicket, sizeBytes: number, pieces: AsyncIterable<Uint8Array>): Promise<boolean> {
     const { digest } = ticket
-    if (!this.takes(digest, sizeBytes)) return false
-    const leave = await this.#writes.enter(NEVER)
-    if (this.#isPaused || this.#isClosed) {
-      leave()
-      return false
-    }
+    if (!this.takes(digest, sizeBytes) || this.#isPaused || this.#isClosed) return false
+    // Nobody waits: pieces that come slowly, or not at all, would hold up everybody.
+    const leave = this.#writes.tryEnter()
+    if (leave === undefined) return false
     const written = this.#put(ticket, sizeBytes, pieces).finally(leave)
     const over = written.catch(() => undefined).finally(() => this.#writing.delete(over))
     this.#writing.add(over)
@@ -213,8 +211,7 @@ export class CopyDirectory implements AsyncDisposable {
     const isPlaced = await this.#turns.take(digest, async () => {
       if (ticket.isVoid) return false
       return await this.#try(async () => {
-        const path = this.#pathOf(digest, sizeBytes)
-        await rename(temporary, path)
+        if (!(await this.#rename(temporary, digest, sizeBytes))) return false
         // A removal that came during the rename waits for this turn, and finds the copy.
         this.#sizes.set(digest, sizeBytes)
         return true
@@ -222,6 +219,19 @@ export class CopyDirectory implements AsyncDisposable {
     })
     if (isPlaced === true) this.#trim()
     return isPlaced ?? false
+  }
+
+  /** `false` if another process on the directory tidied the file away. */
+  async #rename(temporary: string, digest: Digest, sizeBytes: number): Promise<boolean> {
+    try {
+      await rename(temporary, this.#pathOf(digest, sizeBytes))
+      return true
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return false
+      // What has the name is no file of ours, and stays in the way.
+      if (hasCode(error, 'EISDIR', 'ENOTEMPTY')) this.#damaged.set(digest, true)
+      throw error
+    }
   }
 
   /** Removes the copy, if there is one, and prevents those that are being made. */
@@ -241,7 +251,7 @@ export class CopyDirectory implements AsyncDisposable {
    * of a copy.
    */
   async dropDamaged(digest: Digest, version: string): Promise<boolean> {
-    if (!version.startsWith(COPY_VERSION)) return false
+    if (!isCopyVersion(version)) return false
     this.#damaged.set(digest, true)
     await this.drop(digest)
     return true
@@ -259,8 +269,10 @@ export class CopyDirectory implements AsyncDisposable {
   async #load(): Promise<void> {
     const { path } = this.#options
     await this.#try(async () => {
-      for await (const { name } of (await ifThere(opendir(path))) ?? []) {
+      for await (const entry of (await ifThere(opendir(path))) ?? []) {
         if (this.#isClosed) return
+        const { name } = entry
+        if (!entry.isFile()) continue
         const copy = parseCopyFileName(name)
         if (copy !== undefined && copy.sizeBytes <= this.#copyBytesMax) {
           if (!this.#sizes.has(copy.digest)) this.#sizes.set(copy.digest, copy.sizeBytes)
@@ -328,6 +340,11 @@ export class CopyDirectory implements AsyncDisposable {
   #pathOf(digest: Digest, sizeBytes: number): string {
     return join(this.#options.path, copyFileName(digest, sizeBytes))
   }
+}
+
+/** True for the version of a copy. */
+export function isCopyVersion(version: string): boolean {
+  return version.startsWith(COPY_VERSION)
 }
 
 function bytesOnDisk(sizeBytes: number): number {

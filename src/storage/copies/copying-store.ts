@@ -22,13 +22,15 @@ import type {
   UploadSpool,
   WriteStep,
 } from '../store.ts'
-import type { CopyDirectory, CopyTicket } from './copy-directory.ts'
+import { type CopyDirectory, type CopyTicket, isCopyVersion } from './copy-directory.ts'
 
 /** Bytes that are read from a spool at a time. */
 const PIECE_BYTES = 256 * 1024
 
 /** A store whose removals can share requests, as those of a bucket do. */
 type InnerStore = Store & Required<Pick<Store, 'discard'>>
+
+type Count = (result: 'hit' | 'miss') => void
 
 interface CopyingStoreParts {
   readonly store: InnerStore
@@ -49,8 +51,7 @@ export class CopyingStore implements Store {
   readonly #directory: CopyDirectory
   readonly #events: Pick<Events, 'storageFailed'>
   readonly #copying = new Map<Digest, Promise<void>>()
-  #hits = 0
-  #misses = 0
+  readonly #reads = { hit: 0, miss: 0 }
 
   constructor({ store, directory, events }: CopyingStoreParts) {
     this.#store = store
@@ -60,14 +61,16 @@ export class CopyingStore implements Store {
     this.remote = store.remote
     const status = (): CopiesStatus => ({
       ...directory.status,
-      hits: this.#hits,
-      misses: this.#misses,
+      hits: this.#reads.hit,
+      misses: this.#reads.miss,
     })
     this.copies = {
       get status() {
         return status()
       },
-      open: async digest => await this.#openCopy(digest),
+      open: async digest => await this.#openCopy(digest, result => (this.#reads[result] += 1)),
+      openAgain: async digest => await this.#openCopy(digest, () => undefined),
+      isCopy: isCopyVersion,
       drop: async digest => await directory.drop(digest),
       dropDamaged: async (digest, version) => await directory.dropDamaged(digest, version),
     }
@@ -78,35 +81,38 @@ export class CopyingStore implements Store {
   }
 
   /** Readers that come while a copy is made wait for it. */
-  async #openCopy(digest: Digest): Promise<StoredObject | undefined> {
+  async #openCopy(digest: Digest, count: Count): Promise<StoredObject | undefined> {
     const copy = await this.#directory.open(digest)
     if (copy !== undefined) {
-      this.#hits += 1
+      count('hit')
       return copy
     }
     const copying = this.#copying.get(digest)
-    if (copying === undefined) return await this.#copyFirst(digest)
+    if (copying === undefined) return await this.#copyFirst(digest, count)
     await copying
-    return (await this.#directory.open(digest)) ?? (await this.#store.open(digest))
+    const made = await this.#directory.open(digest)
+    if (made !== undefined) count('hit')
+    return made ?? (await this.#store.open(digest))
   }
 
-  async #copyFirst(digest: Digest): Promise<StoredObject | undefined> {
+  async #copyFirst(digest: Digest, count: Count): Promise<StoredObject | undefined> {
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#copying.set(digest, promise)
     try {
       using ticket = this.#directory.begin(digest)
       const object = await this.#store.open(digest)
       if (object === undefined || !this.#directory.takes(digest, object.sizeBytes)) return object
-      this.#misses += 1
-      return await this.#copyOf(ticket, object)
+      const copy = await this.#copyOf(ticket, object)
+      if (copy !== undefined) count('miss')
+      return copy ?? object
     } finally {
       this.#copying.delete(digest)
       resolve()
     }
   }
 
-  /** The new copy of an open object, or the object itself. */
-  async #copyOf(ticket: CopyTicket, object: StoredObject): Promise<StoredObject> {
+  /** The new copy of an open object, which is closed then; `undefined` if the object has to serve. */
+  async #copyOf(ticket: CopyTicket, object: StoredObject): Promise<StoredObject | undefined> {
     let copy: StoredObject | undefined
     try {
       if (await this.#directory.put(ticket, object.sizeBytes, object.read(0, object.sizeBytes)))
@@ -119,7 +125,7 @@ export class CopyingStore implements Store {
       }
     }
     if (copy !== undefined) await object[Symbol.asyncDispose]()
-    return copy ?? object
+    return copy
   }
 
   async createSpool(digest: Digest, claimant?: string): Promise<SpoolFile> {

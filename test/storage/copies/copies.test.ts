@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { suite, test } from 'node:test'
+import { Proofs } from '../../../src/content/proofs.ts'
 import { BufferPool } from '../../../src/lib/reader-buffers.ts'
 import type { Digest } from '../../../src/oci/digest.ts'
 import { CopyDirectory } from '../../../src/storage/copies/copy-directory.ts'
@@ -12,6 +13,7 @@ import { contentKey, copyFileName } from '../../../src/storage/layout.ts'
 import { openS3Store } from '../../../src/storage/s3/store.ts'
 import type { Store } from '../../../src/storage/store.ts'
 import { startS3Stub } from '../../support/s3-stub.ts'
+import { seeEvents } from '../../support/seen-events.ts'
 import { defined, put, readAll, sample, storeContract } from '../contract.ts'
 import { filesBelow, seenEvents } from '../rooms.ts'
 import { addressOf, SMALL, scratchOf, seenS3Events } from '../s3/rooms.ts'
@@ -114,6 +116,34 @@ suite('a local copy', { concurrency: true }, () => {
     const all = await Promise.all(Array.from({ length: 50 }, async () => await serve(room, digest)))
     for (const read of all) assert.ok(defined(read).equals(bytes))
     assert.equal(room.requests(), before + 1)
+  })
+
+  test('counts once for a reader, whether it is proved or not, and not for the proof', async t => {
+    const room = await openCopiesRoom(t)
+    const { bytes, digest } = sample(300_000)
+    room.stub.put(`mirror/${contentKey(digest)}`, bytes)
+    const proofs = new Proofs({ store: room.copying, events: seeEvents().events, isEveryRead: false })
+    t.after(async () => await proofs[Symbol.asyncDispose]())
+    for (let round = 0; round < 3; round += 1) {
+      await using content = defined(await proofs.open(digest))
+      assert.equal(content.sizeBytes, bytes.length)
+    }
+    const { hits, misses } = room.copying.copies.status
+    assert.deepEqual({ hits, misses }, { hits: 2, misses: 1 })
+  })
+
+  test('that was read does not hide that the content in the bucket was proved', async t => {
+    const room = await openCopiesRoom(t)
+    const { bytes, digest } = sample(300_000)
+    await put(room.copying, digest, bytes)
+    const proofs = new Proofs({ store: room.copying, events: seeEvents().events, isEveryRead: false })
+    t.after(async () => await proofs[Symbol.asyncDispose]())
+    await proofs.trust(digest)
+    await using content = defined(await proofs.open(digest))
+    assert.equal(content.isProved(), true)
+    assert.equal(await proofs.holds(digest), true)
+    room.stub.objects.delete(`mirror/${contentKey(digest)}`)
+    assert.equal(await proofs.holds(digest), false)
   })
 
   test('is fetched again after a day, and then absent content is absent', async t => {
@@ -235,6 +265,8 @@ suite('after a restart', { concurrency: true }, () => {
     await put(room.copying, digest, bytes)
     await writeFile(join(room.path, 'temporary.1234.1'), 'half')
     await writeFile(join(room.path, 'notes'), 'of an operator')
+    await mkdir(join(room.path, 'temporary.directory'))
+    await mkdir(join(room.path, copyFileName(sample(600).digest, 600)))
     const again = await room.restart()
     const before = room.requests()
     assert.ok(defined(await serve(again, digest)).equals(bytes))
@@ -302,6 +334,27 @@ suite('trouble', { concurrency: true }, () => {
     assert.equal(await isFile(), true)
     assert.equal(room.events.failures.length, 1)
     assert.deepEqual(await room.files(), [copyFileName(good.digest, 500)])
+  })
+
+  test('of the bucket, which sends slowly or nothing, holds nobody up but its readers', async t => {
+    const room = await openCopiesRoom(t)
+    const silent = Promise.withResolvers<void>()
+    const stalled = Array.from({ length: 20 }, async (_, index) => {
+      const { digest } = sample(1_000 + index)
+      using ticket = room.directory.begin(digest)
+      const pieces = (async function* () {
+        await silent.promise
+        yield new Uint8Array(0)
+      })()
+      return await room.directory.put(ticket, 1_000 + index, pieces)
+    })
+    const { bytes, digest } = sample(700)
+    await room.copying.writeSteps([[{ kind: 'content', digest, bytes }]], 'durable')
+    assert.ok(defined(await serve(room, digest)).equals(bytes))
+    silent.resolve()
+    assert.deepEqual(new Set(await Promise.all(stalled)), new Set([false]))
+    assert.ok(defined(await serve(room, digest)).equals(bytes))
+    assert.equal(room.copying.copies.status.objects, 1)
   })
 
   test('of the bucket is not hidden, and not taken for trouble of the disk', async t => {
