@@ -201,12 +201,16 @@ export class Collection {
       return { digest, sizeBytes, freedBytes: 0, places: [], action: 'keep', why }
     }
     for (const place of need.idle) {
+      removal.requireFresh()
       await shelf.removeContent({ kind: 'hosted-blob', ...place, digest })
+      removal.requireFresh()
       await shelf.letGo(place, digest)
     }
     const subject = need.loose.length === 0 ? undefined : await this.#parts.subjectOf(digest)
     for (const { by, ...place } of need.loose) {
+      removal.requireFresh()
       if (by === undefined) await shelf.forgetNotes(place, digest, subject)
+      removal.requireFresh()
       await shelf.letGo(place, digest, by)
     }
     let [freedBytes, why] = [0, need.why ?? 'no manifest names it, and no claim holds it']

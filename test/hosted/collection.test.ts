@@ -208,6 +208,34 @@ test('a collection that stalls after its mark leaves the mark of the process tha
   assert.ok(await inner.readRecord({ kind: 'hosted-removal', digest }))
 })
 
+test('a collection that stalls between two repositories takes nothing that was pushed meanwhile', async () => {
+  const clock = FakeClock.skipDelays()
+  const inner = new MemoryStore(clock)
+  const other = makeRig({ store: inner, clock })
+  const digest = await other.pushBlob('layer')
+  await other.pushBlob('layer', OTHER)
+  clock.advance(CLAIM_MS)
+  let pushedTo: Place | undefined
+  const slow: Partial<Store> = {
+    deleteRecord: async name => {
+      const wasThere = await inner.deleteRecord(name)
+      if (name.kind !== 'hosted-blob' || pushedTo !== undefined) return wasThere
+      clock.advance(11 * 60_000)
+      pushedTo = name.repository === PLACE.repository ? OTHER : PLACE
+      await other.pushBlob('layer', pushedTo)
+      await other.pushImage([digest], pushedTo)
+      return wasThere
+    },
+  }
+  const verdicts = await makeRig({ store: inner, clock, sick: slow }).collect()
+  assert.ok(verdicts.every(({ action }) => action === 'keep'))
+  assert.ok(pushedTo !== undefined)
+  assert.ok(await other.shelf.content({ kind: 'hosted-blob', ...pushedTo, digest }))
+  assert.ok(await isStored(inner, digest))
+  const holds = await Array.fromAsync(other.shelf.holds(digest))
+  assert.ok(holds.some(({ by, repository }) => by !== undefined && repository === pushedTo?.repository))
+})
+
 test('a blob that is being pushed again in another process stays, whatever its record says', async () => {
   const { store, shelf, clock, collect, pushBlob } = makeRig()
   const digest = await pushBlob('layer')
