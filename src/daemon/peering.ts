@@ -56,6 +56,8 @@ const LISTENER_LIMITS: ServerLimits = {
   ...SERVER_LIMITS,
   connectionsPerAddressMax: SERVER_LIMITS.connectionsMax,
   surplusMax: 0,
+  // Idle connections of many replicas would leave no room for those that ask.
+  keepAliveMs: 10_000,
 }
 
 /** The other replicas, as this one asks them and answers them. */

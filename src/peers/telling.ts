@@ -74,8 +74,10 @@ export class Telling implements EventSink, AsyncDisposable {
 
   async #tellOne({ address }: Members['all'][number], changes: readonly ToldChange[]): Promise<void> {
     const signal = AbortSignal.any([this.#over.signal, AbortSignal.timeout(TELLING_MS)])
+    // All members are told: kept connections would join each with each.
+    const options = { signal, isBrief: true }
     try {
-      const { body } = (await this.#to?.wire.ask(address, { kind: 'changed', changes }, { signal })) ?? {}
+      const { body } = (await this.#to?.wire.ask(address, { kind: 'changed', changes }, options)) ?? {}
       body?.resume()
     } catch {
       // Best effort.

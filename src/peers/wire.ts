@@ -26,7 +26,7 @@ const WIRE_LIMITS: WireLimits = {
   connectMs: 300,
   signMs: 2000,
   beatMs: 4000,
-  freeMs: 5000,
+  freeMs: 1000,
   answerMs: 15_000,
 }
 
@@ -173,13 +173,17 @@ async function responseTo(
   // Errors after the response belong to the reader of its body.
   request.on('error', reject)
   using _ = watchFor(request, where, limits)
+  let isHeard = false
+  request.once('information', () => {
+    isHeard = true
+  })
   request.end()
   try {
     return await promise
   } catch (error) {
     signal.throwIfAborted()
     if (error instanceof PeerTrouble) throw error
-    if (request.reusedSocket) throw new StaleConnection(`${where} closed an idle connection`)
+    if (request.reusedSocket && !isHeard) throw new StaleConnection(`${where} closed an idle connection`)
     const { code = '', syscall } = error as NodeJS.ErrnoException
     const isStranger = code.startsWith('ERR_SSL') || code === 'EPROTO'
     const kind = isStranger ? 'stranger' : syscall === 'connect' ? 'unreachable' : 'broken'
