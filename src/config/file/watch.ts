@@ -17,6 +17,8 @@ export interface WatchEvents {
 const SETTLE_MS = 200
 /** Settle times to wait before a replaced directory is opened again. */
 const RETRY_SETTLES = 5
+/** Settle times after which a directory is read although it is not quiet: others may always write there. */
+const BUSY_SETTLES = 5
 
 interface WatchedDirectory {
   readonly watcher: FSWatcher
@@ -28,8 +30,8 @@ interface WatchedDirectory {
  * Watches the content of a file until it is disposed of. Editors and Kubernetes replace files instead of
  * writing them: they rename over the name, or over the `..data` link in its path; mounts and deployments
  * replace whole directories. So it watches the directories of the name and of the link's target, by name and
- * not by inode. After an event it waits until the directory is quiet, and then reads the content: only
- * different bytes are a change. {@link start} reads it for the first time.
+ * not by inode. After an event it waits until the directory is quiet, for a second at most, and then
+ * reads the content: only different bytes are a change. {@link start} reads it for the first time.
  */
 export class FileWatch implements Disposable {
   readonly #path: string
@@ -38,6 +40,8 @@ export class FileWatch implements Disposable {
   readonly #watchers = new Map<string, WatchedDirectory>()
   #isStarted = false
   #timer: NodeJS.Timeout | undefined
+  /** When the first event came that no read has followed; `undefined` if there is none. */
+  #eventAtMs: number | undefined
   #seen: string | undefined
   #isDisposed = false
   /** Serializes the reads, so that an older one cannot overtake a newer one. */
@@ -107,9 +111,16 @@ export class FileWatch implements Disposable {
   #lookSoon(delayMs = this.#settleMs): void {
     if (this.#isDisposed) return
     clearTimeout(this.#timer)
-    this.#timer = setTimeout(() => {
-      this.#looking = this.#looking.then(() => this.#look())
-    }, delayMs)
+    const nowMs = performance.now()
+    this.#eventAtMs ??= nowMs
+    const leftMs = this.#eventAtMs + BUSY_SETTLES * this.#settleMs - nowMs
+    this.#timer = setTimeout(
+      () => {
+        this.#eventAtMs = undefined
+        this.#looking = this.#looking.then(() => this.#look())
+      },
+      Math.max(0, Math.min(delayMs, leftMs)),
+    )
     this.#timer.unref()
   }
 

@@ -13,7 +13,7 @@ class Rig implements AsyncDisposable {
   #count = 0
   #changed = Promise.withResolvers<void>()
 
-  private constructor(directory: string, file: string) {
+  private constructor(directory: string, file: string, settleMs: number) {
     this.directory = directory
     this.file = file
     const changed = (): void => {
@@ -21,12 +21,12 @@ class Rig implements AsyncDisposable {
       this.#changed.resolve()
       this.#changed = Promise.withResolvers()
     }
-    this.#watch = new FileWatch(file, { changed, failed: assert.ifError }, 5)
+    this.#watch = new FileWatch(file, { changed, failed: assert.ifError }, settleMs)
   }
 
-  static async open(prepare: (directory: string) => Promise<string>): Promise<Rig> {
+  static async open(prepare: (directory: string) => Promise<string>, settleMs = 5): Promise<Rig> {
     const directory = await mkdtemp(join(tmpdir(), 'entrepot-watch-'))
-    const rig = new Rig(directory, await prepare(directory))
+    const rig = new Rig(directory, await prepare(directory), settleMs)
     await rig.#watch.start()
     return rig
   }
@@ -78,6 +78,22 @@ test('other files in the directory, and the same bytes again, are not a change',
     await rename(`${rig.file}.new`, rig.file)
   })
   assert.equal(rig.count, 1)
+})
+
+test('a change is noticed although others write to the directory without a pause', {
+  timeout: 10_000,
+}, async () => {
+  await using rig = await Rig.open(plainFile, 30)
+  let isNoticed = false
+  const noise = async (): Promise<void> => {
+    while (!isNoticed) await writeFile(join(rig.directory, 'noise'), String(Math.random()))
+  }
+  const writing = noise()
+  await rig.changedBy(async () => {
+    await writeFile(rig.file, 'two')
+  })
+  isNoticed = true
+  await writing
 })
 
 test('a file that is removed and created with other bytes changes once', async () => {
