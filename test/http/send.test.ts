@@ -226,9 +226,10 @@ test('a client that takes bytes from the kernel is not closed while the kernel t
   using client = await RawClient.connect(address)
   client.socket.pause()
   client.send(KEEP)
-  // In each idle time the client reads something, but less than must be free before the kernel takes more.
-  for (let round = 0; round < 20; round += 1) {
-    await Promise.race([sent, new Promise(resolve => setTimeout(resolve, 100))])
+  // In each idle time the client reads something, but less than must be free before the kernel takes more. Of
+  // what it reads the kernel tells the other side once a sixteenth of its buffer is free: 384 KiB of 6 MiB.
+  for (let round = 0; round < 40; round += 1) {
+    await Promise.race([sent, new Promise(resolve => setTimeout(resolve, 50))])
     client.socket.read(64 * 1024)
   }
   assert.equal(content.disposals(), 0)
