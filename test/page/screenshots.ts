@@ -23,6 +23,7 @@ for (const [name, path, colorScheme] of shots) {
   await page.click('main >> button:has-text("Log in")')
   await page.goto(`${rig.origin}${path}`)
   if (path === '') await page.locator('progress[value="50"]').waitFor()
+  await page.getByText('The index is being rebuilt').waitFor({ state: 'hidden' })
   const file = `${FOLDER}${name}.png`
   await page.screenshot({ path: file })
   process.stdout.write(`${file}: ${(await stat(file)).size} bytes\n`)

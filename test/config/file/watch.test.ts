@@ -84,15 +84,15 @@ test('a change is noticed although others write to the directory without a pause
   timeout: 10_000,
 }, async () => {
   await using rig = await Rig.open(plainFile, 30)
-  let isNoticed = false
+  const noticed = new AbortController()
   const noise = async (): Promise<void> => {
-    while (!isNoticed) await writeFile(join(rig.directory, 'noise'), String(Math.random()))
+    while (!noticed.signal.aborted) await writeFile(join(rig.directory, 'noise'), String(Math.random()))
   }
   const writing = noise()
   await rig.changedBy(async () => {
     await writeFile(rig.file, 'two')
   })
-  isNoticed = true
+  noticed.abort()
   await writing
 })
 
