@@ -9,6 +9,7 @@ const PROGRAMS = {
   taskset: 'util-linux',
   setpriv: 'util-linux',
   sync: 'coreutils',
+  openssl: 'openssl',
   radosgw: 'radosgw',
   'radosgw-admin': 'radosgw',
   'ceph-mon': 'ceph-mon',
@@ -28,6 +29,17 @@ export const BASIC_PROGRAMS: readonly Program[] = [
   'taskset',
   'setpriv',
   'sync',
+]
+
+/** Programs that a case with a bucket needs. */
+export const BUCKET_PROGRAMS: readonly Program[] = [
+  'radosgw',
+  'radosgw-admin',
+  'ceph-mon',
+  'ceph-osd',
+  'ceph',
+  'ceph-authtool',
+  'monmaptool',
 ]
 
 /** Throws, naming the packages, if a program is not installed. */

@@ -39,6 +39,7 @@ export const ACCESS_CASES: readonly Case[] = [
   },
   {
     name: 'tls-manifests',
+    programs: ['openssl'],
     title: 'Warm manifest by tag, over TLS',
     isLong: true,
     columns: ['requestsPerSecond', 'cpuPerThousand', 'p50Ms', 'p99Ms'],
@@ -50,6 +51,7 @@ export const ACCESS_CASES: readonly Case[] = [
   },
   {
     name: 'tls-blobs',
+    programs: ['openssl'],
     title: 'Warm blob of 16 MiB, over TLS',
     isLong: true,
     columns: ['bytesPerSecond', 'cpuPerGigabyte'],

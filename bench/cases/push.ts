@@ -6,6 +6,7 @@ import { startRadosgw } from '../../test/s3/rig/radosgw.ts'
 import type { Bench, Case } from '../bench.ts'
 import { cpuSecondsOf, forgetPeak, residentBytesOf } from '../cpu.ts'
 import { startEntrepot, VARIANTS } from '../entrepot.ts'
+import { BUCKET_PROGRAMS } from '../programs.ts'
 import { startRegistry } from '../registry.ts'
 import type { Results } from '../results.ts'
 import type { Started } from '../room.ts'
@@ -16,16 +17,6 @@ const REPOSITORY = 'hosted/app'
 const MANIFESTS = 2000
 const MANIFESTS_AT_ONCE = 16
 const PIECE_BYTES = 1024 * 1024
-
-const RADOSGW = [
-  'radosgw',
-  'radosgw-admin',
-  'ceph-mon',
-  'ceph-osd',
-  'ceph',
-  'ceph-authtool',
-  'monmaptool',
-] as const
 
 type Place = 'disk' | 'bucket'
 type Bucket = S3Address
@@ -39,7 +30,7 @@ const COMPARED = [
 export const PUSH_CASES: readonly Case[] = (['disk', 'bucket'] as const).flatMap((place): readonly Case[] => {
   const where = place === 'disk' ? 'a file system' : 'a bucket (radosgw)'
   const needed: Pick<Case, 'programs' | 'isLong'> =
-    place === 'disk' ? {} : { programs: RADOSGW, isLong: true }
+    place === 'disk' ? {} : { programs: BUCKET_PROGRAMS, isLong: true }
   return [
     {
       name: `push-manifests-${place}`,

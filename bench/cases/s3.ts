@@ -4,6 +4,7 @@ import { startRadosgw } from '../../test/s3/rig/radosgw.ts'
 import type { Bench, Case } from '../bench.ts'
 import { ACCEPT, type Item, type Kind } from '../content.ts'
 import { startEntrepot, VARIANTS } from '../entrepot.ts'
+import { BUCKET_PROGRAMS } from '../programs.ts'
 import type { Results } from '../results.ts'
 import { type Started } from '../room.ts'
 import { check, untilHit } from '../servers.ts'
@@ -28,22 +29,13 @@ const COPYING: readonly Way[] = [
   { name: 'Entrepot, bucket alone', flags: [] },
   { name: 'Entrepot, with --s3-cache', flags: ['--s3-cache', '256MiB'] },
 ]
-const PROGRAMS = [
-  'radosgw',
-  'radosgw-admin',
-  'ceph-mon',
-  'ceph-osd',
-  'ceph',
-  'ceph-authtool',
-  'monmaptool',
-] as const
 
 /** A cache in a bucket of a real S3 server that shares the cores with Entrepot and its clients. */
 export const S3_CASES: readonly Case[] = [
   {
     name: 's3',
     isLong: true,
-    programs: PROGRAMS,
+    programs: BUCKET_PROGRAMS,
     title: 'Warm blob of 16 MiB in a bucket (radosgw)',
     columns: ['bytesPerSecond', 'requestsPerSecond', 'cpuPerGigabyte', 'cpuPerThousand', 'clientCores'],
     comparisons: [{ title: 'of radosgw', metric: 'bytesPerSecond', with: DIRECT }],
@@ -73,7 +65,7 @@ function smallCase(name: string, title: string, kind: Kind): Case {
   return {
     name,
     isLong: true,
-    programs: PROGRAMS,
+    programs: BUCKET_PROGRAMS,
     title,
     columns: ['requestsPerSecond', 'bytesPerSecond', 'cpuPerThousand', 'clientCores'],
     comparisons: [
