@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { freePort } from '../test/clients/rig/ports.ts'
+import { LoopWatch } from './loop.ts'
 import type { Room, Started } from './room.ts'
 
 /** What `npm run build` makes, and `npm run bench` measures. */
@@ -23,6 +24,8 @@ export interface EntrepotOptions {
   readonly flags?: readonly string[]
   /** The upstream of the default namespace, as `host:port` on loopback over plain http. */
   readonly upstream: string
+  /** Namespaces of that upstream; `docker.io`, the default one, by default. */
+  readonly namespaces?: readonly string[]
   /** The sub-command with its own flags; by default a directory of the room. */
   readonly store?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
@@ -39,8 +42,12 @@ export async function startEntrepot(room: Room, name: string, options: EntrepotO
   const directory = room.path(name)
   await mkdir(directory, { recursive: true })
   const file = room.path(name, 'upstreams.yaml')
-  const entry = { namespace: 'docker.io', host: options.upstream, tls: false }
-  const upstreams = [{ ...entry, allow_addresses: ['127.0.0.0/8'] }]
+  const upstreams = (options.namespaces ?? ['docker.io']).map(namespace => ({
+    namespace,
+    host: options.upstream,
+    tls: false,
+    allow_addresses: ['127.0.0.0/8'],
+  }))
   const { hosted: names, access = { rules: [{ who: 'everyone', may: ['pull', 'push'] }] } } = options
   // JSON is YAML.
   await writeFile(
@@ -58,8 +65,9 @@ export async function startEntrepot(room: Room, name: string, options: EntrepotO
     file,
   ]
   const argv = [process.execPath, MAIN, ...store, ...flags, ...(options.flags ?? [])]
-  const child = room.start(name, argv, { env: options.env ?? {} })
+  const loop = new LoopWatch(room.path(name, 'loop'))
+  const child = room.start(name, argv, { env: { ...options.env, ...loop.env } })
   // 401 where rules ask for a login.
   await child.ready(async () => [200, 401].includes((await fetch(`http://${address}/v2/`)).status))
-  return { child, address }
+  return { child, address, loop }
 }

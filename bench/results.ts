@@ -7,6 +7,7 @@ export const METRICS = {
   clientCores: { title: 'client, cores', show: value => value.toFixed(2) },
   p50Ms: { title: 'p50, ms', show: value => significant(value) },
   p99Ms: { title: 'p99, ms', show: value => significant(value) },
+  loopMs: { title: 'event loop, p99.9, ms', show: value => group(value) },
   firstByteMs: { title: 'first byte, ms', show: value => value.toFixed(1) },
   laterMs: { title: 'later than direct, ms', show: value => value.toFixed(1) },
   tookMs: { title: 'last byte, ms', show: value => significant(value) },

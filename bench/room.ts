@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { LoopWatch } from './loop.ts'
 
 const READY_WITHIN_MS = 30_000
 const GONE_WITHIN_MS = 10_000
@@ -73,6 +74,8 @@ export class Child implements AsyncDisposable {
 export interface Started {
   readonly child: Child
   readonly address: string
+  /** Its event loops, if it is Entrepot. */
+  readonly loop?: LoopWatch
 }
 
 /** A temporary directory and the programs that run in it. Both are removed with the room. */

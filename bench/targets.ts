@@ -1,4 +1,5 @@
 import { DIRECT, herdName } from './cases/cold.ts'
+import { PUSHED_TO } from './cases/push.ts'
 import { VARIANTS, type Variant } from './entrepot.ts'
 import { METRICS, type Metric, type Results, ratiosOf } from './results.ts'
 import { DISTRIBUTION, NGINX_CACHE, NGINX_STATIC, REGISTRY } from './servers.ts'
@@ -43,10 +44,21 @@ function ofOneWorker(of: Target['of']): Target['of'] {
   return (results, variant) => (variant.workers === 1 ? of(results, variant) : undefined)
 }
 
+/** What no variant was measured in: it counts for the first one. */
+function ofFirst(of: (results: Results) => number | undefined): Target['of'] {
+  return (results, variant) => (variant === VARIANTS[0] ? of(results) : undefined)
+}
+
 /** The worst of all cold blobs, herds or not. */
 function worstShare(results: Results, { name }: Variant): number | undefined {
   const cases = ['cold', 'cold-paced', 'cold-small', herdName(20), herdName(100), herdName(1000)]
   return spreadOf(cases.flatMap(one => results.samplesOf(one, name, 'upstreamShare')))?.max
+}
+
+/** The worst event loop of all cases. */
+function worstLoop(results: Results, { name }: Variant): number | undefined {
+  const all = results.measurements.filter(({ server }) => server === name)
+  return spreadOf(all.flatMap(({ samples }) => samples.loopMs ?? []))?.max
 }
 
 /** Throughput of the workers of a variant, as a multiple of the first variant's. */
@@ -71,6 +83,13 @@ const SPEED_UPS = [
   { name: 'manifest-digest', rate: 'requestsPerSecond', cost: 'cpuPerThousand' },
   { name: 'blobs-small', rate: 'requestsPerSecond', cost: 'cpuPerThousand' },
   { name: 'blobs-1g', rate: 'bytesPerSecond', cost: 'cpuPerGigabyte' },
+] as const
+
+const PUSHES = [
+  { name: 'push-manifests-disk', rate: 'requestsPerSecond' },
+  { name: 'push-manifests-bucket', rate: 'requestsPerSecond' },
+  { name: 'push-blob-disk', rate: 'bytesPerSecond' },
+  { name: 'push-blob-bucket', rate: 'bytesPerSecond' },
 ] as const
 
 const BYTES = metric('blobs-1g', 'bytesPerSecond')
@@ -197,6 +216,40 @@ const TARGETS: readonly Target[] = [
       of: speedUpByCost(metric(name, cost)),
     },
   ]),
+  {
+    title: 'rules: CPU time of a manifest, of a mirror without rules',
+    bound: { atMost: 1.1 },
+    unit: '×',
+    of: ofFirst(results => {
+      const [own, others] = ['rules', 'no rules'].map(name =>
+        results.samplesOf('rules', name, 'cpuPerThousand'),
+      )
+      return spreadOf(ratiosOf(own ?? [], others ?? []))?.median
+    }),
+  },
+  {
+    title: 'gate: p99 of a review, the slowest load',
+    bound: { atMost: 10 },
+    unit: ' ms',
+    of: ofFirst(results => {
+      const loads = results.serversOf('gate').map(load => results.samplesOf('gate', load, 'p99Ms'))
+      return spreadOf(loads.map(samples => spreadOf(samples)?.median ?? Number.NaN))?.max
+    }),
+  },
+  ...PUSHES.map(
+    ({ name, rate }): Target => ({
+      title: `${name}: ${METRICS[rate].title}, of ${PUSHED_TO}`,
+      bound: { atLeast: 1.5 },
+      unit: '×',
+      of: ofOneWorker(ratio(metric(name, rate), PUSHED_TO)),
+    }),
+  ),
+  {
+    title: 'all cases: lateness of the event loop, p99.9 at worst',
+    bound: { atMost: 50 },
+    unit: ' ms',
+    of: worstLoop,
+  },
   {
     title: 'start',
     bound: { atMost: 500 },

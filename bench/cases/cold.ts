@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Bench, Case } from '../bench.ts'
 import { type Item, MIB } from '../content.ts'
 import { forgetPeak, residentBytesOf } from '../cpu.ts'
+import { watched } from '../loop.ts'
 import { type Sent, sentOf } from '../registry.ts'
 import { startPacedRelay } from '../relay.ts'
 import type { Metric, Results } from '../results.ts'
@@ -42,6 +43,7 @@ const COLUMNS: readonly Metric[] = [
   'timesDirect',
   'upstreamRequests',
   'upstreamShare',
+  'loopMs',
 ]
 
 /** New content, which no server has yet. */
@@ -86,7 +88,7 @@ export const COLD_CASES: readonly Case[] = [
       name: herdName(clients),
       isLong: clients >= REGISTRY_HERD_MAX,
       title: `${clients} clients at once, one cold blob of 64 MiB`,
-      columns: ['firstByteMs', 'tookMs', 'upstreamRequests', 'upstreamShare', 'peakBytes'],
+      columns: ['firstByteMs', 'tookMs', 'upstreamRequests', 'upstreamShare', 'peakBytes', 'loopMs'],
       comparisons: [],
       run: async (bench, results) => await runHerd(clients, bench, results),
     }),
@@ -111,7 +113,7 @@ async function runCold(
     for (const server of mirrors(servers)) {
       bench.progress(`${name}, round ${round}: ${server.name}`)
       const before = sentOfOrigin(bench, item)
-      const own = await pullOnce(bench, server.address, item)
+      const own = await watched(server, async () => await pullOnce(bench, server.address, item))
       const sent = await sentSince(bench, item, before)
       results.add(name, server.name, { ...own, ...besides(own, direct), ...sent })
       await check(server, item[0])
@@ -136,7 +138,7 @@ async function runSmall(
     for (const server of mirrors(await bench.servers())) {
       bench.progress(`${name}, round ${round}: ${server.name}`)
       const before = sentOfOrigin(bench, items)
-      const own = await middle(server.address)
+      const own = await watched(server, async () => await middle(server.address))
       const sent = await sentSince(bench, items, before)
       results.add(name, server.name, { ...own, ...besides(own, direct), ...sent })
     }
@@ -154,13 +156,14 @@ async function runHerd(clients: number, bench: Bench, results: Results): Promise
       const before = sentOfOrigin(bench, item)
       forgetPeak(server.child.pid)
       const order = { address: server.address, requests: item, connections: clients, times: 1 }
-      const report = await runSink(bench.room, order)
+      const { loopMs, ...report } = await watched(server, async () => await runSink(bench.room, order))
       const { peakBytes } = residentBytesOf(server.child.pid)
       const { firstByteMs, tookMs } = slowestOf(report)
       results.add(name, server.name, {
         firstByteMs,
         tookMs,
         peakBytes,
+        ...(loopMs === undefined ? {} : { loopMs }),
         ...(await sentSince(bench, item, before)),
       })
       await check(server, item[0])

@@ -6,13 +6,15 @@ import { startRadosgw } from '../../test/s3/rig/radosgw.ts'
 import type { Bench, Case } from '../bench.ts'
 import { cpuSecondsOf, forgetPeak, residentBytesOf } from '../cpu.ts'
 import { startEntrepot, VARIANTS } from '../entrepot.ts'
+import { watched } from '../loop.ts'
 import { BUCKET_PROGRAMS } from '../programs.ts'
 import { startRegistry } from '../registry.ts'
 import type { Results } from '../results.ts'
 import type { Started } from '../room.ts'
 
 const OWN = VARIANTS[0].name
-const DISTRIBUTION = 'docker-registry'
+/** The registry that takes the same pushes. */
+export const PUSHED_TO = 'docker-registry'
 const REPOSITORY = 'hosted/app'
 const MANIFESTS = 2000
 const MANIFESTS_AT_ONCE = 16
@@ -22,8 +24,8 @@ type Place = 'disk' | 'bucket'
 type Bucket = S3Address
 
 const COMPARED = [
-  { title: 'of docker-registry', metric: 'requestsPerSecond', with: DISTRIBUTION },
-  { title: 'of docker-registry', metric: 'bytesPerSecond', with: DISTRIBUTION },
+  { title: 'of docker-registry', metric: 'requestsPerSecond', with: PUSHED_TO },
+  { title: 'of docker-registry', metric: 'bytesPerSecond', with: PUSHED_TO },
 ] as const
 
 /** Pushes to hosted repositories, beside the registry that most people run. */
@@ -35,7 +37,7 @@ export const PUSH_CASES: readonly Case[] = (['disk', 'bucket'] as const).flatMap
     {
       name: `push-manifests-${place}`,
       title: `Push of ${MANIFESTS.toLocaleString('en')} small manifests by tag, ${MANIFESTS_AT_ONCE} at once, to ${where}`,
-      columns: ['requestsPerSecond', 'cpuPerThousand', 'p50Ms', 'peakBytes'],
+      columns: ['requestsPerSecond', 'cpuPerThousand', 'p50Ms', 'peakBytes', 'loopMs'],
       comparisons: [COMPARED[0]],
       ...needed,
       run: async (bench, results) =>
@@ -44,7 +46,7 @@ export const PUSH_CASES: readonly Case[] = (['disk', 'bucket'] as const).flatMap
     {
       name: `push-blob-${place}`,
       title: `Push of one large blob (POST, PATCH, PUT, as Docker sends it) to ${where}`,
-      columns: ['bytesPerSecond', 'cpuPerGigabyte', 'peakBytes'],
+      columns: ['bytesPerSecond', 'cpuPerGigabyte', 'peakBytes', 'loopMs'],
       comparisons: [COMPARED[1]],
       ...needed,
       run: async (bench, results) => await onBoth(bench, place, pushBlob(results, `push-blob-${place}`)),
@@ -100,7 +102,7 @@ async function startBoth({ room, origin }: Bench, bucket: Bucket | undefined): P
   const other = await startRegistry(room, `${group}-registry`, { bucket })
   return [
     { name: OWN, ...own },
-    { name: DISTRIBUTION, ...other },
+    { name: PUSHED_TO, ...other },
   ]
 }
 
@@ -111,7 +113,6 @@ function pushManifests(results: Results, name: string): Work {
     await client.pushSmall(config)
     const manifests = Array.from({ length: MANIFESTS }, (_, index) => manifestOf(config, `${round}-${index}`))
     const cpuBefore = cpuSecondsOf(server.child.pid)
-    const startedAtMs = performance.now()
     const took: number[] = []
     let next = 0
     const worker = async (): Promise<void> => {
@@ -121,17 +122,27 @@ function pushManifests(results: Results, name: string): Work {
         took.push(performance.now() - beganAtMs)
       }
     }
-    await Promise.all(Array.from({ length: MANIFESTS_AT_ONCE }, worker))
-    const seconds = (performance.now() - startedAtMs) / 1000
+    const { seconds, ...seen } = await watched(
+      server,
+      async () =>
+        await timed(async () => await Promise.all(Array.from({ length: MANIFESTS_AT_ONCE }, worker))),
+    )
     took.sort((one, other) => one - other)
     results.add(name, server.name, {
       requestsPerSecond: MANIFESTS / seconds,
       cpuPerThousand: ((cpuSecondsOf(server.child.pid) - cpuBefore) * 1000) / MANIFESTS,
       p50Ms: took[Math.floor(took.length / 2)] ?? 0,
       peakBytes: residentBytesOf(server.child.pid).peakBytes,
+      ...seen,
     })
     client[Symbol.dispose]()
   }
+}
+
+async function timed(work: () => Promise<unknown>): Promise<{ readonly seconds: number }> {
+  const startedAtMs = performance.now()
+  await work()
+  return { seconds: (performance.now() - startedAtMs) / 1000 }
 }
 
 function pushBlob(results: Results, name: string): Work {
@@ -139,13 +150,15 @@ function pushBlob(results: Results, name: string): Work {
     const client = new PushClient(server.address)
     const pieces = piecesOf(options.largeBytes)
     const cpuBefore = cpuSecondsOf(server.child.pid)
-    const startedAtMs = performance.now()
-    await client.pushLarge(pieces, options.largeBytes)
-    const seconds = (performance.now() - startedAtMs) / 1000
+    const { seconds, ...seen } = await watched(
+      server,
+      async () => await timed(async () => await client.pushLarge(pieces, options.largeBytes)),
+    )
     results.add(name, server.name, {
       bytesPerSecond: options.largeBytes / seconds,
       cpuPerGigabyte: ((cpuSecondsOf(server.child.pid) - cpuBefore) * 1e9) / options.largeBytes,
       peakBytes: residentBytesOf(server.child.pid).peakBytes,
+      ...seen,
     })
     client[Symbol.dispose]()
   }

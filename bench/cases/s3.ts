@@ -98,11 +98,11 @@ async function measureSmall(
 ): Promise<void> {
   const { room, options } = bench
   for (let round = 1; round <= options.rounds; round += 1) {
-    for (const { name, child, address } of plan.started) {
+    for (const { name, address, ...server } of plan.started) {
       bench.progress(`${plan.name}, round ${round}: ${name}`)
       const requests = plan.items.map(({ path }) => ({ path, headers: ACCEPT }))
       const order = { address, requests, connections: STREAMS, seconds: options.seconds }
-      results.add(plan.name, name, await accounted({ child }, async () => loadOf(await runSink(room, order))))
+      results.add(plan.name, name, await accounted(server, async () => loadOf(await runSink(room, order))))
     }
   }
 }
@@ -132,10 +132,10 @@ async function measure(bench: Bench, results: Results, { item, started, gateway 
   const { room, options } = bench
   const redirecting = started.at(-1)?.address ?? ''
   for (let round = 1; round <= options.rounds; round += 1) {
-    for (const { name, child, address } of started) {
+    for (const { name, address, ...server } of started) {
       bench.progress(`s3, round ${round}: ${name}`)
       const order = { address, requests: [item], connections: STREAMS, seconds: options.seconds }
-      results.add('s3', name, await accounted({ child }, async () => loadOf(await runSink(room, order))))
+      results.add('s3', name, await accounted(server, async () => loadOf(await runSink(room, order))))
     }
     bench.progress(`s3, round ${round}: ${DIRECT}`)
     const requests = [{ path: await presignedPath(redirecting, item) }]

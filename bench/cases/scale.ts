@@ -7,10 +7,10 @@ import type { Change } from '../../src/content/index/change.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 import { freePort } from '../../test/clients/rig/ports.ts'
 import type { Bench, Case } from '../bench.ts'
-import { ACCEPT } from '../content.ts'
+import { ACCEPT, type Item } from '../content.ts'
 import { forgetPeak, residentBytesOf } from '../cpu.ts'
 import { startEntrepot, VARIANTS } from '../entrepot.ts'
-import type { Results } from '../results.ts'
+import type { Metric, Results } from '../results.ts'
 import { onItsCore, type Server, untilHit } from '../servers.ts'
 import { loadOf, runSink } from '../sink.ts'
 import { runWrk } from '../wrk.ts'
@@ -24,6 +24,7 @@ const OBJECT_BYTES = 1_000_000
 const BATCH = 50_000
 const CONNECTIONS = 32
 const MANY_CONNECTIONS = 4000
+const NAMESPACES = 10
 const SETTLED_MS = 1000
 
 /** What grows with the content of the cache and with the number of clients. */
@@ -32,9 +33,17 @@ export const SCALE_CASES: readonly Case[] = [
     name: 'connections',
     title: `Warm manifest by tag, ${MANY_CONNECTIONS} connections`,
     isLong: true,
-    columns: ['requestsPerSecond', 'cpuPerThousand', 'p50Ms', 'p99Ms', 'peakBytes', 'clientCores'],
+    columns: ['requestsPerSecond', 'cpuPerThousand', 'p50Ms', 'p99Ms', 'loopMs', 'peakBytes', 'clientCores'],
     comparisons: [],
     run: runConnections,
+  },
+  {
+    name: 'namespaces',
+    title: `Warm manifest by tag, ${MANY_CONNECTIONS} connections, of one namespace and of ${NAMESPACES}`,
+    isLong: true,
+    columns: ['requestsPerSecond', 'cpuPerThousand', 'p50Ms', 'p99Ms', 'loopMs', 'peakBytes'],
+    comparisons: [{ title: 'CPU, × one', metric: 'cpuPerThousand', with: namespacesName(1) }],
+    run: runNamespaces,
   },
   {
     name: 'scale',
@@ -51,23 +60,52 @@ export const SCALE_CASES: readonly Case[] = [
 /** Each address has fewer connections than the mirror allows one client. */
 async function runConnections(bench: Bench, results: Results): Promise<void> {
   const items = await bench.warmed('manifest-tag')
-  const requests = items.map(({ path }) => ({ path, headers: ACCEPT }))
   for (const server of await bench.servers()) {
     bench.progress(`connections: ${server.name}`)
-    forgetPeak(server.child.pid)
-    const load = await onItsCore(server, async core => {
-      const order = {
-        address: server.address,
-        requests,
-        connections: MANY_CONNECTIONS,
-        seconds: bench.options.seconds + 2,
-      }
-      return await accounted(server, async () => loadOf(await runSink(bench.room, order, core)))
+    results.add('connections', server.name, await loadMany(bench, server, items))
+  }
+}
+
+async function loadMany(
+  { room, options }: Bench,
+  server: Server,
+  items: readonly Item[],
+): Promise<Partial<Record<Metric, number>>> {
+  const { address, child } = server
+  const requests = items.map(({ path }) => ({ path, headers: ACCEPT }))
+  forgetPeak(child.pid)
+  const load = await onItsCore(server, async core => {
+    const order = { address, requests, connections: MANY_CONNECTIONS, seconds: options.seconds + 2 }
+    return await accounted(server, async () => loadOf(await runSink(room, order, core)))
+  })
+  return { ...load, peakBytes: residentBytesOf(child.pid).peakBytes }
+}
+
+function namespacesName(count: number): string {
+  return count === 1 ? 'one namespace' : `${count} namespaces`
+}
+
+/** Clients of as many registries as a cluster has, all behind one upstream here. */
+async function runNamespaces(bench: Bench, results: Results): Promise<void> {
+  const items = await bench.maker.make('manifest-tag')
+  for (const count of [1, NAMESPACES]) {
+    const namespaces = Array.from({ length: count }, (_, index) => `registry-${index}.example`)
+    const running = await startEntrepot(bench.room, `namespaces-${count}`, {
+      upstream: bench.origin.address,
+      namespaces,
+      flags: VARIANTS[0].flags,
     })
-    results.add('connections', server.name, {
-      ...load,
-      peakBytes: residentBytesOf(server.child.pid).peakBytes,
-    })
+    const server: Server = { name: namespacesName(count), readyMs: 0, ...running }
+    const asked = namespaces.flatMap(name =>
+      items.map(item => ({ ...item, path: `${item.path}?ns=${name}` })),
+    )
+    for (const item of asked) await untilHit(server, item)
+    for (let round = 0; round <= bench.options.rounds; round += 1) {
+      bench.progress(`namespaces, round ${round}: ${server.name}`)
+      const measured = await loadMany(bench, server, asked)
+      if (round > 0) results.add('namespaces', server.name, measured)
+    }
+    await server.child.stop()
   }
 }
 

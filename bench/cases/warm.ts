@@ -2,6 +2,7 @@ import type { Bench, Case } from '../bench.ts'
 import { ACCEPT, type Item, type Kind, MIB } from '../content.ts'
 import { cpuSecondsOf } from '../cpu.ts'
 import type { Load } from '../load.ts'
+import { watched } from '../loop.ts'
 import type { Metric, Results } from '../results.ts'
 import type { Room } from '../room.ts'
 import { DISTRIBUTION, NGINX_STATIC, onItsCore, REGISTRY, type Server } from '../servers.ts'
@@ -95,11 +96,12 @@ async function run({ name, kind, load }: WarmPlan, bench: Bench, results: Result
 
 /** Samples of a load, including the CPU time of the server meanwhile. */
 export async function accounted(
-  { child: { pid } }: Pick<Server, 'child'>,
+  { child: { pid }, loop }: Pick<Server, 'child' | 'loop'>,
   load: () => Promise<Load>,
 ): Promise<Partial<Record<Metric, number>>> {
   const before = cpuSecondsOf(pid)
-  const { requests, bytes, seconds, clientCpuSeconds, p50Ms, p99Ms } = await load()
+  const { loopMs, ...loaded } = await watched({ loop }, load)
+  const { requests, bytes, seconds, clientCpuSeconds, p50Ms, p99Ms } = loaded
   const cpuSeconds = cpuSecondsOf(pid) - before
   return {
     requestsPerSecond: requests / seconds,
@@ -109,6 +111,7 @@ export async function accounted(
     clientCores: clientCpuSeconds / seconds,
     ...(p50Ms === undefined ? {} : { p50Ms }),
     ...(p99Ms === undefined ? {} : { p99Ms }),
+    ...(loopMs === undefined ? {} : { loopMs }),
   }
 }
 
@@ -135,8 +138,8 @@ async function ranges(room: Room, { address, items, core, seconds }: LoadOrder):
 
 function columnsOf({ by }: WarmPlan): readonly Metric[] {
   return by === 'requests'
-    ? ['requestsPerSecond', 'bytesPerSecond', 'cpuPerThousand', 'p50Ms', 'p99Ms', 'clientCores']
-    : ['bytesPerSecond', 'cpuPerGigabyte', 'clientCores']
+    ? ['requestsPerSecond', 'bytesPerSecond', 'cpuPerThousand', 'p50Ms', 'p99Ms', 'loopMs', 'clientCores']
+    : ['bytesPerSecond', 'cpuPerGigabyte', 'loopMs', 'clientCores']
 }
 
 function comparisonsOf({ by }: WarmPlan): readonly Comparison[] {
