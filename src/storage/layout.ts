@@ -50,7 +50,7 @@ export function recordKey(name: RecordName): string {
     case 'hosted-referrer':
       return `${groupPrefix(name)}${digestFileName(name.referrer)}`
     case 'hosted-hold':
-      return `${groupPrefix(name)}${placeKey(name)}/_by/${name.by === undefined ? ITSELF : digestFileName(name.by)}`
+      return `${groupPrefix(name)}${holderPath(name, name.by)}`
     case 'pulls':
       return `${HOSTED}/${placeKey(name)}/_pulls/${name.shard}`
     case 'scrub':
@@ -105,9 +105,21 @@ const HOSTED = 'hosted/repositories'
 const HOLDS = 'hosted/holds'
 /** The holder of content that a repository holds as its own manifest or blob. */
 const ITSELF = 'itself'
+/** The most that eCryptfs allows; other file systems allow 255. */
+const HOLDER_LENGTH_MAX = 143
 
 function placeKey({ namespace, repository }: Place): string {
   return `${namespace}/${repository}`
+}
+
+/**
+ * A holder as one file, because each directory of a file system costs a push a write and a sync. Names that
+ * are too long for one file have a directory for the namespace and one for the repository.
+ */
+function holderPath({ namespace, repository }: Place, by: Digest | undefined): string {
+  const parts = [namespace, repository.replaceAll('/', '+'), by === undefined ? ITSELF : digestFileName(by)]
+  const name = parts.join('+')
+  return name.length <= HOLDER_LENGTH_MAX ? name : parts.join('/')
 }
 
 function digestPath(digest: Digest): string {
@@ -216,9 +228,11 @@ function parseHostedKey(parts: readonly string[]): RecordName | undefined {
 
 function parseHoldKey([algorithm, first, rest, ...parts]: readonly string[]): RecordName | undefined {
   const digest = parseContentKey(`blobs/${algorithm}/${first}/${rest}`)
-  const { place, marker, rest: names } = splitPlace(parts)
-  const [holder = '', ...more] = names
-  if (digest === undefined || place === undefined || marker !== '_by' || more.length > 0) return undefined
+  // One file or three components: no namespace and no digest has a `+`.
+  const [namespace = '', ...names] = parts.join('+').split('+')
+  const holder = names.pop() ?? ''
+  const place = parsePlace(namespace, names.join('/'))
+  if (digest === undefined || place === undefined) return undefined
   if (holder === ITSELF) return { kind: 'hosted-hold', ...place, digest }
   const by = parseDigestFileName(holder)
   return by === undefined ? undefined : { kind: 'hosted-hold', ...place, digest, by }

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { digestOf, parseDigest } from '../../src/oci/digest.ts'
 import { parseRepositoryName, parseTag } from '../../src/oci/name.ts'
 import { parseConfiguredNamespace, parseNamespace } from '../../src/oci/namespace.ts'
-import { contentKey, recordKey } from '../../src/storage/layout.ts'
+import { contentKey, parseRecordKey, recordKey } from '../../src/storage/layout.ts'
 import type { RecordName } from '../../src/storage/store.ts'
 import { defined, linkRecord, tagRecord } from './contract.ts'
 
@@ -109,6 +109,42 @@ test('no key leaves its root: none has a component that is empty or begins with 
     assert.equal(parseConfiguredNamespace(text), undefined, text)
   }
   for (const text of ['..', '.', 'a/b', '-a']) assert.equal(parseTag(text), undefined, text)
+})
+
+test('a hold is one file in the directory of its digest, and three components if its names are long', () => {
+  const [digest, by] = [digestOf(Buffer.from('x')), digestOf(Buffer.from('y'), 'sha512')]
+  const group = contentKey(digest).replace('blobs', 'hosted/holds')
+  const hold = { kind: 'hosted-hold', digest, namespace: defined(parseNamespace('docker.io')) } as const
+  const short = { ...hold, repository: defined(parseRepositoryName('team/app')) }
+  assert.equal(recordKey(short), `${group}/docker.io+team+app+itself`)
+  const long = { ...hold, repository: defined(parseRepositoryName('team/app')), by }
+  assert.equal(recordKey(long), `${group}/docker.io/team+app/${by.replace(':', '-')}`)
+})
+
+test('holds have different keys, none is a directory of another, and each is read back', () => {
+  const bys = [undefined, digestOf(Buffer.from('y')), digestOf(Buffer.from('y'), 'sha512')]
+  const repositories = [...REPOSITORIES, 'itself', 'itself/itself', 'a'.repeat(255)]
+  const namespaces = [...NAMESPACES, `${'a'.repeat(63)}.`.repeat(3) + 'b'.repeat(55)]
+  const digest = digestOf(Buffer.from('x'))
+  const keys = new Set<string>()
+  for (const namespaceText of namespaces)
+    for (const repositoryText of repositories)
+      for (const by of bys) {
+        const repository = defined(parseRepositoryName(repositoryText))
+        const namespace = defined(parseNamespace(namespaceText) ?? parseConfiguredNamespace(namespaceText))
+        const name = { kind: 'hosted-hold', namespace, repository, digest, ...(by && { by }) } as const
+        const key = recordKey(name)
+        assert.deepEqual(parseRecordKey(key), name)
+        assert.ok(!keys.has(key), key)
+        for (const part of key.split('/')) assert.ok(part.length <= 255, key)
+        keys.add(key)
+      }
+  assert.ok(keys.size > 300)
+  for (const key of keys) {
+    const parts = key.split('/')
+    for (let length = 1; length < parts.length; length += 1)
+      assert.ok(!keys.has(parts.slice(0, length).join('/')), `${key} lies below another hold`)
+  }
 })
 
 test('the longest names make components that a file system accepts', () => {

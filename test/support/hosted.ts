@@ -133,7 +133,7 @@ export async function startHosted(options: HostedOptions): Promise<HostedMirror>
       for await (const path of glob(join(root, 'runs/*/*'))) await utimes(path, 0, 0)
     },
     ageHolds: async () => {
-      for await (const path of glob(join(root, 'hosted/holds/**/_by/*'))) await utimes(path, 0, 0)
+      for await (const path of glob(join(root, 'hosted/holds/*/*/*/*'))) await utimes(path, 0, 0)
     },
     damage: async digest => {
       await writeFile(join(root, contentKey(digest)), 'damaged')

@@ -176,7 +176,7 @@ function beginRound(running: Soak, round: number): void {
 
 /** The file system tells the age of a hold, and its clock does not jump. */
 async function ageHolds(root: string): Promise<void> {
-  for await (const path of glob(join(root, 'hosted/holds/**/_by/*'))) {
+  for await (const path of glob(join(root, 'hosted/holds/*/*/*/*'))) {
     const found = await stat(path).catch(() => undefined)
     if (found === undefined) continue
     const seconds = found.mtimeMs / 1000 - ROUND_S

@@ -38,8 +38,8 @@ interface Prepared extends FileWrite {
 /** The files of a store as the thread writes and reads them. */
 class FileKeeper implements StepCalls {
   readonly #syncs = new DirectorySyncs(syncDirectory)
-  /** Directories whose own entries are durable. */
-  readonly #known = new Set<string>()
+  /** Directories that nobody removes and whose own entries are durable, each with all that are above it. */
+  #known = new Set<string>()
   /** Directories that have to be synced before anything later is, and their syncs that run. */
   readonly #owed = new Map<string, Promise<void> | undefined>()
   #lastTemporary = 0
@@ -77,7 +77,7 @@ class FileKeeper implements StepCalls {
       const last = placed.at(-1)
       if (isOrdered && isDurable && last !== undefined) await this.#syncs.sync(dirname(last.path))
     } catch (error) {
-      this.#known.clear()
+      this.#known = new Set()
       takeBack(prepared, placed)
       throw error
     }
@@ -115,32 +115,38 @@ class FileKeeper implements StepCalls {
       if (!hasCode(error, 'ENOENT')) throw error
       const directory = dirname(file.path)
       const first = mkdirSync(directory, { recursive: true, mode: 0o700 })
-      // A directory that was removed and is there again is not durable any more.
-      for (const at of this.#known) if (first !== undefined && at.startsWith(first)) this.#known.delete(at)
+      // A directory that was removed by hand and is there again is not durable any more.
+      if (first !== undefined && this.#known.has(first)) this.#known = new Set()
       placeNow(file)
     }
   }
 
   /** Makes the entries of files durable, with those of the directories above that nobody has synced yet. */
   async #syncPlaces(step: readonly FileWrite[], root: string): Promise<void> {
+    const known = this.#known
     const { directories, unknown } = this.#placesOf(step, root)
     await Promise.all([...directories].map(async directory => await this.#syncs.sync(directory)))
-    if (this.#known.size + unknown.length > KNOWN_MAX) this.#known.clear()
-    for (const directory of unknown) this.#known.add(directory)
+    // None is known without those above it, so all are forgotten at once. What was forgotten meanwhile stays
+    // forgotten.
+    if (known.size + unknown.length > KNOWN_MAX) this.#known = new Set()
+    else for (const directory of unknown) known.add(directory)
   }
 
-  /** The directories in which a step changed something, with those in which it may have made a directory. */
+  /**
+   * The directories in which a step changed something or may have made a directory, and those of them that
+   * can be remembered. A directory that others may remove and make again is never remembered.
+   */
   #placesOf(
     step: readonly FileWrite[],
     root: string,
   ): { readonly directories: ReadonlySet<string>; readonly unknown: readonly string[] } {
     const directories = new Set<string>()
     const unknown: string[] = []
-    for (const { path } of step) {
+    for (const { path, lastingLength } of step) {
       let at = dirname(path)
       directories.add(at)
       for (; at !== root && !this.#known.has(at) && at.startsWith(root); at = dirname(at)) {
-        unknown.push(at)
+        if (at.length <= lastingLength) unknown.push(at)
         directories.add(dirname(at))
       }
     }

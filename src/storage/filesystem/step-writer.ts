@@ -1,12 +1,16 @@
+import { dirname } from 'node:path'
 import { hasCode } from '../../lib/system-error.ts'
 import { ThreadClient } from '../../lib/thread-client.ts'
 import { contentKey, RECORD_BYTES_MAX, recordKey } from '../layout.ts'
 import type { RecordName, StoreWrite, WriteStep } from '../store.ts'
+import { passingDirectory } from './passing-directory.ts'
 import { DiskSpool } from './spool-file.ts'
 
 /** A file to put in its place. */
 export interface FileWrite {
   readonly path: string
+  /** Length of the longest directory in the path that this program never removes. */
+  readonly lastingLength: number
   /** The whole content; `undefined` if a file with it is at {@link from}. */
   readonly bytes: Uint8Array | undefined
   readonly from: string | undefined
@@ -101,11 +105,17 @@ export class StepWriter implements AsyncDisposable {
 function filesOf(steps: readonly WriteStep[], root: string, spooled: string | undefined): StepTask['steps'] {
   return steps.map(step =>
     step.map(write => ({
-      path: `${root}/${keyOf(write)}`,
+      ...placeOf(write, root),
       bytes: write.kind === 'spool' ? undefined : write.bytes,
       from: write.kind === 'spool' ? spooled : undefined,
     })),
   )
+}
+
+function placeOf(write: StoreWrite, root: string): Pick<FileWrite, 'path' | 'lastingLength'> {
+  const path = `${root}/${keyOf(write)}`
+  const passing = write.kind === 'record' ? passingDirectory(write.name) : undefined
+  return { path, lastingLength: dirname(passing === undefined ? path : `${root}/${passing}`).length }
 }
 
 function keyOf(write: StoreWrite): string {

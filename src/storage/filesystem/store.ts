@@ -27,6 +27,7 @@ import { readOneByOne, writeOneByOne } from '../write-steps.ts'
 import { RecordCreation } from './create-file.ts'
 import { DirectorySyncs, DurableDirectories, makeDirectory, removeEmpty } from './directories.ts'
 import { openFileObject } from './object.ts'
+import { passingDirectory } from './passing-directory.ts'
 import { Quarantine } from './quarantine.ts'
 import { readRecordFile } from './record-file.ts'
 import { createEmptyFile } from './regular-file.ts'
@@ -39,12 +40,6 @@ import { prepareRoot, requireWritable } from './writable.ts'
 
 /** Time for which a successful probe is reused. */
 const PROBE_FRESH_MS = 1_000
-/** Records in a directory of their own for each digest, which goes with the last of them. */
-const GROUPED: ReadonlySet<RecordName['kind']> = new Set<RecordName['kind']>([
-  'hosted-hold',
-  'hosted-referrer',
-  'hosted-tagged',
-])
 
 export interface FilesystemStoreOptions {
   /** The root directory; created if it is missing. */
@@ -228,7 +223,8 @@ export class FilesystemStore implements Store {
   async deleteRecord(name: RecordName): Promise<boolean> {
     const path = this.#recordPath(name)
     const wasThere = await this.#remove(path, 'record')
-    if (GROUPED.has(name.kind)) await removeEmpty(dirname(path), this.#root)
+    const passing = passingDirectory(name)
+    if (passing !== undefined) await removeEmpty(dirname(path), dirname(join(this.#root, passing)))
     return wasThere
   }
 
