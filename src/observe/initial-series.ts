@@ -42,9 +42,9 @@ export function initialiseNamespace(metrics: Metrics, namespace: string): void {
   for (const resource of RESOURCES) {
     const request = { method: 'GET', resource, namespace } as const
     for (const outcome of SERVED) {
-      metrics.requests.inc({ ...request, status: '200', outcome }, 0)
-      metrics.responseBytes.inc({ resource, outcome, namespace }, 0)
+      metrics.requests.counter.inc({ ...request, status: '200', outcome }, 0)
+      metrics.responseBytes.counter.inc({ resource, outcome, namespace }, 0)
     }
-    for (const status of FAILED) metrics.requests.inc({ ...request, status, outcome: 'none' }, 0)
+    for (const status of FAILED) metrics.requests.counter.inc({ ...request, status, outcome: 'none' }, 0)
   }
 }

@@ -14,12 +14,14 @@ import {
 } from './event.ts'
 import { initialiseNamespace, initialiseSeries } from './initial-series.ts'
 import type { Metrics } from './metrics.ts'
+import type { CounterSeries } from './series/tallied-counter.ts'
+import type { HistogramSeries } from './series/tallied-histogram.ts'
 
 interface RequestSeries {
-  readonly requests: { inc(): void }
-  readonly seconds: { observe(seconds: number): void }
-  readonly firstByte: { observe(seconds: number): void }
-  readonly bytes: { inc(bytes: number): void }
+  readonly requests: CounterSeries
+  readonly seconds: HistogramSeries
+  readonly firstByte: HistogramSeries
+  readonly bytes: CounterSeries
 }
 
 /** Counts events in the metrics. */
@@ -116,7 +118,7 @@ export class MetricsSink implements EventSink {
   requestFinished(request: FinishedRequest): void {
     const { requests, seconds, firstByte, bytes } = this.#series(request)
     this.#metrics.requestsInFlight.dec()
-    requests.inc()
+    requests.inc(1)
     seconds.observe(request.durationMs / 1000)
     if (request.firstByteMs !== undefined) firstByte.observe(request.firstByteMs / 1000)
     if (request.error instanceof OciError) this.#metrics.refusals.inc({ code: request.error.code })
@@ -138,10 +140,10 @@ export class MetricsSink implements EventSink {
     const known = this.#requestSeries.get(key)
     if (known !== undefined) return known
     const series = {
-      requests: this.#metrics.requests.labels({ method, resource, status, outcome, namespace }),
-      seconds: this.#metrics.requestSeconds.labels({ resource, outcome }),
-      firstByte: this.#metrics.firstByteSeconds.labels({ resource, outcome }),
-      bytes: this.#metrics.responseBytes.labels({ resource, outcome, namespace }),
+      requests: this.#metrics.requests.series({ method, resource, status, outcome, namespace }),
+      seconds: this.#metrics.requestSeconds.series({ resource, outcome }),
+      firstByte: this.#metrics.firstByteSeconds.series({ resource, outcome }),
+      bytes: this.#metrics.responseBytes.series({ resource, outcome, namespace }),
     }
     this.#requestSeries.set(key, series)
     return series
