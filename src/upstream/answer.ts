@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream'
 import type { Clock } from '../lib/clock.ts'
 import type { Target } from './dial/target.ts'
 import { Trouble } from './failure.ts'
+import { PacedBody, type PaceLimits } from './paced-body.ts'
 
 /** Response headers by lower-case name. A header that was sent several times is a list. */
 export type AnswerHeaders = Readonly<Record<string, string | readonly string[] | undefined>>
@@ -16,17 +17,6 @@ export interface UpstreamAnswer {
   /** Where the answer came from, after redirects. */
   readonly target: Target
 }
-
-/** Limits of a body's pace. */
-export interface PaceLimits {
-  /** Longest silence. */
-  readonly idleMs: number
-  /** Time in which at least `floorBytes` must arrive. */
-  readonly floorMs: number
-  readonly floorBytes: number
-}
-
-export const PACE_LIMITS: PaceLimits = { idleMs: 30_000, floorMs: 60_000, floorBytes: 60 * 10 * 1024 }
 
 /** An unread body of at most this size is read to its end, so that its connection can be used again. */
 const DISCARD_MAX = 64 * 1024
@@ -51,38 +41,6 @@ export function lengthOf(headers: AnswerHeaders): number | undefined {
   return text !== undefined && COUNT.test(text) ? Number(text) : undefined
 }
 
-/**
- * The body in pieces as they come. Throws a {@link Trouble} of kind `stalled` when it is silent for too long
- * or slower than the floor. Time that the reader takes does not count. Leaving the loop destroys the body.
- */
-export async function* readPaced(
-  body: Readable,
-  limits: PaceLimits,
-  clock: Pick<Clock, 'monotonicMs'>,
-): AsyncGenerator<Uint8Array> {
-  const pieces = body[Symbol.asyncIterator]() as AsyncIterator<Uint8Array>
-  let window = { bytes: 0, waitedMs: 0 }
-  try {
-    for (;;) {
-      const since = clock.monotonicMs()
-      const timer = setTimeout(() => body.destroy(new Trouble('stalled', 'stopped sending')), limits.idleMs)
-      const next = await pieces.next().finally(() => clearTimeout(timer))
-      if (next.done === true) return
-      window = {
-        bytes: window.bytes + next.value.byteLength,
-        waitedMs: window.waitedMs + (clock.monotonicMs() - since),
-      }
-      if (window.waitedMs >= limits.floorMs) {
-        if (window.bytes < limits.floorBytes) throw new Trouble('stalled', 'sends too slowly')
-        window = { bytes: 0, waitedMs: 0 }
-      }
-      yield next.value
-    }
-  } finally {
-    body.destroy()
-  }
-}
-
 export interface WholeRead {
   readonly sizeMax: number
   readonly limits: PaceLimits
@@ -98,7 +56,7 @@ export async function readWhole(answer: UpstreamAnswer, read: WholeRead): Promis
   }
   const pieces: Uint8Array[] = []
   let sizeBytes = 0
-  for await (const piece of readPaced(answer.body, read.limits, read.clock)) {
+  for await (const piece of new PacedBody(answer.body, read.limits, read.clock)) {
     sizeBytes += piece.byteLength
     if (sizeBytes > read.sizeMax) throw new Trouble('invalid', tooLarge)
     pieces.push(piece)

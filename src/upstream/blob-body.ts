@@ -1,8 +1,9 @@
 import type { Clock } from '../lib/clock.ts'
-import { headerOf, lengthOf, type PaceLimits, readPaced, type UpstreamAnswer } from './answer.ts'
+import { headerOf, lengthOf, type UpstreamAnswer } from './answer.ts'
 import { authorityText } from './dial/target.ts'
 import { isGzipped } from './encoding.ts'
 import { asUpstreamError, Trouble } from './failure.ts'
+import { PacedBody, type PaceLimits } from './paced-body.ts'
 import type { BlobBody, BlobFrom } from './registry.ts'
 
 export interface BlobContext {
@@ -85,7 +86,7 @@ export class UpstreamBlob implements BlobBody {
     let position = this.offset
     let unreported = 0
     try {
-      for await (const piece of readPaced(this.#answer.body, limits, clock)) {
+      for await (const piece of new PacedBody(this.#answer.body, limits, clock)) {
         position += piece.byteLength
         if (position > (this.sizeBytes ?? Number.POSITIVE_INFINITY)) {
           throw new Trouble('invalid', 'sent more than it announced')

@@ -8,11 +8,12 @@ import type { RepositoryName } from '../oci/name.ts'
 import type { Namespace } from '../oci/namespace.ts'
 import { type Reference, referenceText } from '../oci/reference.ts'
 import type { TagsPage, TagsPageRequest } from '../oci/tags-page.ts'
-import { headerOf, headersOf, lengthOf, type PaceLimits, readWhole, type UpstreamAnswer } from './answer.ts'
+import { headerOf, headersOf, lengthOf, readWhole, type UpstreamAnswer } from './answer.ts'
 import { blobExtentOf, UpstreamBlob } from './blob-body.ts'
 import { isSameOrigin } from './dial/target.ts'
 import { blobOfGzip, gunzipWithin, isGzipped } from './encoding.ts'
 import { Asking, type AskingParts, type Question } from './manners/asking.ts'
+import type { PaceLimits } from './paced-body.ts'
 import { nextPage, parseTags, tagsQuery } from './pages.ts'
 import {
   type Asker,

@@ -1,14 +1,20 @@
 const CAPACITY_BYTES = 1024 * 1024
 
 /**
- * The last bytes of a growing content, for readers that keep up with it: one buffer for the whole life of a
- * download. Bytes are copied in and out, so that the upstream's buffers can be freed at once and a reader's
- * piece never changes.
+ * The last bytes of a growing content, for readers that keep up with it: one buffer, from the first such
+ * reader to the end of the download. Most clients are sent the file by the kernel and need none. Bytes are
+ * copied in and out, so that the upstream's buffers can be freed at once and a reader's piece never changes.
  */
 export class Recent {
-  #buffer: Buffer | undefined = Buffer.allocUnsafeSlow(CAPACITY_BYTES)
+  #buffer: Buffer | undefined
+  #isReleased = false
   #startOffset = 0
   #endOffset = 0
+
+  /** Keeps what is appended from now on. */
+  keep(): void {
+    if (!this.#isReleased) this.#buffer ??= Buffer.allocUnsafeSlow(CAPACITY_BYTES)
+  }
 
   /** Adds bytes that were appended at an offset. A gap discards everything before it. */
   append(offset: number, bytes: Uint8Array): void {
@@ -40,6 +46,7 @@ export class Recent {
 
   /** Frees the memory; {@link copy} returns 0 from then on. */
   release(): void {
+    this.#isReleased = true
     this.#buffer = undefined
   }
 }

@@ -39,8 +39,8 @@ interface SpoolParts {
 
 /**
  * One writer, many readers at any offset and any pace. Bytes below {@link writtenBytes} are immutable, so
- * readers need no lock: each reads the file by itself and waits only for the writer. The last bytes written
- * are also kept in memory, so that readers that keep up do not read the file.
+ * readers need no lock: each reads the file by itself and waits only for the writer. From the first reader
+ * on, the last bytes written are also kept in memory, so that readers that keep up do not read the file.
  */
 export class Spool implements FileProgress {
   readonly #file: SpoolFile
@@ -152,6 +152,7 @@ export class Spool implements FileProgress {
   ): AsyncGenerator<Uint8Array> {
     let offset = start
     let buffer: Uint8Array | undefined
+    this.#recent.keep()
     using waiter = new Waiter(signal)
     while (!signal.aborted) {
       const last = Math.min(end, this.#sizeBytes ?? Infinity)

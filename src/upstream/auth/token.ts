@@ -1,11 +1,12 @@
 import type { Clock } from '../../lib/clock.ts'
 import { UpstreamError } from '../../oci/error.ts'
 import { requireShallow } from '../../oci/manifest.ts'
-import { discardBody, headerOf, PACE_LIMITS, readWhole, type UpstreamAnswer } from '../answer.ts'
+import { discardBody, headerOf, readWhole, type UpstreamAnswer } from '../answer.ts'
 import { authorityText, type Target } from '../dial/target.ts'
 import { gunzipWithin, isGzipped } from '../encoding.ts'
 import { asUpstreamError } from '../failure.ts'
 import { retryAfterMs } from '../manners/retry-after.ts'
+import { PACE_LIMITS } from '../paced-body.ts'
 import type { Exchange, Transport } from '../transport.ts'
 import type { Credential } from './credential.ts'
 
