@@ -24,7 +24,7 @@ export interface HostingParts
     'config' | 'events' | 'clock' | 'epoch' | 'mirror' | 'inForce' | 'space' | 'runs'
   > {
   /** Keeps the events for endpoints. */
-  readonly notifications: Pick<Notifications, 'settled'>
+  readonly notifications: Pick<Notifications, 'announce' | 'failed' | 'judgeBy' | 'settled'>
   /** The store as {@link Space} watches it. */
   readonly store: Store
 }
@@ -52,11 +52,14 @@ export function hostingOf(
   const { store, events, clock } = parts
   const history = new TagHistory({ store, clock, events })
   const terms = (): readonly HostedTerms[] => inForce.current.sections.policies
-  const usage = new Usage(new Shelf(store, events), clock)
+  const shelf = new Shelf(store, events)
+  const usage = new Usage(shelf, clock)
   const requireCreation = async (policy: HostedTerms): Promise<void> =>
     await requireCreationFor(parts, policy)
   const rules = [new HostedRules({ terms, history, usage, events, requireCreation })]
-  const witnesses = [usage, new ChangeWitness({ events, history })]
+  const changes = new ChangeWitness({ events, history, shelf, notifications })
+  undo.use(notifications.judgeBy(async notice => await changes.happened(notice)))
+  const witnesses = [usage, changes]
   const settled = async (): Promise<void> => await notifications.settled()
   const hosted = undo.use(new Hosted({ ...parts, parties: { rules, witnesses, settled } }))
   const isNeeded = (): boolean =>

@@ -51,6 +51,13 @@ export interface ActRule {
  * before the client is answered. Must not throw, and should be quick.
  */
 export interface ActWitness {
+  /**
+   * The acts are allowed and about to be written. Resolves once what is kept of them survives a crash; each
+   * of them is then seen, or has failed.
+   */
+  announced?(acts: readonly Act[]): Promise<void>
+  /** An announced act that was not seen failed: its writes may have been done all the same. */
+  failed?(act: Act): void
   saw(act: Act): Promise<void>
   /** Records that are written together with a tag, so that they need no sync of their own. */
   beside?(act: TagAct): Promise<readonly StoreWrite[]>
@@ -84,6 +91,25 @@ export async function underRules<T>(
     return await action(await judgeAct(parties, act))
   } finally {
     for (const rule of parties.rules) rule.ended?.(act)
+  }
+}
+
+/**
+ * Announces acts to every witness and has them done. The action waits for the announcement before it writes
+ * what makes them happen, and reports each of them at its end.
+ */
+export async function announcing<T>(
+  { witnesses }: ActParties,
+  acts: readonly Act[],
+  action: (announced: Promise<unknown>) => Promise<T>,
+): Promise<T> {
+  const announced = Promise.all(witnesses.map(async witness => await witness.announced?.(acts)))
+  try {
+    return await action(announced)
+  } catch (error) {
+    await announced
+    for (const witness of witnesses) for (const act of acts) witness.failed?.(act)
+    throw error
   }
 }
 

@@ -8,6 +8,7 @@ import type { PushedManifest, requiredBy } from '../oci/pushed-manifest.ts'
 import type { Store, StoreWrite } from '../storage/store.ts'
 import {
   type ActParties,
+  announcing,
   judgeAct,
   mustBeFirst,
   reportAct,
@@ -65,18 +66,28 @@ export class Publisher {
       const all = [...warnings]
       for (const one of acts) all.push(...(await judgeAct(parties, one)))
       requireNone(missing)
-      await this.#write(publication, named, acts)
-      await reportAct(parties, act)
-      await this.#createFirst(acts)
-      await this.#reportTags(acts)
+      await announcing(parties, [act, ...acts], async announced => {
+        await this.#write(publication, named, { acts, announced })
+        await reportAct(parties, act)
+        await this.#createFirst(acts)
+        await this.#reportTags(acts)
+      })
       return all
     })
   }
 
-  async #write(publication: Publication, named: Named, acts: readonly TagAct[]): Promise<void> {
+  async #write(
+    publication: Publication,
+    named: Named,
+    { acts, announced }: { readonly acts: readonly TagAct[]; readonly announced: Promise<unknown> },
+  ): Promise<void> {
     const { place, digest, bytes, manifest } = publication
     const { shelf, store } = this.#parts
-    const [{ notes, moves }] = await Promise.all([this.#writesOf(acts), this.#holdAll(place, digest, named)])
+    const [{ notes, moves }] = await Promise.all([
+      this.#writesOf(acts),
+      this.#holdAll(place, digest, named),
+      announced,
+    ])
     const { subject } = manifest
     const referred = subject === undefined ? [] : [shelf.referrerWrite(place, subject, digest)]
     const content = { kind: 'content', digest, bytes } as const
@@ -96,10 +107,12 @@ export class Publisher {
     const from = (await shelf.tag(place, tag))?.digest
     const act: TagAct = { kind: 'tag', ...place, by, tag, digest, from }
     const warnings = await judgeAct(parties, act)
-    const { notes, moves } = await this.#writesOf([act])
-    await store.writeSteps([notes, moves], 'durable')
-    await this.#createFirst([act])
-    await this.#reportTags([act])
+    await announcing(parties, [act], async announced => {
+      const [{ notes, moves }] = await Promise.all([this.#writesOf([act]), announced])
+      await store.writeSteps([notes, moves], 'durable')
+      await this.#createFirst([act])
+      await this.#reportTags([act])
+    })
     return warnings
   }
 

@@ -5,7 +5,7 @@ import type { Tag } from '../oci/name.ts'
 import type { Place } from '../oci/place.ts'
 import { requiredBy } from '../oci/pushed-manifest.ts'
 import type { StoreWrite } from '../storage/store.ts'
-import { type Act, judgeAct, type LinkAct, reportAct, underRules } from './acts.ts'
+import { type Act, announcing, judgeAct, type LinkAct, reportAct, underRules } from './acts.ts'
 import type { DigestRemoval } from './collection-marks.ts'
 import { type Publication, Publisher, type PublisherParts } from './publication.ts'
 import type { HostedContent } from './records.ts'
@@ -207,10 +207,12 @@ export class Publishing {
       if ((await shelf.content(name)) === undefined) return false
       const act = { kind: 'unlink', ...place, by, digest } as const
       await judgeAct(parties, act)
-      await this.#parts.marks?.suspect(digest)
-      await shelf.removeContent(name)
-      onChange(place)
-      await reportAct(parties, act)
+      await announcing(parties, [act], async announced => {
+        await Promise.all([this.#parts.marks?.suspect(digest), announced])
+        await shelf.removeContent(name)
+        onChange(place)
+        await reportAct(parties, act)
+      })
       return true
     })
   }
@@ -265,8 +267,11 @@ export class Publishing {
     if (from === undefined) return false
     const act: Act = { kind: 'untag', ...place, by, tag, from }
     await judgeAct(parties, act)
-    await shelf.removeTag(place, tag)
-    await reportAct(parties, act)
+    await announcing(parties, [act], async announced => {
+      await announced
+      await shelf.removeTag(place, tag)
+      await reportAct(parties, act)
+    })
     return true
   }
 
@@ -282,9 +287,11 @@ export class Publishing {
     const act: Act = { kind: 'withdraw', ...place, by, digest }
     await judgeAct(parties, act)
     for (const tag of tags) await this.#removeTag({ place, by }, tag)
-    await marks?.suspect(digest)
-    await shelf.removeContent(name)
-    await reportAct(parties, act)
+    await announcing(parties, [act], async announced => {
+      await Promise.all([marks?.suspect(digest), announced])
+      await shelf.removeContent(name)
+      await reportAct(parties, act)
+    })
     return true
   }
 

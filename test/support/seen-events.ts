@@ -1,3 +1,5 @@
+import { systemClock } from '../../src/lib/clock.ts'
+import type { EventSink } from '../../src/observe/event.ts'
 import { Events } from '../../src/observe/events.ts'
 import type { Log } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
@@ -19,7 +21,7 @@ export interface SeenEvents {
 const metrics = createMetrics()
 
 /** Makes events that log into a list. All tests of a file share the metrics, so no test may count in them. */
-export function seeEvents(): SeenEvents {
+export function seeEvents(sinks: readonly EventSink[] = []): SeenEvents {
   const lines: SeenLine[] = []
   const at =
     (level: SeenLine['level']) =>
@@ -27,7 +29,7 @@ export function seeEvents(): SeenEvents {
       void lines.push({ level, message, fields: { ...fields } })
   const log: Log = { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
   return {
-    events: new Events(log, metrics),
+    events: new Events(log, metrics, systemClock, sinks),
     lines,
     of: message => lines.filter(line => line.message === message).map(line => line.fields),
   }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Clock } from '../../lib/clock.ts'
 import type { Event, EventSink } from '../event.ts'
 import type { Events } from '../events.ts'
+import { Announcements, type Happened } from './announcements.ts'
 import { Courier, type Endpoint, envelopeFor } from './courier.ts'
 import type { Sender } from './envelope.ts'
 import { draftNotice, type Notice } from './notice.ts'
@@ -38,6 +39,10 @@ export class Notifications implements EventSink, AsyncDisposable {
   #outbox: OutboxClient | undefined
   #endpoints: readonly Endpoint[] = []
   #couriers: readonly Courier[] = []
+  #happened: Happened | undefined
+  #announcements: Announcements | undefined
+  /** Notices of changes that are under way, by the details of their events. */
+  readonly #announced = new Map<unknown, Notice>()
   readonly #unwritten = new Set<Promise<void>>()
   #gathered: Addressed[] = []
 
@@ -52,29 +57,52 @@ export class Notifications implements EventSink, AsyncDisposable {
     if (endpoints.length === 0 && this.#outbox === undefined) return
     try {
       this.#outbox ??= await openOutbox(parts)
+      this.#beginAnnouncements()
       await this.#startCouriers(parts, this.#outbox)
     } catch (error) {
       parts.events.storageFailed('outbox', error)
     }
   }
 
-  take(event: Event): void {
-    const parts = this.#parts
-    if (parts === undefined || this.#endpoints.length === 0) return
-    const draft = draftNotice(event)
-    if (draft === undefined) return
-    const { place, ...rest } = draft
-    const notice = { id: randomUUID(), atMs: parts.clock.wallMs(), ...rest }
-    const endpoints = this.#endpoints.filter(
-      endpoint => endpoint.wants(place) && isFor(endpoint, notice, parts.sender),
-    )
-    if (endpoints.length === 0) return
-    if (this.#outbox === undefined || this.#gathered.length >= UNWRITTEN_MAX) {
-      parts.events.notificationsDropped({ count: endpoints.length, why: 'the outbox cannot take them' })
-      return
+  /**
+   * From now on events may be announced before they happen. `happened` decides about those that neither were
+   * taken nor have failed, also about those of an earlier process. Ends with the returned stack.
+   */
+  judgeBy(happened: Happened): AsyncDisposable {
+    this.#happened = happened
+    this.#beginAnnouncements()
+    return {
+      [Symbol.asyncDispose]: async () => {
+        this.#happened = undefined
+        await this.#announcements?.[Symbol.asyncDispose]()
+        this.#announcements = undefined
+      },
     }
-    this.#gathered.push({ notice, endpoints: endpoints.map(({ name }) => name) })
-    if (this.#unwritten.size === 0) this.#write(parts, this.#outbox)
+  }
+
+  /**
+   * Keeps events of changes that are about to be made, so that a crash in between loses none. Resolves once
+   * they are kept, or have failed to get there. Each of them is then taken, or has failed.
+   */
+  async announce(events: readonly Event[]): Promise<void> {
+    if (this.#announcements === undefined) return
+    for (const event of events) {
+      const notice = this.#keep(event, { isAnnounced: true })
+      if (notice !== undefined) this.#announced.set(event.details, notice)
+    }
+    if (events.some(({ details }) => this.#announced.has(details))) await this.settled()
+  }
+
+  /** An announced change failed, and may have been made all the same. */
+  failed(event: Event): void {
+    const notice = this.#takeAnnounced(event)
+    if (notice !== undefined) this.#announcements?.ask(notice)
+  }
+
+  take(event: Event): void {
+    const notice = this.#takeAnnounced(event)
+    if (notice === undefined) this.#keep(event, { isAnnounced: false })
+    else this.#announcements?.confirm(notice)
   }
 
   /**
@@ -118,6 +146,46 @@ export class Notifications implements EventSink, AsyncDisposable {
     this.#endpoints = []
   }
 
+  #takeAnnounced({ details }: Event): Notice | undefined {
+    const notice = this.#announced.get(details)
+    this.#announced.delete(details)
+    return notice
+  }
+
+  /** Has the notice of an event written; `undefined` if nobody wants it or the outbox cannot take it. */
+  #keep(event: Event, { isAnnounced }: Pick<Addressed, 'isAnnounced'>): Notice | undefined {
+    const parts = this.#parts
+    if (parts === undefined || this.#endpoints.length === 0) return undefined
+    const draft = draftNotice(event)
+    if (draft === undefined) return undefined
+    const { place, ...rest } = draft
+    const notice = { id: randomUUID(), atMs: parts.clock.wallMs(), ...rest }
+    const endpoints = this.#endpoints.filter(
+      endpoint => endpoint.wants(place) && isFor(endpoint, notice, parts.sender),
+    )
+    if (endpoints.length === 0) return undefined
+    if (this.#outbox === undefined || this.#gathered.length >= UNWRITTEN_MAX) {
+      parts.events.notificationsDropped({ count: endpoints.length, why: 'the outbox cannot take them' })
+      return undefined
+    }
+    this.#gathered.push({ notice, endpoints: endpoints.map(({ name }) => name), isAnnounced })
+    if (this.#unwritten.size === 0) this.#write(parts, this.#outbox)
+    return notice
+  }
+
+  #beginAnnouncements(): void {
+    const [parts, outbox, happened] = [this.#parts, this.#outbox, this.#happened]
+    if (parts === undefined || outbox === undefined || happened === undefined) return
+    if (this.#announcements !== undefined) return
+    const { clock, events } = parts
+    this.#announcements = new Announcements({ outbox, clock, events, happened, wake: () => this.#wake() })
+    this.#announcements.begin()
+  }
+
+  #wake(): void {
+    for (const courier of this.#couriers) courier.wake()
+  }
+
   /** Writes what has gathered with one sync; what comes meanwhile gathers for the next one. */
   #write(parts: NotificationsParts, outbox: OutboxClient): void {
     const addressed = this.#gathered
@@ -138,7 +206,7 @@ export class Notifications implements EventSink, AsyncDisposable {
     try {
       const dropped = await outbox.call('add', addressed, clock.wallMs())
       events.notificationsDropped({ count: dropped, why: 'the outbox is full, or they are too old' })
-      for (const courier of this.#couriers) courier.wake()
+      this.#wake()
     } catch (error) {
       const count = addressed.reduce((sum, { endpoints }) => sum + endpoints.length, 0)
       events.storageFailed('outbox', error)

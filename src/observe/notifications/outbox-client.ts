@@ -1,4 +1,5 @@
 import { ThreadClient } from '../../lib/thread-client.ts'
+import type { Notice } from './notice.ts'
 import type { Addressed, Attempted, DueNotice, ListedNotice, OutboxBounds, ReplayQuery } from './outbox.ts'
 
 /** Calls to the thread that owns the outbox. */
@@ -10,6 +11,9 @@ export interface OutboxCalls {
   open(directory: string, bounds: OutboxBounds): boolean
   configure(endpoints: readonly string[]): readonly string[]
   add(addressed: readonly Addressed[], nowMs: number): number
+  confirm(ids: readonly string[]): void
+  withdraw(ids: readonly string[]): void
+  announced(): readonly Notice[]
   due(endpoint: string, waitingSubjects: readonly string[], limit: number): readonly DueNotice[]
   settle(endpoint: string, attempts: readonly Attempted[]): void
   disable(endpoint: string, nowMs: number): void

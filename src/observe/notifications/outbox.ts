@@ -1,21 +1,10 @@
 import { closeSync, fchmodSync, openSync } from 'node:fs'
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
 import type { Notice } from './notice.ts'
+import { requireOutboxSchema } from './outbox-schema.ts'
 
-const VERSION = 1
-
-const SCHEMA = `
-  CREATE TABLE notice (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, at INTEGER NOT NULL, subject TEXT NOT NULL, body TEXT NOT NULL
-  ) STRICT;
-  CREATE TABLE delivery (
-    endpoint TEXT NOT NULL, seq INTEGER NOT NULL, subject TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
-    error TEXT, PRIMARY KEY (endpoint, seq)
-  ) STRICT, WITHOUT ROWID;
-  CREATE INDEX delivery_pending ON delivery (endpoint, subject, seq) WHERE state = 'pending';
-  CREATE INDEX delivery_by_notice ON delivery (seq);
-  CREATE TABLE disabled (endpoint TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-`
+/** The notices whose ids are in a list, as JSON. */
+const AMONG = 'id IN (SELECT value FROM json_each(?))'
 
 /** Bounds of an outbox. */
 export interface OutboxBounds {
@@ -27,6 +16,8 @@ export interface OutboxBounds {
 export interface Addressed {
   readonly notice: Notice
   readonly endpoints: readonly string[]
+  /** True if what it reports is yet to happen: it is not due before {@link Outbox.confirm}. */
+  readonly isAnnounced: boolean
 }
 
 /** State of a notice for one endpoint. */
@@ -88,7 +79,7 @@ export class Outbox {
     this.#bounds = bounds
     this.#database = new DatabaseSync(path)
     try {
-      this.#requireSchema()
+      requireOutboxSchema(this.#database)
     } catch (error) {
       this.#database.close()
       throw error
@@ -110,14 +101,15 @@ export class Outbox {
   /** Keeps all of the notices or none, durably. Returns how many undelivered older ones were dropped. */
   add(addressed: readonly Addressed[], nowMs: number): number {
     return this.#atOnce(() => {
-      for (const { notice, endpoints } of addressed) {
+      for (const { notice, endpoints, isAnnounced } of addressed) {
         const subject = notice.subject ?? ''
         const { lastInsertRowid: seq } = this.#run(
-          'INSERT INTO notice (id, at, subject, body) VALUES (?, ?, ?, ?)',
+          'INSERT INTO notice (id, at, subject, body, announced) VALUES (?, ?, ?, ?, ?)',
           notice.id,
           notice.atMs,
           subject,
           JSON.stringify(notice),
+          Number(isAnnounced),
         )
         for (const endpoint of endpoints) {
           this.#run(
@@ -132,14 +124,41 @@ export class Outbox {
     })
   }
 
-  /** The oldest pending notice of each subject, without those subjects that have to wait. */
+  /** Ids of announced notices whose changes have happened: they are due. */
+  confirm(ids: readonly string[]): void {
+    this.#unsynced(() => this.#run(`UPDATE notice SET announced = 0 WHERE ${AMONG}`, JSON.stringify(ids)))
+  }
+
+  /** Ids of announced notices whose changes have not happened: they are gone. */
+  withdraw(ids: readonly string[]): void {
+    const gone = `announced = 1 AND ${AMONG}`
+    this.#unsynced(() => {
+      this.#run(
+        `DELETE FROM delivery WHERE seq IN (SELECT seq FROM notice WHERE ${gone})`,
+        JSON.stringify(ids),
+      )
+      this.#run(`DELETE FROM notice WHERE ${gone}`, JSON.stringify(ids))
+    })
+  }
+
+  /** Announced notices that were neither confirmed nor withdrawn, in their order. */
+  announced(): readonly Notice[] {
+    return this.#all('SELECT body FROM notice WHERE announced = 1 ORDER BY seq').map(row =>
+      noticeOf(row['body']),
+    )
+  }
+
+  /**
+   * The oldest pending notice of each subject, without those subjects that have to wait. Behind an announced
+   * one its subject waits.
+   */
   due(endpoint: string, waitingSubjects: readonly string[], limit: number): readonly DueNotice[] {
     const rows = this.#all(
       `SELECT notice.seq AS seq, body, attempts FROM (
          SELECT MIN(seq) AS seq, attempts FROM delivery
          WHERE endpoint = ? AND state = 'pending' AND subject NOT IN (SELECT value FROM json_each(?))
          GROUP BY subject
-       ) AS head JOIN notice ON notice.seq = head.seq ORDER BY seq LIMIT ?`,
+       ) AS head JOIN notice ON notice.seq = head.seq WHERE announced = 0 ORDER BY seq LIMIT ?`,
       endpoint,
       JSON.stringify(waitingSubjects),
       limit,
@@ -171,10 +190,10 @@ export class Outbox {
     this.#run('INSERT OR REPLACE INTO disabled (endpoint, at) VALUES (?, ?)', endpoint, nowMs)
   }
 
-  /** The newest notices before a sequence number, the newest first. */
+  /** The newest notices before a sequence number, the newest first, without announced ones. */
   list(before: number, limit: number): readonly ListedNotice[] {
     const rows = this.#all(
-      'SELECT seq, body FROM notice WHERE seq < ? ORDER BY seq DESC LIMIT ?',
+      'SELECT seq, body FROM notice WHERE seq < ? AND announced = 0 ORDER BY seq DESC LIMIT ?',
       before,
       limit,
     )
@@ -246,15 +265,17 @@ export class Outbox {
     return Number(lost?.['count'] ?? 0)
   }
 
-  #requireSchema(): void {
-    this.#database.exec('PRAGMA locking_mode = EXCLUSIVE')
-    this.#database.exec('PRAGMA journal_mode = WAL')
-    this.#database.exec('PRAGMA synchronous = FULL')
-    const version = Number(this.#database.prepare('PRAGMA user_version').get()?.['user_version'])
-    if (version === 0) this.#database.exec(`BEGIN; ${SCHEMA} PRAGMA user_version = ${VERSION}; COMMIT`)
-    else if (version !== VERSION) throw new Error(`the outbox has version ${version}`)
-    // The lock is taken by the first write.
-    this.#database.exec('BEGIN IMMEDIATE; COMMIT')
+  /**
+   * Changes all or nothing, without a sync of its own: it survives the end of this process, and a power cut
+   * once a later change is synced.
+   */
+  #unsynced(action: () => unknown): void {
+    this.#database.exec('PRAGMA synchronous = NORMAL')
+    try {
+      this.#atOnce(action)
+    } finally {
+      this.#database.exec('PRAGMA synchronous = FULL')
+    }
   }
 
   #atOnce<T>(action: () => T): T {

@@ -10,7 +10,7 @@ test('a notice that was added is there after the file is opened again, until it 
   await using room = await makeRoom()
   const path = join(room.directory, 'events.sqlite')
   const first = new Outbox(path, BOUNDS)
-  first.add([{ notice: noticeOf('1', 'a'), endpoints: ['ci', 'chat'] }], 1000)
+  first.add([{ notice: noticeOf('1', 'a'), endpoints: ['ci', 'chat'], isAnnounced: false }], 1000)
   first.close()
   const next = new Outbox(path, BOUNDS)
   const [due] = next.due('ci', [], 10)
@@ -31,7 +31,7 @@ test('of each subject only the oldest pending notice is due, and none of a subje
     ['4', undefined],
   ] as const
   outbox.add(
-    names.map(([id, subject]) => ({ notice: noticeOf(id, subject), endpoints: ['ci'] })),
+    names.map(([id, subject]) => ({ notice: noticeOf(id, subject), endpoints: ['ci'], isAnnounced: false })),
     1000,
   )
   const idsOf = (waiting: readonly string[]): readonly string[] =>
@@ -50,7 +50,7 @@ test('the oldest notices are dropped beyond the bounds, and those that were not 
   await using room = await makeRoom()
   const outbox = new Outbox(join(room.directory, 'events.sqlite'), { noticesMax: 3, ageMsMax: 10_000 })
   const add = (id: string, atMs: number): number =>
-    outbox.add([{ notice: noticeOf(id, 'a', atMs), endpoints: ['ci', 'chat'] }], atMs)
+    outbox.add([{ notice: noticeOf(id, 'a', atMs), endpoints: ['ci', 'chat'], isAnnounced: false }], atMs)
   assert.equal(add('1', 1000), 0)
   const [first] = outbox.due('ci', [], 1)
   outbox.settle('ci', [{ seq: first?.seq ?? 0, state: 'delivered', error: undefined }])
@@ -71,7 +71,7 @@ test('a replay makes delivered notices pending again, for one endpoint, one noti
     ['1', 1000],
     ['2', 2000],
   ] as const) {
-    outbox.add([{ notice: noticeOf(id, 'a', atMs), endpoints: ['ci', 'chat'] }], atMs)
+    outbox.add([{ notice: noticeOf(id, 'a', atMs), endpoints: ['ci', 'chat'], isAnnounced: false }], atMs)
   }
   const deliverAll = (): void => {
     for (const endpoint of ['ci', 'chat'])
@@ -94,7 +94,7 @@ test('a disabled endpoint stays so until a replay, and one that is not configure
   await using room = await makeRoom()
   const path = join(room.directory, 'events.sqlite')
   const outbox = new Outbox(path, BOUNDS)
-  outbox.add([{ notice: noticeOf('1', 'a'), endpoints: ['ci', 'chat'] }], 1000)
+  outbox.add([{ notice: noticeOf('1', 'a'), endpoints: ['ci', 'chat'], isAnnounced: false }], 1000)
   outbox.disable('ci', 1000)
   outbox.close()
   const next = new Outbox(path, BOUNDS)
@@ -108,7 +108,7 @@ test('a disabled endpoint stays so until a replay, and one that is not configure
 test('a list shows each endpoint with its state, attempts and last error', async () => {
   await using room = await makeRoom()
   const outbox = new Outbox(join(room.directory, 'events.sqlite'), BOUNDS)
-  outbox.add([{ notice: noticeOf('1', 'a'), endpoints: ['ci', 'chat'] }], 1000)
+  outbox.add([{ notice: noticeOf('1', 'a'), endpoints: ['ci', 'chat'], isAnnounced: false }], 1000)
   outbox.settle('ci', [{ seq: 1, state: 'pending', error: 'ci answered 503' }])
   assert.deepEqual(outbox.list(Infinity, 10)[0]?.deliveries, [
     { endpoint: 'chat', state: 'pending', attempts: 0, error: undefined },
@@ -116,4 +116,37 @@ test('a list shows each endpoint with its state, attempts and last error', async
   ])
   assert.deepEqual(outbox.list(1, 10), [])
   outbox.close()
+})
+
+test('an announced notice is due once it is confirmed, and holds up its subject until then', async () => {
+  await using room = await makeRoom()
+  const path = join(room.directory, 'events.sqlite')
+  const first = new Outbox(path, BOUNDS)
+  const add = (id: string, subject: string, isAnnounced: boolean): number =>
+    first.add([{ notice: noticeOf(id, subject), endpoints: ['ci'], isAnnounced }], 1000)
+  add('1', 'a', true)
+  add('2', 'a', false)
+  add('3', 'b', true)
+  add('4', 'b', false)
+  assert.deepEqual(first.due('ci', [], 10), [])
+  assert.deepEqual(
+    first.list(Infinity, 10).map(({ notice }) => notice.id),
+    ['4', '2'],
+  )
+  first.close()
+  const next = new Outbox(path, BOUNDS)
+  assert.deepEqual(
+    next.announced().map(({ id }) => id),
+    ['1', '3'],
+  )
+  next.confirm(['1'])
+  next.withdraw(['3', '4'])
+  assert.deepEqual(
+    next.due('ci', [], 10).map(({ notice }) => notice.id),
+    ['1', '4'],
+    'what was not announced is not withdrawn',
+  )
+  assert.deepEqual(next.announced(), [])
+  assert.deepEqual(next.pending(), { ci: 3 })
+  next.close()
 })
