@@ -162,10 +162,10 @@ export class CollectionMarks {
   /** Takes digests back that are held from now on; `true` if any had a mark. See {@link spare}. */
   async spareAll(digests: readonly Digest[]): Promise<boolean> {
     const names = digests.map(digest => ({ kind: 'hosted-unneeded', digest }) as const)
-    const marks = await this.#parts.store.readRecords(names)
+    const areMarked = await this.#parts.store.hasRecords(names)
     let wereMarked = false
     for (const [index, digest] of digests.entries())
-      if (marks[index] !== undefined && (await this.spare(digest))) wereMarked = true
+      if (areMarked[index] === true && (await this.spare(digest))) wereMarked = true
     return wereMarked
   }
 

@@ -128,7 +128,10 @@ export class Shelf {
     return tags
   }
 
-  /** Reads the records that the publication of a manifest depends on, all at once. */
+  /**
+   * Looks for the records that the publication of a manifest depends on. Most tags are new, so one wait tells
+   * all; only a tag that exists is read.
+   */
   async lookAround(
     place: Place,
     { digest, tags, blobs, manifests }: Surroundings,
@@ -137,22 +140,40 @@ export class Shelf {
     readonly froms: readonly (Digest | undefined)[]
     readonly missing: MissingContent
   }> {
-    const names = [
-      contentName({ kind: 'hosted-manifest', ...place, digest }),
-      ...tags.map(tag => tagName(place, tag)),
-      ...blobs.map(blob => contentName({ kind: 'hosted-blob', ...place, digest: blob })),
-      ...manifests.map(child => contentName({ kind: 'hosted-manifest', ...place, digest: child })),
+    const known = contentName({ kind: 'hosted-manifest', ...place, digest })
+    const tagNames = tags.map(tag => tagName(place, tag))
+    const children = [
+      ...blobs.map((blob): ContentName => ({ kind: 'hosted-blob', ...place, digest: blob })),
+      ...manifests.map((child): ContentName => ({ kind: 'hosted-manifest', ...place, digest: child })),
     ]
-    const [known, ...records] = await this.#store.readRecords(names)
-    const froms = records
-      .slice(0, tags.length)
-      .map(bytes => (bytes === undefined ? undefined : this.#opened(bytes, readHostedTag, undefined)?.digest))
-    const children = records.slice(tags.length)
-    const missing = {
-      blobs: blobs.filter((_, index) => children[index] === undefined),
-      manifests: manifests.filter((_, index) => children[blobs.length + index] === undefined),
-    }
-    return { isKnown: known !== undefined, froms, missing }
+    const are = await this.#store.hasRecords([known, ...tagNames, ...children.map(contentName)])
+    const isThere = { tags: are.slice(1), children: are.slice(1 + tags.length) }
+    const [froms, missing] = await Promise.all([
+      this.#named(tagNames, isThere.tags),
+      this.#missing(children.filter((_, index) => isThere.children[index] !== true)),
+    ])
+    return { isKnown: are[0] === true, froms, missing }
+  }
+
+  /** The digests that tags name, of which some are known to exist. */
+  async #named(
+    names: readonly RecordName[],
+    areThere: readonly boolean[],
+  ): Promise<readonly (Digest | undefined)[]> {
+    if (!areThere.slice(0, names.length).includes(true)) return names.map(() => undefined)
+    const records = await this.#store.readRecords(names)
+    return records.map(bytes =>
+      bytes === undefined ? undefined : this.#opened(bytes, readHostedTag, undefined)?.digest,
+    )
+  }
+
+  /** The content that is missing indeed, of what seems to be: a client is told, and nothing is written. */
+  async #missing(names: readonly ContentName[]): Promise<MissingContent> {
+    const records = names.length === 0 ? [] : await this.#store.readRecords(names.map(contentName))
+    const missing = names.filter((_, index) => records[index] === undefined)
+    const of = (kind: HostedKind): readonly Digest[] =>
+      missing.filter(name => name.kind === kind).map(name => name.digest)
+    return { blobs: of('hosted-blob'), manifests: of('hosted-manifest') }
   }
 
   /**

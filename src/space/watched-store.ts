@@ -219,6 +219,10 @@ export class WatchedStore implements Store {
     return await this.#store.readRecords(names)
   }
 
+  async hasRecords(names: readonly RecordName[]): Promise<readonly boolean[]> {
+    return await this.#store.hasRecords(names)
+  }
+
   async writeRecord(name: RecordName, bytes: Uint8Array, durability: Durability): Promise<void> {
     await this.#store.writeRecord(name, bytes, durability)
     this.#watcher.recordWritten(name, bytes)

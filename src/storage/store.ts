@@ -83,6 +83,13 @@ export interface Store extends AsyncDisposable {
   readRecords(names: readonly RecordName[]): Promise<readonly (Uint8Array | undefined)[]>
 
   /**
+   * Tells which records exist, in the order of their names, for a caller that is about to write. Cheaper than
+   * to read them. In a bucket that is gone as a whole all records are absent, and every write fails: a caller
+   * that does not write after it confirms an absence by {@link readRecords}.
+   */
+  hasRecords(names: readonly RecordName[]): Promise<readonly boolean[]>
+
+  /**
    * Replaces a record. A {@link Durability} says what survives a power cut once this resolves.
    */
   writeRecord(name: RecordName, bytes: Uint8Array, durability: Durability): Promise<void>

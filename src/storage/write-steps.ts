@@ -7,12 +7,26 @@ export async function readOneByOne(
   store: Pick<Store, 'readRecord'>,
   names: readonly RecordName[],
 ): Promise<readonly (Uint8Array | undefined)[]> {
-  const records: (Uint8Array | undefined)[] = []
-  for (let start = 0; start < names.length; start += READS_AT_ONCE) {
-    const slice = names.slice(start, start + READS_AT_ONCE)
-    records.push(...(await Promise.all(slice.map(async name => await store.readRecord(name)))))
-  }
-  return records
+  return await mapSome(names, async name => await store.readRecord(name))
+}
+
+/** Reads something of several records, of a few at once; in the order of their names. */
+export async function mapSome<T>(
+  names: readonly RecordName[],
+  read: (name: RecordName) => Promise<T>,
+): Promise<readonly T[]> {
+  const found: T[] = []
+  for (let start = 0; start < names.length; start += READS_AT_ONCE)
+    found.push(...(await Promise.all(names.slice(start, start + READS_AT_ONCE).map(read))))
+  return found
+}
+
+/** Tells which records exist by reading them, for stores that have no better way. */
+export async function hasByReading(
+  store: Pick<Store, 'readRecords'>,
+  names: readonly RecordName[],
+): Promise<readonly boolean[]> {
+  return (await store.readRecords(names)).map(bytes => bytes !== undefined)
 }
 
 /** Writes steps by one call for each write, for stores that have no better way. */

@@ -11,7 +11,7 @@ import type {
   StoredObject,
   WriteStep,
 } from '../../src/storage/store.ts'
-import { readOneByOne, writeOneByOne } from '../../src/storage/write-steps.ts'
+import { hasByReading, readOneByOne, writeOneByOne } from '../../src/storage/write-steps.ts'
 import type { Scheduler } from './scheduler.ts'
 
 const PIECE_BYTES = 50_000
@@ -236,6 +236,10 @@ export class SimulatedStore implements Store {
 
   async readRecords(names: readonly RecordName[]): Promise<readonly (Uint8Array | undefined)[]> {
     return await readOneByOne(this, names)
+  }
+
+  async hasRecords(names: readonly RecordName[]): Promise<readonly boolean[]> {
+    return await hasByReading(this, names)
   }
 
   async writeRecord(name: RecordName, bytes: Uint8Array): Promise<void> {

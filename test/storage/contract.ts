@@ -629,6 +629,8 @@ function stepContract(withStore: WithStore): void {
     const names = ['one', 'none', 'empty', 'two', 'three'].map(tag => tagRecord(tag))
     const texts = (await store.readRecords(names)).map(bytes => bytes && Buffer.from(bytes).toString())
     assert.deepEqual(texts, ['second', undefined, '', 'third', 'fourth'])
+    assert.deepEqual(await store.hasRecords(names), [true, false, true, true, true])
+    assert.deepEqual(await store.hasRecords([]), [])
   })
 
   withStore(

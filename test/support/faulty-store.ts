@@ -91,6 +91,11 @@ export class FaultyStore implements Store {
     return await this.#inner.readRecords(names)
   }
 
+  async hasRecords(names: readonly RecordName[]): Promise<readonly boolean[]> {
+    this.refuse('readRecord')
+    return await this.#inner.hasRecords(names)
+  }
+
   async writeRecord(name: RecordName, bytes: Uint8Array, durability: Durability): Promise<void> {
     this.refuse('writeRecord')
     await this.#inner.writeRecord(name, bytes, durability)

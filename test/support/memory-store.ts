@@ -24,7 +24,7 @@ import type {
   UploadSpool,
   WriteStep,
 } from '../../src/storage/store.ts'
-import { readOneByOne, writeOneByOne } from '../../src/storage/write-steps.ts'
+import { hasByReading, readOneByOne, writeOneByOne } from '../../src/storage/write-steps.ts'
 
 const PIECE_BYTES = 256 * 1024
 
@@ -96,6 +96,10 @@ export class MemoryStore implements Store {
 
   async readRecords(names: readonly RecordName[]): Promise<readonly (Uint8Array | undefined)[]> {
     return await readOneByOne(this, names)
+  }
+
+  async hasRecords(names: readonly RecordName[]): Promise<readonly boolean[]> {
+    return await hasByReading(this, names)
   }
 
   async writeRecord(name: RecordName, bytes: Uint8Array, _durability: Durability): Promise<void> {

@@ -2,6 +2,8 @@
 export type S3Fault =
   /** Answers with an S3 error and does nothing else. */
   | { readonly kind: 'error'; readonly status: number; readonly code: string }
+  /** Answers as a proxy that knows nothing of S3. */
+  | { readonly kind: 'foreign'; readonly status: number }
   /** Never answers. */
   | { readonly kind: 'silence' }
   /** Breaks the connection before anything is done. */

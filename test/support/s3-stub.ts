@@ -164,6 +164,8 @@ export class S3Stub implements AsyncDisposable {
     if (fault?.kind === 'hold') await fault.until
     if (fault?.kind === 'silence') return
     if (fault?.kind === 'reset') return void request.socket.destroy()
+    if (fault?.kind === 'foreign') return send(response, { status: fault.status })
+    response.setHeader('x-amz-request-id', 'stub')
     if (fault?.kind === 'error') return send(response, failure(fault.status, fault.code))
     if (fault?.kind === 'error-in-200') {
       return send(response, { ...failure(200, 'InternalError'), status: 200 })

@@ -18,7 +18,7 @@ import type {
   StoredObject,
   UploadSpool,
 } from '../store.ts'
-import { readOneByOne } from '../write-steps.ts'
+import { hasByReading, readOneByOne } from '../write-steps.ts'
 import { openFileObject } from './object.ts'
 import { readRecordFile } from './record-file.ts'
 import { measureRoom } from './room.ts'
@@ -82,6 +82,10 @@ class ReadOnlyFilesystemStore implements Store {
 
   async readRecords(names: readonly RecordName[]): Promise<readonly (Uint8Array | undefined)[]> {
     return await readOneByOne(this, names)
+  }
+
+  async hasRecords(names: readonly RecordName[]): Promise<readonly boolean[]> {
+    return await hasByReading(this, names)
   }
 
   async writeRecord(name: RecordName, _bytes: Uint8Array, _durability: Durability): Promise<void> {

@@ -23,7 +23,7 @@ import type {
   UploadSpool,
   WriteStep,
 } from '../store.ts'
-import { readOneByOne, writeOneByOne } from '../write-steps.ts'
+import { hasByReading, readOneByOne, writeOneByOne } from '../write-steps.ts'
 import { RecordCreation } from './create-file.ts'
 import { DirectorySyncs, DurableDirectories, makeDirectory, removeEmpty } from './directories.ts'
 import { openFileObject } from './object.ts'
@@ -167,6 +167,10 @@ export class FilesystemStore implements Store {
       // Read one by one, the record that cannot be read says why.
       return await readOneByOne(this, names)
     }
+  }
+
+  async hasRecords(names: readonly RecordName[]): Promise<readonly boolean[]> {
+    return await hasByReading(this, names)
   }
 
   async writeRecord(name: RecordName, bytes: Uint8Array, wanted: Durability): Promise<void> {

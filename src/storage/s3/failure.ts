@@ -68,15 +68,18 @@ export class S3Failure extends StoreUnavailableError {
   readonly status: number | undefined
   /** The bucket's region as the server states it. */
   readonly region: string | undefined
+  /** True if the answer has the request id of an S3 server, which a proxy's own answer lacks. */
+  readonly isOfS3: boolean
 
   constructor(operation: string, error: unknown) {
-    const { code, status, words, region } = facts(error)
+    const { code, status, words, region, isOfS3 } = facts(error)
     const answer = status === undefined ? code : `${status} ${code}`
     super(`S3 ${operation}: ${answer}${words === '' ? '' : `: ${words}`}`)
     this.name = 'S3Failure'
     this.code = code
     this.status = status
     this.region = region
+    this.isOfS3 = isOfS3
   }
 
   /** True if the key does not exist. A missing bucket is another matter. */
@@ -98,7 +101,7 @@ export function hasS3Code(error: unknown, ...codes: readonly string[]): error is
 }
 
 /** True for the error of a key that does not exist. */
-export function isAbsent(error: unknown): boolean {
+export function isAbsent(error: unknown): error is S3Failure {
   return error instanceof S3Failure && error.isAbsent
 }
 
@@ -107,6 +110,7 @@ interface Facts {
   readonly status: number | undefined
   readonly words: string
   readonly region: string | undefined
+  readonly isOfS3: boolean
 }
 
 /** The part of the SDK's errors that is read. */
@@ -116,22 +120,23 @@ interface Thrown {
   readonly Code?: unknown
   readonly message?: unknown
   readonly Region?: unknown
-  readonly $metadata?: { readonly httpStatusCode?: unknown }
+  readonly $metadata?: { readonly httpStatusCode?: unknown; readonly requestId?: unknown }
 }
 
 function facts(error: unknown): Facts {
   if (typeof error !== 'object' || error === null) {
-    return { code: UNKNOWN, status: undefined, words: '', region: undefined }
+    return { code: UNKNOWN, status: undefined, words: '', region: undefined, isOfS3: false }
   }
   const { name, code, Code, message, Region, $metadata } = error as Thrown
   const status = $metadata?.httpStatusCode
+  const isOfS3 = typeof $metadata?.requestId === 'string'
   const region = typeof Region === 'string' && REGION.test(Region) ? Region : undefined
   if (typeof status === 'number') {
-    return { code: [name, Code].find(isKnown) ?? UNKNOWN, status, words: '', region }
+    return { code: [name, Code].find(isKnown) ?? UNKNOWN, status, words: '', region, isOfS3 }
   }
   const local = [code, name, Code].find(isLocal)
   const words = local !== undefined && typeof message === 'string' ? oneLine(message) : ''
-  return { code: local ?? UNKNOWN, status: undefined, words, region }
+  return { code: local ?? UNKNOWN, status: undefined, words, region, isOfS3 }
 }
 
 const UNKNOWN = 'unknown'

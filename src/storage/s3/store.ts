@@ -33,7 +33,7 @@ import type {
   UploadSpool,
   WriteStep,
 } from '../store.ts'
-import { readOneByOne } from '../write-steps.ts'
+import { mapSome, readOneByOne } from '../write-steps.ts'
 import { BatchDelete } from './batch-delete.ts'
 import { WrongAnswerError } from './body.ts'
 import { S3Buffers } from './buffers.ts'
@@ -45,7 +45,13 @@ import { headObject, openS3Object } from './object.ts'
 import { createPresigner } from './presign.ts'
 import { inSteps, putContent } from './put.ts'
 import { type ConditionalPut, raceForKeys, scopeOf } from './race.ts'
-import { createObject, createObjectAlone, readSmallObject, writeSmallObject } from './records.ts'
+import {
+  createObject,
+  createObjectAlone,
+  hasSmallObject,
+  readSmallObject,
+  writeSmallObject,
+} from './records.ts'
 import { S3Spool } from './spool.ts'
 import { sweepUploads } from './sweep.ts'
 
@@ -214,6 +220,13 @@ export class S3Store implements Store {
 
   async readRecords(names: readonly RecordName[]): Promise<readonly (Uint8Array | undefined)[]> {
     return await readOneByOne(this, names)
+  }
+
+  async hasRecords(names: readonly RecordName[]): Promise<readonly boolean[]> {
+    const { connection } = this.#parts
+    const has = async (name: RecordName): Promise<boolean> =>
+      await hasSmallObject(connection, this.#recordKey(name))
+    return await mapSome(names, has)
   }
 
   /** Each object is durable once the bucket has answered, so one step waits for the one before. */

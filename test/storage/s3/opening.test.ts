@@ -164,7 +164,7 @@ test('no text of a secret shows in an error, whatever S3 says of a signature', a
   }).catch((reason: unknown) => reason)
   assert.ok(error instanceof StoreUnusableError)
   assert.ok(error.cause instanceof Error)
-  assert.deepEqual(Object.keys(error.cause).sort(), ['code', 'name', 'region', 'status'])
+  assert.deepEqual(Object.keys(error.cause).sort(), ['code', 'isOfS3', 'name', 'region', 'status'])
   assert.equal(
     JSON.stringify([error, error.cause, error.stack, error.cause.stack]).includes('hunter2'),
     false,

@@ -181,6 +181,22 @@ suite('what S3 does not say', { concurrency: true }, () => {
     assert.ok(defined(await get(store, digest)).equals(bytes))
   })
 
+  test('of a record only in order to know that it is there brings no body', async t => {
+    const { store, stub } = await openStubRoom(t)
+    await store.writeRecord(tagRecord('1'), Buffer.from('x'), 'durable')
+    const before = stub.requests.length
+    assert.deepEqual(await store.hasRecords([tagRecord('1'), tagRecord('2')]), [true, false])
+    const operations = stub.requests.slice(before).map(({ operation }) => operation)
+    assert.deepEqual(operations, ['HeadObject', 'HeadObject'])
+  })
+
+  test('of a record only in order to know that it is there does not believe the 404 of a proxy', async t => {
+    const { store, stub } = await openStubRoom(t)
+    await store.writeRecord(tagRecord('1'), Buffer.from('x'), 'durable')
+    stub.fault('HeadObject', { kind: 'foreign', status: 404 })
+    assert.deepEqual(await store.hasRecords([tagRecord('1'), tagRecord('2')]), [true, false])
+  })
+
   test('is refused as a record if it is larger than any, and its body is not read', async t => {
     const { store, stub } = await openStubRoom(t)
     await store.writeRecord(tagRecord('1'), Buffer.from('x'), 'durable')
