@@ -9,9 +9,9 @@ export interface DecisionsParts {
   readonly about: DecisionSubject
   /** The id of a decision: 12 to 64 hexadecimal digits; `undefined` for what is not one. */
   readonly idOf: (value: unknown) => string | undefined
-  /** True if lists without a checksum were once written. */
-  readonly hasPlainLists?: boolean
 }
+
+type DecisionName = Extract<RecordName, { readonly kind: 'decision' }>
 
 /** A record as it was found. */
 type Found =
@@ -27,8 +27,7 @@ const REMOVED = { isRemoved: true }
 /**
  * Decisions of operators, which cannot be derived from anything else: each is a record with a checksum and a
  * second copy. A decision is written once and then only removed, so processes on one store lose none of each
- * other's. Earlier versions kept all of them in one list, which is read until the first change, and then
- * taken apart.
+ * other's.
  */
 export class Decisions {
   readonly #parts: DecisionsParts
@@ -45,18 +44,16 @@ export class Decisions {
     const ids = new Set([...(await this.#ids(about)), ...(await this.#ids(`${about}-copy`))])
     for (const id of this.#read.keys()) if (!ids.has(id)) this.#read.delete(id)
     for (const id of ids) if (!this.#read.has(id)) await this.#load(id)
-    return new Map([...(await this.#listed()), ...this.#read])
+    return new Map(this.#read)
   }
 
   /** Adds a decision, durably. */
   async add(value: object): Promise<void> {
-    await this.#takeListApart()
     await this.#write(value)
   }
 
   /** Removes a decision, durably; `false` if it was absent. */
   async remove(id: string): Promise<boolean> {
-    await this.#takeListApart()
     const { store, about } = this.#parts
     const main = await this.#find({ kind: 'decision', about, id })
     const copy = await this.#find({ kind: 'decision', about: `${about}-copy`, id })
@@ -117,51 +114,12 @@ export class Decisions {
       await store.writeRecord({ kind: 'decision', about: each, id }, bytes, 'durable')
   }
 
-  /** What the list of an earlier version has. */
-  async #listed(): Promise<ReadonlyMap<string, unknown>> {
-    const { about, events, idOf } = this.#parts
-    const main = await this.#find({ kind: about })
-    const copy: Found = main.kind === 'good' ? main : await this.#find({ kind: `${about}-copy` })
-    const good = main.kind === 'good' ? main : copy.kind === 'good' ? copy : undefined
-    if (main.kind === 'damaged') {
-      events.recordDamaged(about, good === undefined ? 'lost' : 'restored', main.error)
-      await this.#mendList(main.bytes, good?.value).catch((failure: unknown) =>
-        events.storageFailed(`write-${about}`, failure),
-      )
-    }
-    const entries = Array.isArray(good?.value) ? (good.value as readonly unknown[]) : []
-    return new Map(
-      entries.flatMap(entry => {
-        const id = idOf(entry)
-        return id === undefined ? [] : [[id, entry] as const]
-      }),
-    )
-  }
-
-  async #mendList(damaged: Uint8Array | undefined, value: unknown): Promise<void> {
-    const { store, about } = this.#parts
-    if (damaged !== undefined) await this.#putAside(damaged)
-    if (value === undefined) await store.deleteRecord({ kind: about })
-    else await store.writeRecord({ kind: about }, sealRecord(value as object), 'durable')
-  }
-
-  async #takeListApart(): Promise<void> {
-    const { store, about } = this.#parts
-    for (const value of (await this.#listed()).values()) await this.#write(value as object)
-    const kinds: (typeof about | `${typeof about}-copy`)[] = []
-    for (const kind of [about, `${about}-copy`] as const)
-      if ((await store.readRecord({ kind })) !== undefined) kinds.push(kind)
-    // A power cut may bring back what was only deleted, with decisions that are removed from now on.
-    for (const kind of kinds) await store.writeRecord({ kind }, sealRecord([]), 'durable')
-    for (const kind of kinds) await store.deleteRecord({ kind })
-  }
-
   async #putAside(bytes: Uint8Array): Promise<void> {
     const { store, about } = this.#parts
     await store.writeRecord({ kind: `${about}-damaged` }, bytes, 'durable')
   }
 
-  async #find(name: RecordName): Promise<Found> {
+  async #find(name: DecisionName): Promise<Found> {
     let bytes: Uint8Array | undefined
     try {
       bytes = await this.#parts.store.readRecord(name)
@@ -175,26 +133,14 @@ export class Decisions {
     }
   }
 
-  #open(name: RecordName, bytes: Uint8Array): unknown {
+  #open(name: DecisionName, bytes: Uint8Array): unknown {
     const { value, isSealed } = openRecord(bytes)
-    const { idOf, hasPlainLists = false } = this.#parts
-    if (name.kind === 'decision') {
-      if (isSealed && isRemoval(value)) return REMOVED
-      if (isSealed && idOf(value) === name.id) return value
-      throw new DamagedRecordError('it is not what its name says')
-    }
-    if (!Array.isArray(value) || !(isSealed || hasPlainLists))
-      throw new DamagedRecordError('it is not a list')
-    // If only the checksum of a list is damaged, it shows up as an entry.
-    if (!isSealed && value.some(isChecksum)) throw new DamagedRecordError('the checksum is damaged')
-    return value
+    if (isSealed && isRemoval(value)) return REMOVED
+    if (isSealed && this.#parts.idOf(value) === name.id) return value
+    throw new DamagedRecordError('it is not what its name says')
   }
 }
 
 function isRemoval(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'isRemoved' in value
-}
-
-function isChecksum(entry: unknown): boolean {
-  return typeof entry === 'object' && entry !== null && 'sum' in entry
 }

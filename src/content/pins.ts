@@ -31,8 +31,7 @@ export interface PinsParts {
 
 /**
  * Images protected from eviction, by decisions of the operator that all processes on the store keep. A pinned
- * tag protects the image that it
- * currently names: when the tag moves, the protection moves with it.
+ * tag protects the image that it currently names: when the tag moves, the protection moves with it.
  */
 export class Pins {
   readonly #parts: PinsParts
@@ -44,7 +43,7 @@ export class Pins {
 
   constructor(parts: PinsParts) {
     this.#parts = parts
-    this.#decisions = new Decisions({ ...parts, about: 'pins', idOf, hasPlainLists: true })
+    this.#decisions = new Decisions({ ...parts, about: 'pins', idOf })
   }
 
   /** True if the digest belonged to a pinned image at the last {@link refresh}. */

@@ -54,11 +54,7 @@ export function recordKey(name: RecordName): string {
     case 'pulls':
       return `${HOSTED}/${placeKey(name)}/_pulls/${name.shard}`
     case 'scrub':
-    case 'pins':
-    case 'pins-copy':
     case 'pins-damaged':
-    case 'robots':
-    case 'robots-copy':
     case 'robots-damaged':
     case 'robots-used':
     case 'signing-key':

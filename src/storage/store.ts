@@ -279,24 +279,13 @@ export type HostedRecordName =
   | { readonly kind: 'hosted-removal'; readonly digest: Digest }
 
 /**
- * `scrub`: the progress of the verification of stored content. `pins` and `pins-copy`: the list of the images
- * that must not be evicted, as earlier versions wrote it. `pins-damaged`: the last record of one that could
- * not be read. `robots`: the same of robot tokens. `robots-used`: when each token was last used.
+ * `scrub`: the progress of the verification of stored content. `pins-damaged` and `robots-damaged`: the last
+ * record of a pin or robot token that could not be read. `robots-used`: when each token was last used.
  * `signing-key`: the key of the tokens that this mirror gives out. `traffic`: the traffic of the last days,
  * for display.
  */
 interface StateRecordName {
-  readonly kind:
-    | 'scrub'
-    | 'pins'
-    | 'pins-copy'
-    | 'pins-damaged'
-    | 'robots'
-    | 'robots-copy'
-    | 'robots-damaged'
-    | 'robots-used'
-    | 'signing-key'
-    | 'traffic'
+  readonly kind: 'scrub' | 'pins-damaged' | 'robots-damaged' | 'robots-used' | 'signing-key' | 'traffic'
 }
 
 /** Records that {@link Store.listRecordsOf} lists together, by the kind of their {@link RecordName}. */

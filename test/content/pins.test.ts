@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { Pins } from '../../src/content/pins.ts'
-import { sealRecord } from '../../src/content/sealed-record.ts'
 import { parseRepositoryName } from '../../src/oci/name.ts'
 import { DOCKER_HUB } from '../../src/oci/namespace.ts'
 import { parseReference, type Reference } from '../../src/oci/reference.ts'
@@ -106,32 +105,4 @@ test('processes on one store lose none of the pins of each other, and see them',
   const [first, second] = processes
   assert.equal(await first?.pins.remove(PLACE, referenceOf(NAMES[1] ?? '')), true)
   assert.deepEqual(new Set(await namesOf(second?.pins ?? open())), new Set([NAMES[0], NAMES[2]]))
-})
-
-for (const [what, written] of [
-  ['without a checksum', (list: object) => Buffer.from(JSON.stringify(list))],
-  ['with a checksum', sealRecord],
-] as const)
-  test(`a list of pins that an earlier version wrote ${what} is read, and taken apart at the first change`, async () => {
-    const { store, open } = rig()
-    const old = NAMES.map(reference => ({ ...PLACE, reference, pinnedAtMs: 1 }))
-    await write(store, { kind: 'pins' }, written(old))
-    await write(store, { kind: 'pins-copy' }, written(old))
-    assert.deepEqual(await namesOf(open()), NAMES)
-    assert.equal(await open().remove(PLACE, referenceOf(NAMES[0] ?? '')), true)
-    assert.equal(await store.readRecord({ kind: 'pins' }), undefined)
-    assert.deepEqual(new Set(await namesOf(open())), new Set(NAMES.slice(1)))
-    assert.equal((await recordsOf(store, 'pins-copy')).length, 2)
-  })
-
-test('a damaged list of an earlier version is restored from its copy', async () => {
-  const { store, seen, open } = rig()
-  const sealed = sealRecord(NAMES.map(reference => ({ ...PLACE, reference, pinnedAtMs: 1 })))
-  await write(store, { kind: 'pins-copy' }, sealed)
-  const damaged = Buffer.from(sealed)
-  damaged[10] = 0
-  await write(store, { kind: 'pins' }, damaged)
-  assert.deepEqual(await namesOf(open()), NAMES)
-  assert.deepEqual(Buffer.from(await read(store, { kind: 'pins' })), Buffer.from(sealed))
-  assert.deepEqual(seen.events.damagedRecords, [{ record: 'pins', outcome: 'restored', count: 1 }])
 })
