@@ -3,14 +3,15 @@ import { enableCompileCache } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import type { Environment } from './cli/environment.ts'
+import { growNurseryWhenBusy } from './lib/memory/nursery.ts'
 
 /** Starts the process. `bin/entrepot.cjs` has checked that this Node is new enough. */
 async function main(): Promise<void> {
   // A sync to a disk takes long and holds a thread. With Node's four, a few pushes would hold up every read.
   // The pool is made with its first use, which comes later.
   process.env['UV_THREADPOOL_SIZE'] ??= '16'
-  // A start would let the nursery grow by 5 MiB, which an idle mirror does not need.
-  setFlagsFromString('--max-semi-space-size=4')
+  // A start would let the nursery grow by 5 MiB, which an idle mirror does not need. It grows once a thread
+  // is busy: see lib/memory/nursery.ts.
   setFlagsFromString('--semi-space-growth-factor=1')
   // Data that waits for a slow client grows old before it dies. Without this, the dead data of a thousand
   // clients is kept until it is as large as the live data. Measured with 1,000 clients on one cold blob: at
@@ -60,10 +61,9 @@ function environment(): Environment {
     startDaemon: async (config, settings) => {
       const { startDaemon } = await import('./daemon/start.ts')
       const daemon = await startDaemon(config, { upstream: { environment: process.env }, settings })
-      // A nursery of 1 MiB is emptied after every 40 warm manifests, and that takes a quarter of their
-      // processor time. Node copies each 64 KiB that a bucket sends, and the nursery keeps what was copied:
-      // 4 MiB of it keep 60 MiB, in ever new memory. That costs more than it saves.
-      if (config.store.kind !== 's3') setFlagsFromString('--semi-space-growth-factor=2')
+      // Node copies each 64 KiB that a bucket sends, and the nursery keeps what was copied: a larger one
+      // keeps 60 MiB, in ever new memory. That costs more than it saves.
+      if (config.store.kind !== 's3') growNurseryWhenBusy()
       return daemon
     },
     openBucket: async bucket => (await import('./daemon/source-bucket.ts')).openSourceBucket(bucket),

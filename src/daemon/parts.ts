@@ -305,6 +305,7 @@ export function threadsOf(
     waitingLog: waitingLog.memory,
     connections: connections.memory,
     usesSendfile,
+    growsNursery: config.store.kind !== 's3',
     tracing: rest.events.tracing?.settings,
     directory: directoryText(names, identities.policy),
     identityChanges: identities.changes.memory,

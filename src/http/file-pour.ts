@@ -14,7 +14,7 @@ import type { SentContent } from './reply.ts'
  */
 const SPAN_BYTES = 512 * 1024
 /** Bytes of one wait for room in a client's buffer. They are copied, so there are few of them. */
-const STEP_BYTES = 16 * 1024
+const STEP_BYTES = 4 * 1024
 /** Bytes that are read in the usual way once a part of a file is not in memory. */
 const COLD_BYTES = 4 * 1024 * 1024
 /** Number of refusals in a row after which the kernel is not asked again for this response. */

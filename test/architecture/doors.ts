@@ -59,7 +59,7 @@ const HARMLESS_NAMES: ReadonlyMap<string, ReadonlySet<string>> = new Map([
   ['node:net', new Set(['BlockList', 'SocketAddress', 'isIP', 'isIPv4', 'isIPv6'])],
   ['node:module', new Set(['enableCompileCache', 'findPackageJSON', 'stripTypeScriptTypes'])],
   ['node:tls', new Set(['getCACertificates', 'rootCertificates', 'checkServerIdentity'])],
-  ['node:v8', new Set(['getHeapStatistics', 'setFlagsFromString'])],
+  ['node:v8', new Set(['getHeapSpaceStatistics', 'getHeapStatistics', 'setFlagsFromString'])],
 ])
 
 /** Packages that only compute. */

@@ -33,6 +33,7 @@ const ROOMS: House['rooms'] = new Map([
     'lib',
     new Map([
       ['.', []],
+      ['memory', []],
       ['words', []],
     ]),
   ],

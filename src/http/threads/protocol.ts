@@ -34,6 +34,8 @@ export interface ThreadSettings {
   readonly directory: DirectoryText
   /** True if the thread sends files inside the kernel. */
   readonly usesSendfile: boolean
+  /** True if the thread gets more memory for new objects once it is busy: see `growNurseryWhenBusy`. */
+  readonly growsNursery: boolean
   /** Set if requests are traced. */
   readonly tracing: TracingSettings | undefined
   /** See `RememberedIdentities`. */

@@ -4,6 +4,7 @@ import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { RuledAccess } from '../../access/ruled-access.ts'
 import { Epoch } from '../../content/epoch.ts'
 import { systemClock } from '../../lib/clock.ts'
+import { growNurseryWhenBusy } from '../../lib/memory/nursery.ts'
 import { SharedCount } from '../../lib/shared-count.ts'
 import { Events } from '../../observe/events.ts'
 import { openLog } from '../../observe/log.ts'
@@ -53,6 +54,7 @@ class ServingThread {
 
   /** Starts the thread. It serves once the first thread calls `listen`. */
   static async start(port: MessagePort, settings: ThreadSettings): Promise<void> {
+    if (settings.growsNursery) growNurseryWhenBusy()
     const sender = settings.usesSendfile ? await openFileSender() : undefined
     const thread = new ServingThread(port, settings, sender)
     setInterval(() => {
