@@ -89,6 +89,24 @@ export class TagHistory {
     return write
   }
 
+  /** Tags of a repository whose last move is too old to be kept, in no particular order. */
+  async restingTags({ namespace, repository }: Place): Promise<readonly Tag[]> {
+    const { store, clock } = this.#parts
+    const lastMs = new Map<Tag, number>()
+    for await (const name of store.listRecordsOf({ kind: 'move', namespace, repository }))
+      if (name.kind === 'move')
+        lastMs.set(name.tag, Math.max(lastMs.get(name.tag) ?? 0, Number.parseInt(name.id, 10)))
+    return [...lastMs].filter(([, atMs]) => clock.wallMs() - atMs >= KEPT_FOR_MS).map(([tag]) => tag)
+  }
+
+  /** Removes all moves of a tag that are too old to be kept. */
+  async forget(place: Place, tag: Tag): Promise<void> {
+    const { store, clock } = this.#parts
+    for (const id of await this.#ids(place, tag))
+      if (clock.wallMs() - Number.parseInt(id, 10) >= KEPT_FOR_MS)
+        await store.deleteRecord(moveName(place, tag, id))
+  }
+
   /** Resolves once all moves that are being added have been written. */
   async settled(): Promise<void> {
     await this.#turns.settled()

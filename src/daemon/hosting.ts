@@ -72,7 +72,13 @@ export function hostingOf(
     }),
   )
   const upkeep = undo.use(
-    new HostedUpkeep({ ...upkeepParts({ ...parts, space, mirror }, hosted), terms, isNeeded, pulls }),
+    new HostedUpkeep({
+      ...upkeepParts({ ...parts, space, mirror }, hosted),
+      terms,
+      isNeeded,
+      pulls,
+      history,
+    }),
   )
   const answering = new Claimed({
     hosted,
@@ -104,7 +110,7 @@ function upkeepParts(
     runs: turns,
   }: Pick<HostingParts, 'store' | 'events' | 'clock' | 'space' | 'mirror' | 'runs'>,
   hosted: Hosted,
-): Omit<HostedUpkeepParts, 'terms' | 'isNeeded' | 'pulls'> {
+): Omit<HostedUpkeepParts, 'terms' | 'isNeeded' | 'pulls' | 'history'> {
   return {
     hosted,
     store: {

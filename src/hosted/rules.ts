@@ -1,10 +1,10 @@
 import type { TagHistory } from '../content/tag-history.ts'
 import type { Events } from '../observe/events.ts'
 import { OciError } from '../oci/error.ts'
-import { matchesGlob, type NamePattern } from '../oci/name-pattern.ts'
+import type { NamePattern } from '../oci/name-pattern.ts'
 import type { Place } from '../oci/place.ts'
 import { type Act, type ActRule, tagTaken } from './acts.ts'
-import { type HostedTerms, termsOf } from './terms.ts'
+import { type HostedTerms, isImmutable, termsOf } from './terms.ts'
 import type { Usage } from './usage.ts'
 
 /** Part of a quota from which clients are warned. */
@@ -42,8 +42,7 @@ export class HostedRules implements ActRule {
   }
 
   keepsFirst(act: Act & { readonly kind: 'tag' }): boolean {
-    const { immutableTags = [] } = termsOf(this.#parts.terms(), act) ?? {}
-    return immutableTags.some(glob => matchesGlob(glob, act.tag))
+    return isImmutable(this.#parts.terms(), act, act.tag)
   }
 
   ended(act: Act): void {

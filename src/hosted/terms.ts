@@ -1,4 +1,5 @@
-import { matchesName, type NamePattern } from '../oci/name-pattern.ts'
+import type { Tag } from '../oci/name.ts'
+import { matchesGlob, matchesName, type NamePattern } from '../oci/name-pattern.ts'
 import type { Place } from '../oci/place.ts'
 
 /** Rules of an operator for hosted repositories. */
@@ -33,4 +34,9 @@ export interface RetentionTerms {
 /** The terms of a repository: the first that name it. */
 export function termsOf(all: readonly HostedTerms[], place: Place): HostedTerms | undefined {
   return all.find(({ names }) => matchesName(names, place))
+}
+
+/** True if the tag keeps its first digest. */
+export function isImmutable(all: readonly HostedTerms[], place: Place, tag: Tag): boolean {
+  return termsOf(all, place)?.immutableTags.some(glob => matchesGlob(glob, tag)) ?? false
 }

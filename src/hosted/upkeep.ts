@@ -1,4 +1,5 @@
 import { type JobName, type JobTurn, type JobTurns, unlimitedTurn } from '../content/job-turns.ts'
+import type { TagHistory } from '../content/tag-history.ts'
 import type { Clock } from '../lib/clock.ts'
 import type { Events } from '../observe/events.ts'
 import type { Digest } from '../oci/digest.ts'
@@ -7,7 +8,8 @@ import { Collection, type CollectionParts, type Verdict } from './collection.ts'
 import type { Hosted } from './hosted.ts'
 import type { PullBook } from './pulls.ts'
 import { Retention } from './retention.ts'
-import type { HostedTerms } from './terms.ts'
+import type { Shelf } from './shelf.ts'
+import { type HostedTerms, isImmutable } from './terms.ts'
 
 /** Time from the end of one round to the start of the next. */
 const EVERY_MS = 6 * 3_600_000
@@ -21,6 +23,7 @@ export interface HostedUpkeepParts {
   readonly events: Events
   readonly terms: () => readonly HostedTerms[]
   readonly pulls: Pick<PullBook, 'last'>
+  readonly history: Pick<TagHistory, 'forget' | 'restingTags'>
   /** True if anything is hosted, and may be changed. */
   readonly isNeeded: () => boolean
   readonly graceMs: number
@@ -32,7 +35,10 @@ export interface HostedUpkeepParts {
   readonly removed: (digest: Digest) => Promise<void>
 }
 
-/** Applies retention and collects what nothing needs, several times a day or when an operator asks. */
+/**
+ * Applies retention and collects what nothing needs, several times a day or when an operator asks. Old
+ * histories of removed tags go with it.
+ */
 export class HostedUpkeep implements AsyncDisposable {
   readonly #parts: HostedUpkeepParts
   readonly #retention: Retention
@@ -113,11 +119,13 @@ export class HostedUpkeep implements AsyncDisposable {
 
   /** Returns the time until the next round. What goes is reported as an event. */
   async #round(signal: AbortSignal): Promise<number> {
-    const { turns } = this.#parts
+    const { turns, hosted } = this.#parts
     const retain = async (turn: JobTurn): Promise<void> =>
       await drain(this.#retention.apply({ isDry: false }, turn))
-    const collect = async (turn: JobTurn): Promise<void> =>
+    const collect = async (turn: JobTurn): Promise<void> => {
       await drain(this.#collection.collect({ isDry: false }, turn))
+      await forgetOldHistories({ ...this.#parts, shelf: hosted.shelf }, turn)
+    }
     const retained = await turns.take({ job: 'retention', everyMs: EVERY_MS }, retain, signal)
     const collected = await turns.take({ job: 'collection', everyMs: EVERY_MS }, collect, signal)
     return Math.min(retained.nextMs, collected.nextMs)
@@ -127,4 +135,30 @@ export class HostedUpkeep implements AsyncDisposable {
 async function drain(values: AsyncIterable<unknown>): Promise<void> {
   const iterator = values[Symbol.asyncIterator]()
   while ((await iterator.next()).done !== true);
+}
+
+export interface OldHistoriesParts {
+  readonly shelf: Pick<Shelf, 'repositories' | 'tags'>
+  readonly history: Pick<TagHistory, 'forget' | 'restingTags'>
+  readonly terms: () => readonly HostedTerms[]
+}
+
+/**
+ * Removes the histories of tags that were removed long ago. The name of an immutable tag stays taken, so its
+ * history stays.
+ */
+export async function forgetOldHistories(
+  { shelf, history, terms }: OldHistoriesParts,
+  turn: JobTurn,
+): Promise<void> {
+  for await (const place of shelf.repositories()) {
+    turn.requireHeld()
+    const resting = await history.restingTags(place)
+    if (resting.length === 0) continue
+    const existing = new Set(await Array.fromAsync(shelf.tags(place)))
+    for (const tag of resting) {
+      turn.requireHeld()
+      if (!existing.has(tag) && !isImmutable(terms(), place, tag)) await history.forget(place, tag)
+    }
+  }
 }

@@ -73,7 +73,7 @@ export function groupPrefix(group: RecordGroup): string {
     case 'decision':
       return `decisions/${group.about}/`
     case 'move':
-      return `history/${placeKey(group)}/_moves/${group.tag}/`
+      return `history/${placeKey(group)}/_moves/${group.tag === undefined ? '' : `${group.tag}/`}`
     case 'hosted-repository':
       return 'hosted/names/'
     case 'hosted-upload':

@@ -293,8 +293,8 @@ export type RecordGroup =
   | { readonly kind: 'hosted-repository' | 'hosted-upload' | 'hosted-unneeded' }
   | { readonly kind: 'run'; readonly job: string }
   | { readonly kind: 'decision'; readonly about: DecisionRecordName['about'] }
-  /** The moves of one tag. */
-  | (Place & { readonly kind: 'move'; readonly tag: Tag })
+  /** The moves of one tag; without a tag, those of all tags of a repository. */
+  | (Place & { readonly kind: 'move'; readonly tag?: Tag })
   | (Place & { readonly kind: 'hosted-tag' | 'hosted-manifest' | 'hosted-blob' })
   /** The referrers of a subject, or the tags that may name a manifest. */
   | (Place & { readonly kind: 'hosted-referrer' | 'hosted-tagged'; readonly digest: Digest })

@@ -87,6 +87,24 @@ test('of tags that always move in the same order, each one keeps about a hundred
   }
 })
 
+test('a tag rests once its last move is too old to be kept, and its old moves can be forgotten', async () => {
+  const { history, clock, store } = makeHistory()
+  const [resting, moving] = [tagOf('resting'), tagOf('moving')]
+  for (const each of [resting, moving]) await history.add(place, each, { digest: one, by: 'ci' }, 'durable')
+  clock.advance(89 * DAY_MS)
+  assert.deepEqual(await history.restingTags(place), [])
+  await history.add(place, moving, { digest: two, by: 'ci' }, 'durable')
+  clock.advance(DAY_MS)
+  assert.deepEqual(await history.restingTags(place), [resting])
+  for (const each of [resting, moving]) await history.forget(place, each)
+  assert.deepEqual(await history.read(place, resting), [])
+  assert.deepEqual(
+    (await history.read(place, moving)).map(({ digest }) => digest),
+    [two],
+  )
+  assert.equal((await Array.fromAsync(store.listRecordsOf({ kind: 'move', ...place }))).length, 1)
+})
+
 test('moves that are added at once are all kept, in the order of the calls', async () => {
   const { history } = makeHistory()
   const digests = Array.from({ length: 20 }, (_, seed) => makeBlob(seed).digest)

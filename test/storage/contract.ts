@@ -812,7 +812,7 @@ function hostedRecords(): {
   }
   const other = { ...place, repository: defined(parseRepositoryName('team/app/more')) }
   const [one, two] = [digestOf(Buffer.from('1')), digestOf(Buffer.from('2'), 'sha512')]
-  const [tag, id] = [defined(parseTag('v1.0')), newUploadId()]
+  const [tag, later, id] = [defined(parseTag('v1.0')), defined(parseTag('v1.0.1')), newUploadId()]
   const records = [place, other].flatMap((at): RecordName[] => [
     { kind: 'hosted-repository', ...at },
     { kind: 'hosted-tag', ...at, tag },
@@ -822,6 +822,8 @@ function hostedRecords(): {
     { kind: 'hosted-referrer', ...at, digest: one, referrer: two },
     { kind: 'hosted-hold', ...at, digest: two },
     { kind: 'hosted-hold', ...at, digest: two, by: one },
+    { kind: 'move', ...at, tag, id: '001767225600000-0001deadbeef' },
+    { kind: 'move', ...at, tag: later, id: '001767225600001-0002deadbeef' },
   ])
   const groups: RecordGroup[] = [
     { kind: 'hosted-repository' },
@@ -832,6 +834,8 @@ function hostedRecords(): {
     { kind: 'hosted-referrer', ...place, digest: one },
     { kind: 'hosted-tagged', ...place, digest: one },
     { kind: 'hosted-hold', digest: two },
+    { kind: 'move', ...place },
+    { kind: 'move', ...place, tag },
   ]
   return { records: [...records, { kind: 'hosted-upload', id }], groups }
 }
