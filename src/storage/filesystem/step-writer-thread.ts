@@ -42,6 +42,8 @@ class FileKeeper implements StepCalls {
   #known = new Set<string>()
   /** Directories that have to be synced before anything later is, and their syncs that run. */
   readonly #owed = new Map<string, Promise<void> | undefined>()
+  /** Directories that can be remembered once those that are owed now are synced. */
+  #unproved: string[] = []
   #lastTemporary = 0
 
   /**
@@ -70,9 +72,7 @@ class FileKeeper implements StepCalls {
           placed.push(file)
         }
         if (!isOrdered && isDurable) await this.#syncPlaces(step, task.root)
-        else if (!isOrdered)
-          for (const directory of this.#placesOf(step, task.root).directories)
-            this.#owed.set(directory, undefined)
+        else if (!isOrdered) this.#owe(step, task.root)
       }
       const last = placed.at(-1)
       if (isOrdered && isDurable && last !== undefined) await this.#syncs.sync(dirname(last.path))
@@ -126,10 +126,21 @@ class FileKeeper implements StepCalls {
     const known = this.#known
     const { directories, unknown } = this.#placesOf(step, root)
     await Promise.all([...directories].map(async directory => await this.#syncs.sync(directory)))
-    // None is known without those above it, so all are forgotten at once. What was forgotten meanwhile stays
-    // forgotten.
-    if (known.size + unknown.length > KNOWN_MAX) this.#known = new Set()
-    else for (const directory of unknown) known.add(directory)
+    this.#remember(known, unknown)
+  }
+
+  /** Leaves the entries of files to the next durable write. */
+  #owe(step: readonly FileWrite[], root: string): void {
+    const { directories, unknown } = this.#placesOf(step, root)
+    for (const directory of directories) this.#owed.set(directory, undefined)
+    this.#unproved.push(...unknown)
+  }
+
+  /** Remembers durable directories in the set of those that were known when their syncs began. */
+  #remember(known: Set<string>, directories: readonly string[]): void {
+    // None is known without those above it, so all are forgotten at once.
+    if (known.size + directories.length > KNOWN_MAX) this.#known = new Set()
+    else for (const directory of directories) known.add(directory)
   }
 
   /**
@@ -155,9 +166,16 @@ class FileKeeper implements StepCalls {
 
   /** Syncs what writes that only wanted an order have left to the next durable one. */
   async #syncOwed(): Promise<void> {
-    for (const [directory, running] of this.#owed)
-      if (running === undefined) this.#owed.set(directory, this.#pay(directory))
-    await Promise.all([...this.#owed.values()].map(async paying => await paying))
+    const [known, unproved] = [this.#known, this.#unproved]
+    this.#unproved = []
+    const paying: Promise<void>[] = []
+    for (const [directory, running] of this.#owed) {
+      const one = running ?? this.#pay(directory)
+      this.#owed.set(directory, one)
+      paying.push(one)
+    }
+    await Promise.all(paying)
+    this.#remember(known, unproved)
   }
 
   #pay(directory: string): Promise<void> {
