@@ -72,10 +72,20 @@ export class SpoolDirectory implements AsyncDisposable {
   async create(digest: Digest, claimant?: string): Promise<DiskSpool> {
     const leftoverName = leftoverFileName(digest, claimant)
     const name = `${leftoverName}.${randomUUID()}`
-    const leftover = await this.#takeLeftover(leftoverName, name)
-    if (leftover !== undefined) return leftover
-    const handle = await this.#create(name)
-    return this.#spool({ handle, path: join(this.#own, name), sizeBytes: 0 }, leftoverName)
+    // Both at once, because a client waits for the file and hardly ever is there a leftover.
+    const creating = this.#create(name)
+    creating.catch(() => undefined)
+    const leftover = await this.#takeLeftover(leftoverName, `${leftoverName}.${randomUUID()}`)
+    const made = async (): Promise<DiskSpool> => {
+      const path = join(this.#own, name)
+      return this.#spool({ handle: await creating, path, sizeBytes: 0 }, leftoverName)
+    }
+    if (leftover === undefined) return await made()
+    await made().then(
+      async unused => await unused.remove(),
+      () => undefined,
+    )
+    return leftover
   }
 
   /**

@@ -159,6 +159,8 @@ suite('leftovers', { concurrency: true }, () => {
     const second = await openStore(t, root)
     await using next = await second.createSpool(digest)
     assert.ok((await readSpool(next)).equals(bytes))
+    const spools = (await filesBelow(root)).filter(path => path.includes(digestFileName(digest)))
+    assert.equal(spools.length, 1, 'the file that is made beside the search for a leftover is gone')
   })
 
   test('eight stores that open at once share out what the dead left: each leftover has one taker', async t => {
