@@ -5,6 +5,7 @@ import { type Clock, systemClock } from '../../lib/clock.ts'
 import type { Events } from '../../observe/events.ts'
 import { StoreUnavailableError } from '../../oci/error.ts'
 import { CutError, WrongAnswerError } from './body.ts'
+import { type CallOptions, DirectRequests } from './direct.ts'
 import { S3Failure } from './failure.ts'
 import { type RequestLimits, S3_LIMITS, type S3Limits } from './limits.ts'
 
@@ -29,12 +30,6 @@ export interface S3ConnectionOptions {
   readonly events: Pick<Events, 'warned'> & Partial<Pick<Events, 's3Answered'>>
   readonly clock?: Clock
   readonly limits?: Partial<S3Limits>
-}
-
-/** Options of a call for the SDK's `send`. */
-export interface CallOptions {
-  readonly abortSignal: AbortSignal
-  readonly requestTimeout: number
 }
 
 /** One request, or several in one. May be called again after its body was cut. */
@@ -70,6 +65,8 @@ export class S3Connection implements Disposable {
   readonly address: S3Address
   readonly limits: S3Limits
   readonly clock: Clock
+  /** For requests that are made very often. */
+  readonly direct: DirectRequests
   readonly #client: S3Client
   readonly #breaker: Breaker
   readonly #events: S3ConnectionOptions['events']
@@ -83,6 +80,7 @@ export class S3Connection implements Disposable {
     this.clock = clock
     this.#events = events
     this.#client = new S3Client(clientConfig(address))
+    this.direct = new DirectRequests(this.#client)
     this.#breaker = new Breaker({
       clock,
       failuresMax: FAILURES_MAX,

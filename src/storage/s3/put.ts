@@ -12,8 +12,11 @@ const WRITES_AT_ONCE = 16
 /** Puts content in one request. The bytes must not change before this resolves. */
 export async function putContent(connection: S3Connection, key: string, bytes: Uint8Array): Promise<void> {
   const { bucket, limits } = connection
-  const allowed = bytes.byteLength <= QUICK_BYTES_MAX ? limits.quick : limits.transfer
+  const isQuick = bytes.byteLength <= QUICK_BYTES_MAX
+  const allowed = isQuick ? limits.quick : limits.transfer
   await connection.send('PutObject', allowed, async (client, options) => {
+    const direct = { method: 'PUT', key, body: bytes, contentType: CONTENT_TYPE } as const
+    if (isQuick && (await connection.direct.send(direct, options)) === true) return
     const object = { Bucket: bucket, Key: key, Body: bytes, ContentType: CONTENT_TYPE }
     await client.send(new PutObjectCommand(object), options)
   })

@@ -46,11 +46,14 @@ export async function readSmallObject(
  * a missing bucket counts as a missing object.
  */
 export async function hasSmallObject(connection: S3Connection, key: string): Promise<boolean> {
-  const head: Call<unknown> = async (client, options) =>
+  const head: Call<boolean> = async (client, options) => {
+    const found = await connection.direct.send({ method: 'HEAD', key }, options)
+    if (found !== undefined) return found === true
     await client.send(new HeadObjectCommand({ Bucket: connection.bucket, Key: key }), options)
-  try {
-    await connection.send('HeadObject', connection.limits.quick, head)
     return true
+  }
+  try {
+    return await connection.send('HeadObject', connection.limits.quick, head)
   } catch (error) {
     if (!isAbsent(error)) throw error
     return error.isOfS3 ? false : (await readSmallObject(connection, key)) !== undefined
@@ -90,7 +93,9 @@ export async function writeSmallObject(
 ): Promise<void> {
   // The SDK may send it again after the caller has changed it.
   const body = Uint8Array.from(bytes)
-  const send: Call<unknown> = async (client, options) =>
+  const isPlain = writer === undefined && !isNew
+  const send: Call<unknown> = async (client, options) => {
+    if (isPlain && (await connection.direct.send({ method: 'PUT', key, body }, options)) === true) return
     await client.send(
       new PutObjectCommand({
         Bucket: connection.bucket,
@@ -101,6 +106,7 @@ export async function writeSmallObject(
       }),
       options,
     )
+  }
   await connection.send('PutObject', connection.limits.quick, send, signal)
 }
 
