@@ -66,6 +66,8 @@ export class SimulatedDisk {
   readonly leftovers = new Map<string, Buffer>()
   readonly scheduler: Scheduler
   faults: DiskFaults = HEALTHY
+  /** Key of a record that cannot be read. */
+  unreadable: string | undefined
   /** True if a write of a record may be long under way. */
   writesAreLate = false
   /** True if a deletion may take longer than other processes wait for it. */
@@ -226,7 +228,7 @@ export class SimulatedStore implements Store {
 
   async readRecord(name: RecordName): Promise<Uint8Array | undefined> {
     await this.#turn()
-    if (this.#disk.fails('record')) throw failure('EIO')
+    if (this.#disk.fails('record') || recordKey(name) === this.#disk.unreadable) throw failure('EIO')
     const record = this.#disk.records.get(recordKey(name))
     // An answer may be out of date when it arrives.
     const { dice } = this.#disk.scheduler

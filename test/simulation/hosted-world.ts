@@ -36,6 +36,7 @@ const PUSHERS = 4
 /** Passes of the collection in the end; it has longer while anything is left. */
 const PASSES_MIN = 4
 const PASSES_MAX = 60
+const HIDDEN_MS = 2 * HOUR_MS
 const FOREVER = new AbortController().signal
 
 interface Blob {
@@ -122,12 +123,24 @@ class HostedWorld {
       this.disk.faults = HEALTHY
       // The pushers of the next round come when claims end.
       await this.#passIdleTime(BETWEEN_ROUNDS_MS + this.scheduler.dice.below(2 * HOUR_MS))
+      if (this.#isFaulty) await this.#hideManifest()
     }
     await this.#removeAll()
     this.#isOver = true
     await working
     await this.#collectTheRest()
     this.#judgeEnd()
+  }
+
+  /** One record of a manifest cannot be read for longer than the grace of the collection. */
+  async #hideManifest(): Promise<void> {
+    const { dice } = this.scheduler
+    const acknowledged = [...this.#acknowledged.keys()]
+    if (acknowledged.length === 0) return
+    this.disk.unreadable = this.#recordKey(dice.pick(acknowledged))
+    await this.scheduler.clockOf(1).delay(HIDDEN_MS)
+    this.disk.unreadable = undefined
+    this.#requireAcknowledged()
   }
 
   /** The collection runs in all processes, again and again: a lost turn must do no harm. */
@@ -290,6 +303,10 @@ class HostedWorld {
     this.#idleTime = undefined
     // The collection and the eviction are at work again when the first pushers come.
     idleTime.abort()
+    this.#requireAcknowledged()
+  }
+
+  #requireAcknowledged(): void {
     for (const [digest, named] of this.#acknowledged) {
       this.#requireStored([digest, ...named], 'though an acknowledged manifest names it')
       if (!this.#hasRecord(digest)) this.#violate(`I27: the acknowledged manifest ${digest} is gone`)
@@ -338,7 +355,11 @@ class HostedWorld {
   }
 
   #hasRecord(digest: Digest): boolean {
-    return this.disk.records.has(recordKey({ kind: 'hosted-manifest', ...this.#place, digest }))
+    return this.disk.records.has(this.#recordKey(digest))
+  }
+
+  #recordKey(digest: Digest): string {
+    return recordKey({ kind: 'hosted-manifest', ...this.#place, digest })
   }
 
   #requireStored(digests: readonly Digest[], when: string): void {
