@@ -1,7 +1,9 @@
+import { execFile } from 'node:child_process'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
+import { promisify } from 'node:util'
 import { type FilesystemStore, openFilesystemStore } from '../../src/storage/filesystem/store.ts'
 
 /** Events that a test can look at afterwards. */
@@ -57,4 +59,12 @@ export async function filesBelow(directory: string): Promise<string[]> {
 /** Files below a root but for those that say who uses it. */
 export async function contentsOf(root: string): Promise<string[]> {
   return (await filesBelow(root)).filter(path => !/^spool\/[^/]+\/owner$/.test(path))
+}
+
+/** True if a program is there and ends well. */
+export async function runs(command: string, parameters: readonly string[]): Promise<boolean> {
+  return promisify(execFile)(command, parameters).then(
+    () => true,
+    () => false,
+  )
 }

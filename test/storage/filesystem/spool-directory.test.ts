@@ -18,7 +18,7 @@ import {
 import { type FilesystemStore, openFilesystemStore } from '../../../src/storage/filesystem/store.ts'
 import { digestFileName, leftoverFileName } from '../../../src/storage/layout.ts'
 import { defined, get, put, readSpool, sample } from '../contract.ts'
-import { contentsOf, filesBelow, makeRoom, openStore, seenEvents } from '../rooms.ts'
+import { contentsOf, filesBelow, makeRoom, openStore, runs, seenEvents } from '../rooms.ts'
 
 const HOUR_MS = 3_600_000
 
@@ -315,13 +315,6 @@ suite('other processes', { concurrency: true }, () => {
     assert.equal(await adoptWith('fsync', 'error=EIO:when=4'), 'first EIO absent\nsecond stored visible\n')
   })
 })
-
-async function runs(command: string, parameters: readonly string[]): Promise<boolean> {
-  return promisify(execFile)(command, parameters).then(
-    () => true,
-    () => false,
-  )
-}
 
 suite('owners and sweeps', { concurrency: true }, () => {
   test('an owner is read back as it was written, and half of it is none', () => {
