@@ -10,6 +10,7 @@ import { ACCESS_CASES } from './cases/access.ts'
 import { COLD_CASES } from './cases/cold.ts'
 import { FRESH_CASES } from './cases/fresh.ts'
 import { GATE_CASES } from './cases/gate.ts'
+import { HOSTED_CASES } from './cases/hosted.ts'
 import { PUSH_CASES } from './cases/push.ts'
 import { REPLICA_CASES } from './cases/replicas.ts'
 import { S3_CASES } from './cases/s3.ts'
@@ -32,6 +33,7 @@ const CASES: readonly Case[] = [
   ...REPLICA_CASES,
   ...S3_CASES,
   ...PUSH_CASES,
+  ...HOSTED_CASES,
   ...GATE_CASES,
 ]
 

@@ -15,7 +15,7 @@ import type { Started } from '../room.ts'
 const OWN = VARIANTS[0].name
 /** The registry that takes the same pushes. */
 export const PUSHED_TO = 'docker-registry'
-const REPOSITORY = 'hosted/app'
+export const REPOSITORY = 'hosted/app'
 const MANIFESTS = 2000
 const MANIFESTS_AT_ONCE = 16
 const PIECE_BYTES = 1024 * 1024
@@ -180,7 +180,8 @@ function piecesOf(sizeBytes: number): Pieces {
   return { digest: `sha256:${hash.digest('hex')}`, each }
 }
 
-function manifestOf(config: Buffer, name: string): Buffer {
+/** A manifest without layers. */
+export function manifestOf(config: Buffer, name: string): Buffer {
   const digest = `sha256:${createHash('sha256').update(config).digest('hex')}`
   const mediaType = 'application/vnd.oci.empty.v1+json'
   return Buffer.from(
@@ -200,7 +201,7 @@ interface PushAnswer {
 }
 
 /** A client that pushes as Docker does. */
-class PushClient implements Disposable {
+export class PushClient implements Disposable {
   readonly #base: string
   readonly #agent = new Agent({ keepAlive: true, maxSockets: MANIFESTS_AT_ONCE })
 
