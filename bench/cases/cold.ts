@@ -65,6 +65,9 @@ export const COLD_CASES: readonly Case[] = [
     run: async (bench, results) => {
       const upstream = await startPacedRelay(bench.room, bench.origin.address, PACE_BYTES_PER_SECOND)
       const servers = await bench.startServers('paced', upstream.address)
+      // The first request to an upstream since the start loads its client.
+      const [small] = await makeCold(bench, 1, MIB)
+      for (const server of mirrors(servers)) await check(server, small)
       await runCold('cold-paced', { bench, results, upstream: upstream.address }, servers)
       for (const { child } of [...servers, upstream]) await child.stop()
     },

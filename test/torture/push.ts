@@ -40,7 +40,7 @@ async function verifyTold(address: string, told: Told, tally: Tally): Promise<vo
   ]
   for (const path of paths) {
     tally.add('acknowledged and checked')
-    if (!(await pullChecked(address, path, tally))) lose(path, tally)
+    await requirePulled(address, path, tally)
   }
   for (const [tag, { acknowledged, tried }] of told.tags) {
     const { status, isComplete, digest } = await pull(address, `${HOSTED}/manifests/${tag}`)
@@ -49,6 +49,14 @@ async function verifyTold(address: string, told: Told, tally: Tally): Promise<vo
       if (digest !== acknowledged && !tried.includes(digest)) tally.bad(`tag ${tag} names ${digest}`)
     } else if (status !== 404 || acknowledged !== undefined) lose(`tag ${tag}, answered ${status}`, tally)
   }
+}
+
+/** Says how a pull that fails is answered and whether it goes by: content that is gone is not a late answer. */
+async function requirePulled(address: string, path: string, tally: Tally): Promise<void> {
+  if (await pullChecked(address, path, tally)) return
+  const { status, isComplete, sizeBytes, tookMs } = await pull(address, path)
+  const end = isComplete ? 'complete' : 'cut'
+  lose(`${path}, answered ${status} again, ${end} after ${sizeBytes} bytes and ${tookMs.toFixed()} ms`, tally)
 }
 
 function lose(what: string, tally: Tally): void {
@@ -110,7 +118,7 @@ async function resume(
   const isAppended =
     receivedBytes === bytes.length || (await pusher.append(address, upload, bytes.length - receivedBytes))
   if (!isAppended || !(await pusher.finish(address, upload, told))) tally.wedge(`the upload ${location}`)
-  else if (!(await pullChecked(address, blobPath, tally))) lose(blobPath, tally)
+  else await requirePulled(address, blobPath, tally)
   tally.add(receivedBytes === 0 ? 'uploads resumed at 0' : 'uploads resumed in the middle')
   return true
 }
