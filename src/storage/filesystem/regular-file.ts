@@ -1,11 +1,21 @@
 import type { BigIntStats } from 'node:fs'
-import { constants, type FileHandle, open } from 'node:fs/promises'
+import { constants, type FileHandle, lstat, open } from 'node:fs/promises'
 import { hasCode } from '../../lib/system-error.ts'
 
 /** An open regular file and the result of its `fstat`. */
 export interface OpenFile {
   readonly handle: FileHandle
   readonly stats: BigIntStats
+}
+
+/** True if a regular file is at a path. */
+export async function isRegular(path: string): Promise<boolean> {
+  try {
+    return (await lstat(path)).isFile()
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return false
+    throw error
+  }
 }
 
 /**

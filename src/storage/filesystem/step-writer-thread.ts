@@ -3,6 +3,7 @@ import {
   constants,
   fdatasync,
   fsync,
+  linkSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -33,6 +34,8 @@ interface Prepared extends FileWrite {
   readonly temporary: string | undefined
   /** Open until its bytes are synced. */
   fd: number | undefined
+  /** Another name of what a file of the caller replaces, until the whole write is done. */
+  aside?: string
 }
 
 /** The files of a store as the thread writes and reads them. */
@@ -43,7 +46,7 @@ class FileKeeper implements StepCalls {
   /** Directories that have to be synced before anything later is, and their syncs that run. */
   readonly #owed = new Map<string, Promise<void> | undefined>()
   /** Directories that can be remembered once those that are owed now are synced. */
-  #unproved: string[] = []
+  #unproved = new Set<string>()
   #lastTemporary = 0
 
   /**
@@ -68,6 +71,7 @@ class FileKeeper implements StepCalls {
         for (const { path } of step) {
           const file = prepared[next++]
           if (file === undefined) throw new Error(`nothing was prepared for ${path}`)
+          if (file.from !== undefined) this.#keepReplaced(file, scratch)
           this.#place(file)
           placed.push(file)
         }
@@ -76,6 +80,7 @@ class FileKeeper implements StepCalls {
       }
       const last = placed.at(-1)
       if (isOrdered && isDurable && last !== undefined) await this.#syncs.sync(dirname(last.path))
+      for (const { aside } of placed) if (aside !== undefined) rmSync(aside, { force: true })
     } catch (error) {
       this.#known = new Set()
       takeBack(prepared, placed)
@@ -94,8 +99,7 @@ class FileKeeper implements StepCalls {
     }
     const { bytes = new Uint8Array(0) } = file
     if (bytes.length === 0) return { ...file, temporary: undefined, fd: undefined }
-    this.#lastTemporary += 1
-    const temporary = join(scratch, `temporary.${threadId}.${this.#lastTemporary}`)
+    const temporary = this.#temporaryIn(scratch)
     const fd = openSync(temporary, NEW_FILE, 0o600)
     try {
       for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written)
@@ -105,6 +109,23 @@ class FileKeeper implements StepCalls {
       throw error
     }
     return { ...file, temporary, fd }
+  }
+
+  #temporaryIn(scratch: string): string {
+    this.#lastTemporary += 1
+    return join(scratch, `temporary.${threadId}.${this.#lastTemporary}`)
+  }
+
+  /** Content that is there already is other clients' too: if the write fails, it must be there as before. */
+  #keepReplaced(file: Prepared, scratch: string): void {
+    const aside = this.#temporaryIn(scratch)
+    try {
+      linkSync(file.path, aside)
+      file.aside = aside
+    } catch (error) {
+      // Nothing is there, what is there is no file, or the file system has no second names.
+      if (!hasCode(error, 'ENOENT', 'ENOTDIR', 'EPERM', 'ENOTSUP', 'EMLINK', 'ENOSYS')) throw error
+    }
   }
 
   /** Puts a file in its place, and makes the directories that are missing. */
@@ -133,7 +154,8 @@ class FileKeeper implements StepCalls {
   #owe(step: readonly FileWrite[], root: string): void {
     const { directories, unknown } = this.#placesOf(step, root)
     for (const directory of directories) this.#owed.set(directory, undefined)
-    this.#unproved.push(...unknown)
+    if (this.#unproved.size + unknown.length > KNOWN_MAX) this.#unproved = new Set()
+    for (const directory of unknown) this.#unproved.add(directory)
   }
 
   /** Remembers durable directories in the set of those that were known when their syncs began. */
@@ -167,7 +189,7 @@ class FileKeeper implements StepCalls {
   /** Syncs what writes that only wanted an order have left to the next durable one. */
   async #syncOwed(): Promise<void> {
     const [known, unproved] = [this.#known, this.#unproved]
-    this.#unproved = []
+    this.#unproved = new Set()
     const paying: Promise<void>[] = []
     for (const [directory, running] of this.#owed) {
       const one = running ?? this.#pay(directory)
@@ -175,7 +197,7 @@ class FileKeeper implements StepCalls {
       paying.push(one)
     }
     await Promise.all(paying)
-    this.#remember(known, unproved)
+    this.#remember(known, [...unproved])
   }
 
   #pay(directory: string): Promise<void> {
@@ -248,14 +270,29 @@ async function syncDirectory(path: string): Promise<void> {
 /** Leaves no temporary file behind, and gives a file of the caller back. */
 function takeBack(prepared: readonly Prepared[], placed: readonly Prepared[]): void {
   for (const file of prepared) {
-    const { from, path, temporary } = file
+    const { from, path, temporary, aside } = file
     try {
       if (file.fd !== undefined) closeSync(file.fd)
       if (from === undefined && temporary !== undefined) rmSync(temporary, { force: true })
-      if (from !== undefined && placed.includes(file)) renameSync(path, from)
+      if (from === undefined) continue
+      if (aside !== undefined) putBack(file, aside, placed.includes(file))
+      else if (placed.includes(file)) renameSync(path, from)
     } catch {
       // The first failure is the one that counts; a sweep removes what is left.
     }
+  }
+}
+
+/** Gives a file of the caller back and leaves in its place what was there before, without a moment of none. */
+function putBack({ path, from }: Prepared, aside: string, isPlaced: boolean): void {
+  if (!isPlaced) {
+    rmSync(aside, { force: true })
+    return
+  }
+  try {
+    linkSync(path, from ?? '')
+  } finally {
+    renameSync(aside, path)
   }
 }
 

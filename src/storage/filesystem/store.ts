@@ -30,7 +30,7 @@ import { openFileObject } from './object.ts'
 import { passingDirectory } from './passing-directory.ts'
 import { Quarantine } from './quarantine.ts'
 import { readRecordFile } from './record-file.ts'
-import { createEmptyFile } from './regular-file.ts'
+import { createEmptyFile, isRegular } from './regular-file.ts'
 import { keepsOrder, measureRoom } from './room.ts'
 import { SpoolDirectory } from './spool-directory.ts'
 import { DiskSpool } from './spool-file.ts'
@@ -133,15 +133,21 @@ export class FilesystemStore implements Store {
   async adopt(spool: SpoolFile, digest: Digest, sizeBytes: number): Promise<void> {
     const target = this.#contentPath(digest)
     if (!(spool instanceof DiskSpool)) throw new TypeError('a spool of another store cannot be adopted')
+    let failure: { readonly error: unknown } | undefined
     await spool.surrender(sizeBytes, 'durable', async path => {
+      const isReplacing = await isRegular(target)
       await this.#replace(path, target, 'durable')
       try {
         await this.#syncs.sync(dirname(target))
       } catch (error) {
+        // What was there before is other clients' too: the same bytes stay, and the spool is spent.
+        failure = { error }
+        if (isReplacing) return
         await this.#takeBack(target, path)
         throw error
       }
     })
+    if (failure !== undefined) throw failure.error
   }
 
   async delete(digest: Digest): Promise<boolean> {

@@ -151,6 +151,34 @@ suite('what lies on the disk', { concurrency: true }, () => {
     assert.deepEqual(await contentsOf(root), expected.sort())
   })
 
+  test('content that was there before a failed write is there as before, and the spool is given back', async t => {
+    const root = await makeRoom(t)
+    const store = await openStore(t, root)
+    const { bytes, digest } = sample(1_000)
+    await put(store, digest, bytes)
+    const before = await stat(join(root, contentKey(digest)))
+    const name = linkRecord(digest)
+    // Nothing can be written below a link to itself, and it is no obstacle that gives way.
+    const loop = join(root, 'repositories')
+    await symlink(loop, loop)
+    await using spool = await store.createSpool(digest)
+    await spool.append(bytes)
+    const steps = [
+      [{ kind: 'spool', spool, digest, sizeBytes: bytes.length }],
+      [{ kind: 'record', name, bytes: new Uint8Array(0) }],
+    ] as const
+    await assert.rejects(store.writeSteps(steps, 'durable'), { code: 'ELOOP' })
+    assert.equal((await stat(join(root, contentKey(digest)))).ino, before.ino)
+    assert.ok(defined(await get(store, digest)).equals(bytes))
+    // What comes into the spool from now on is not written into the content.
+    await spool.append(bytes)
+    assert.ok(defined(await get(store, digest)).equals(bytes))
+    assert.deepEqual(
+      (await filesBelow(join(root, 'spool'))).filter(path => path.includes('temporary')),
+      [],
+    )
+  })
+
   test('a closed store gives no spool', async t => {
     const root = await makeRoom(t)
     const store = await openStore(t, root)
