@@ -61,7 +61,8 @@ export class DirectRequests {
       const { statusCode, headers, body } = await this.#answerOf(request, this.#endpoint, options)
       // What is left unread keeps the connection from its next request. A break of it changes no answer.
       body.on('error', () => undefined).resume()
-      if (statusCode === 200) return true
+      // S3 may say of a PUT in the body of a 200 that it failed, without the tag of an object.
+      if (statusCode === 200 && (request.method === 'HEAD' || 'etag' in headers)) return true
       const isAbsent = request.method === 'HEAD' && statusCode === 404 && 'x-amz-request-id' in headers
       return isAbsent ? 'absent' : undefined
     } catch {

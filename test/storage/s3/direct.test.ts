@@ -35,6 +35,14 @@ suite('a request past the SDK', { concurrency: true }, () => {
     }
   })
 
+  test('is not believed if its 200 says in the body that nothing was put', async t => {
+    const { store, stub } = await openStubRoom(t)
+    await store.writeRecord(tagRecord('1'), Buffer.from('x'), 'durable')
+    stub.fault('PutObject', { kind: 'error-in-200' }, 1)
+    await store.writeRecord(tagRecord('1'), Buffer.from('y'), 'durable')
+    assert.equal(Buffer.from((await store.readRecord(tagRecord('1'))) ?? []).toString(), 'y')
+  })
+
   test('puts content with its type and its bytes', async t => {
     const { store, stub } = await openStubRoom(t)
     const { bytes, digest } = sample(20_000)
