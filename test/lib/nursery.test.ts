@@ -6,7 +6,7 @@ const NURSERY = new URL('../../src/lib/memory/nursery.ts', import.meta.url).href
 const MIB = 1024 * 1024
 
 /** Runs a program in a process of its own, because V8's flags are for all threads; returns what it prints. */
-function run(program: string): readonly number[] {
+function run(program: string, flags: readonly string[] = []): readonly number[] {
   const preamble = `
 import { setImmediate } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
@@ -16,8 +16,13 @@ const kept = []
 const work = () => { for (let at = 0; at < 1e5; at += 1) kept[at % 5e4] = { at, parts: [at] } }
 const sizes = []
 `
-  const argv = ['--input-type=module', '--eval', `${preamble}${program}\nconsole.log(JSON.stringify(sizes))`]
-  return JSON.parse(execFileSync(process.execPath, argv, { encoding: 'utf8' })) as number[]
+  const argv = [
+    ...flags,
+    '--input-type=module',
+    '--eval',
+    `${preamble}${program}\nconsole.log(JSON.stringify(sizes))`,
+  ]
+  return JSON.parse(execFileSync(process.execPath, argv, { encoding: 'utf8', timeout: 60_000 })) as number[]
 }
 
 test('the nursery grows to the size asked for, and no further under load', () => {
@@ -42,11 +47,22 @@ test('a busy thread gets a larger nursery, an idle one does not', () => {
 growNurseryWhenBusy()
 for (let turn = 0; turn < 100; turn += 1) await setImmediate()
 sizes.push(nurseryBytes())
-while (nurseryBytes() < ${8 * MIB}) {
+for (let turn = 0; turn < 1000 && nurseryBytes() < ${8 * MIB}; turn += 1) {
   work()
   await setImmediate()
 }
 sizes.push(nurseryBytes())`)
   assert.ok(idle <= 2 * MIB, `${idle} bytes when idle`)
   assert.ok(busy >= 8 * MIB && busy <= 16 * MIB, `${busy} bytes when busy`)
+})
+
+test('a nursery that V8 keeps smaller, as with a small memory limit, is left alone after a bounded try', () => {
+  const [grown = 1, after = 0] = run(
+    `
+sizes.push(Number(growNursery(${8 * MIB})))
+sizes.push(nurseryBytes())`,
+    ['--max-semi-space-size=1'],
+  )
+  assert.equal(grown, 0)
+  assert.ok(after < 8 * MIB, `${after} bytes after growing`)
 })

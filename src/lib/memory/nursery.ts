@@ -17,7 +17,8 @@ const TRY_EVERY_MS = 10_000
 
 const KEPT_PIECES = 32
 const PIECE_VALUES = 4096
-const TRIES = 2048
+/** Pieces without any growth after which V8 will not let it grow: its limit is smaller. */
+const FRUITLESS_MAX = 512
 
 /**
  * Gives this thread a nursery of {@link BUSY_BYTES} once it is busy. An idle thread keeps the small one that
@@ -34,22 +35,29 @@ export function growNurseryWhenBusy(): void {
     if (nowMs - windowMs > WINDOW_MS) [windowMs, collections] = [nowMs, 0]
     collections += list.getEntries().length
     if (collections < BUSY || nowMs - triedAtMs < TRY_EVERY_MS) return
-    triedAtMs = nowMs
-    growNursery(BUSY_BYTES)
+    // With a small memory limit V8's own one is smaller, and another try would be in vain.
+    triedAtMs = growNursery(BUSY_BYTES) ? nowMs : Infinity
   }).observe({ entryTypes: ['gc'] })
 }
 
 /**
  * Makes the nursery of this thread grow to `bytes`, in some milliseconds. V8 lets it grow after a collection,
  * once it has copied as much since the last time as fits into it. So we allocate, keep the latest of it, and
- * look again and again.
+ * look again and again. Returns `false` if V8 does not let it grow that far.
  */
-export function growNursery(bytes: number): void {
+export function growNursery(bytes: number): boolean {
   const kept: unknown[][] = []
-  setFlagsFromString('--semi-space-growth-factor=2')
-  for (let tries = 0; tries < TRIES && nurseryBytes() < bytes; tries += 1)
-    kept[tries % KEPT_PIECES] = Array.from({ length: PIECE_VALUES })
+  let largest = nurseryBytes()
+  for (let [pieces, fruitless] = [0, 0]; largest < bytes && fruitless < FRUITLESS_MAX; pieces += 1) {
+    // Another thread that is done meanwhile sets it back.
+    setFlagsFromString('--semi-space-growth-factor=2')
+    kept[pieces % KEPT_PIECES] = Array.from({ length: PIECE_VALUES })
+    const now = nurseryBytes()
+    fruitless = now > largest ? 0 : fruitless + 1
+    largest = Math.max(largest, now)
+  }
   setFlagsFromString('--semi-space-growth-factor=1')
+  return largest >= bytes
 }
 
 /**
