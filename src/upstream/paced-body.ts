@@ -114,8 +114,9 @@ export class PacedBody implements AsyncIterableIterator<Uint8Array> {
 
   #judgeWindow(): void {
     if (this.#window.bytes < this.#limits.floorBytes) {
+      this.#failure = { error: new Trouble('stalled', 'sends too slowly') }
       this.#leave()
-      throw new Trouble('stalled', 'sends too slowly')
+      throw this.#failure.error
     }
     this.#window = { bytes: 0, waitedMs: 0 }
   }
@@ -135,5 +136,6 @@ export class PacedBody implements AsyncIterableIterator<Uint8Array> {
     this.#pieces = []
     clearTimeout(this.#idleTimer)
     this.#body.destroy()
+    this.#wake?.()
   }
 }
