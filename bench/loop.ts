@@ -60,10 +60,12 @@ export async function watched<T extends object>(
   return { ...value, loopMs: p999Ms }
 }
 
-/** The lateness that 99.9 % of all timers did not exceed, in milliseconds, rounded up. */
+/**
+ * The lateness that 99.9 % of all timers did not exceed, in milliseconds, rounded up; infinite if none came.
+ */
 export function latenessOf(counts: LoopCounts): number {
   const all = counts.reduce((sum, count) => sum + count, 0)
-  if (all === 0) return Number.NaN
+  if (all === 0) return Infinity
   let seen = 0
   return counts.findIndex(count => (seen += count) >= all * SHARE) + 1
 }
