@@ -113,6 +113,11 @@ const BOUNDED_BY: Readonly<Record<string, string>> = {
   'content/index/feed.ts #pulls': 'FLUSH_CHANGES',
   'http/threads/accounts.ts #pulls': 'PULLS_MAX',
   'http/tls/handshakes.ts #running': 'connections, which are limited',
+  'observe/notifications/announcements.ts #running':
+    'failed changes that are undecided, of requests, which are limited',
+  'observe/notifications/notifications.ts #announced':
+    'changes under way, which are requests and jobs, which are limited',
+  'observe/series/tallied-histogram.ts #tallies': 'products of closed sets of labels',
   'observe/notifications/courier.ts #waiting': 'subjects of the events in the outbox, which is bounded',
   'observe/notifications/notifications.ts #unwritten': 'writes that run, of events between two of them',
   'observe/notifications/outbox-client.ts #waiting': 'calls of the courier and of operators',
