@@ -51,7 +51,7 @@ async function verifyTold(address: string, told: Told, tally: Tally): Promise<vo
   }
 }
 
-/** Says how a pull that fails is answered and whether it goes by: content that is gone is not a late answer. */
+/** Says how a pull that failed is answered again: content that is gone is not a late answer. */
 async function requirePulled(address: string, path: string, tally: Tally): Promise<void> {
   if (await pullChecked(address, path, tally)) return
   const { status, isComplete, sizeBytes, tookMs } = await pull(address, path)

@@ -283,7 +283,7 @@ function takeBack(prepared: readonly Prepared[], placed: readonly Prepared[]): v
   }
 }
 
-/** Gives a file of the caller back and leaves in its place what was there before, without a moment of none. */
+/** Gives a file of the caller back, and leaves in its place what was there before at any moment. */
 function putBack({ path, from }: Prepared, aside: string, isPlaced: boolean): void {
   if (!isPlaced) {
     rmSync(aside, { force: true })
