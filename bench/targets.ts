@@ -44,23 +44,17 @@ function ofOneWorker(of: Target['of']): Target['of'] {
   return (results, variant) => (variant.workers === 1 ? of(results, variant) : undefined)
 }
 
-/** What no variant was measured in: it counts for the first one. */
-function ofFirst(of: (results: Results) => number | undefined): Target['of'] {
-  return (results, variant) => (variant === VARIANTS[0] ? of(results) : undefined)
-}
-
 /** The worst of all cold blobs, herds or not. */
 function worstShare(results: Results, { name }: Variant): number | undefined {
   const cases = ['cold', 'cold-paced', 'cold-small', herdName(20), herdName(100), herdName(1000)]
   return spreadOf(cases.flatMap(one => results.samplesOf(one, name, 'upstreamShare')))?.max
 }
 
-/** The worst event loop of all cases; the first variant has those that are not about variants, too. */
-function worstLoop(results: Results, { name }: Variant): number | undefined {
-  const others = VARIANTS.filter(variant => variant.name !== name).map(variant => variant.name)
-  const isFirst = name === VARIANTS[0].name
-  const all = results.measurements.filter(({ server }) =>
-    isFirst ? !others.includes(server) : server === name,
+/** The worst event loop of all cases; those that are not about variants count for one worker. */
+function worstLoop(results: Results, { name, workers }: Variant): number | undefined {
+  const isOther = (server: string): boolean => VARIANTS.every(variant => variant.name !== server)
+  const all = results.measurements.filter(
+    ({ server }) => server === name || (workers === 1 && isOther(server)),
   )
   return spreadOf(all.flatMap(({ samples }) => samples.loopMs ?? []))?.max
 }
@@ -224,7 +218,7 @@ const TARGETS: readonly Target[] = [
     title: 'rules: CPU time of a manifest, of a mirror without rules',
     bound: { atMost: 1.1 },
     unit: '×',
-    of: ofFirst(results => {
+    of: ofOneWorker(results => {
       const [own, others] = ['rules', 'no rules'].map(name =>
         results.samplesOf('rules', name, 'cpuPerThousand'),
       )
@@ -235,7 +229,7 @@ const TARGETS: readonly Target[] = [
     title: 'gate: p99 of a review, the slowest load',
     bound: { atMost: 10 },
     unit: ' ms',
-    of: ofFirst(results => {
+    of: ofOneWorker(results => {
       const loads = results.serversOf('gate').map(load => results.samplesOf('gate', load, 'p99Ms'))
       return spreadOf(loads.map(samples => spreadOf(samples)?.median ?? Number.NaN))?.max
     }),
